@@ -1,0 +1,67 @@
+"""The one tree of errors. Every message is one line: what was expected, what came, what to do.
+
+FoveaError                  (models.errors)
+├── UnknownNameError        a network, layer, unit, class, method, data set or sample does not exist
+├── NetworkError            a network cannot be found, built, loaded or exported
+│   ├── WeightsError        missing, unreadable, unsafe, or of another architecture
+│   └── ParityError         the ONNX graph and the torch network disagree
+├── ProviderError           a device or provider that does not work here
+├── ImageError              a photo cannot be read
+├── DatasetError            a data set cannot be read, or has no image in it
+├── OptionsError            an option has a wrong value, or two that do not go together
+├── UnsupportedError        this method cannot work on this network, and why
+├── StoreError              a run cannot be saved, found, imported or exported
+└── Cancelled               not a mistake: the user stopped the run
+"""
+
+from __future__ import annotations
+
+from models.errors import (
+    FoveaError,
+    NetworkError,
+    ParityError,
+    ProviderError,
+    UnknownNameError,
+    WeightsError,
+    unknown,
+)
+
+__all__ = [
+    "Cancelled",
+    "DatasetError",
+    "FoveaError",
+    "ImageError",
+    "NetworkError",
+    "OptionsError",
+    "ParityError",
+    "ProviderError",
+    "StoreError",
+    "UnknownNameError",
+    "UnsupportedError",
+    "WeightsError",
+    "unknown",
+]
+
+
+class ImageError(FoveaError):
+    """A photo cannot be read: missing, truncated, too large, or not an image."""
+
+
+class DatasetError(FoveaError):
+    """A data set cannot be read, or has no readable image in it."""
+
+
+class OptionsError(FoveaError):
+    """An option has a value outside its limits, or two options do not go together."""
+
+
+class UnsupportedError(FoveaError):
+    """The method cannot work on this network or layer; the line says why."""
+
+
+class StoreError(FoveaError):
+    """A run cannot be saved, found, imported or exported."""
+
+
+class Cancelled(FoveaError):
+    """The user stopped the run; raised by `Job.progress`."""
