@@ -1,0 +1,42 @@
+"""What every test gets: a home of its own, and the way to the real weights and photos where they are there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+"""Real weights and photos, beside a development checkout; never part of the project."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fovea_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One home for the whole session, so that exports are shared; a test that counts runs makes its own."""
+    home = tmp_path_factory.mktemp("fovea-home")
+    before = os.environ.get("FOVEA_HOME")
+    os.environ["FOVEA_HOME"] = str(home)
+    yield home
+    if before is None:
+        del os.environ["FOVEA_HOME"]
+    else:
+        os.environ["FOVEA_HOME"] = before
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh home for one test."""
+    monkeypatch.setenv("FOVEA_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real weights and photos; the test is skipped where it is not there."""
+    if not DATA.is_dir():
+        pytest.skip(f"needs the real weights and photos in {DATA.name}/ beside the checkout")
+    return DATA
