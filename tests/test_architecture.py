@@ -77,7 +77,8 @@ def test_no_page_bears_the_name_of_a_module() -> None:
         if name.startswith(("_", ".")) or (path.suffix != ".py" and not path.is_dir()):
             continue
         found = fresh(
-            f"import importlib.util, sys; sys.path = [p for p in sys.path if p]; print(importlib.util.find_spec({name!r}))"
+            "import importlib.util, sys; sys.path = [p for p in sys.path if p]; "
+            f"print(importlib.util.find_spec({name!r}))"
         )
         assert found.strip() == "None", f"pages/{path.name} hides the module {name}"
 
