@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.errors import OptionsError, UnsupportedError, unknown
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from engine.dataset import Dataset
     from models.card import Card
     from models.zoo import Network
