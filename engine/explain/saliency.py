@@ -1,0 +1,192 @@
+"""Saliency: the gradient of a class score or a unit with respect to the photo's pixels.
+
+Simonyan, Vedaldi, Zisserman 2013, "Deep Inside Convolutional Networks", section 3, where the class score is the logit.
+Departures: any unit may take the class's place, and the input may be sampled as SmoothGrad and integrated gradients do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from engine.errors import OptionsError
+from engine.explain.choices import POSITION_HELP, check_class_or_unit
+from engine.method import Job, Method, Options, Panel, Result, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from engine.explain.attribution import Explained
+    from engine.explain.sampling import Attribution, Gradient
+    from models.card import Card
+
+
+class SaliencyOptions(Options):
+    """What saliency can be told."""
+
+    target: str = option("", "Class whose score is explained; empty: the network's top class", kind="class")
+    layer: str = option("", "Layer whose unit is explained instead of a class", kind="layer")
+    unit: int | None = option(None, "Unit of that layer; empty: the one that fires most", kind="unit", ge=0)
+    position: str = option("max", POSITION_HELP, kind="position")
+    sampling: Literal["plain", "smoothgrad", "smoothgrad_squared", "integrated"] = option(
+        "plain",
+        "plain gradient (Simonyan 2013), mean over noisy copies (SmoothGrad 2017), or integrated from a baseline "
+        "(Sundararajan 2017)",
+    )
+    reduction: Literal["max_abs", "sum", "positive", "grad_times_input"] = option(
+        "max_abs", "From colour channels to one value a pixel: largest |·| (Simonyan 2013), signed sum, positive part"
+    )
+    score: Literal["logit", "probability"] = option(
+        "logit", "The class score; a probability also falls when other classes rise", advanced=True
+    )
+    samples: int = option(25, "Noisy copies for SmoothGrad", ge=1, le=1000, advanced=True)
+    noise: float = option(
+        0.15, "SmoothGrad's standard deviation, as a part of the input's range", gt=0, le=1, advanced=True
+    )
+    steps: int = option(50, "Points on the line of integrated gradients", ge=2, le=1000, unit="steps", advanced=True)
+    baseline: Literal["black", "mean", "blur"] = option(
+        "black", "Where integrated gradients start: black, the network's mean colour, the blurred photo", advanced=True
+    )
+
+
+def check(card: Card, options: SaliencyOptions) -> None:
+    """Raise OptionsError where two options do not go together."""
+    check_class_or_unit(options.target, options.layer, options.unit, options.position)
+    if options.layer and options.score == "probability":
+        raise OptionsError(f"a unit of {options.layer} has no probability: leave score at logit")
+    if options.sampling == "integrated" and options.reduction == "grad_times_input":
+        raise OptionsError("integrated gradients are already products with the input: choose sum as reduction")
+
+
+def _baseline(job: Job, x: Tensor) -> Tensor:
+    """The starting point of integrated gradients, (1, C, H, W) normalised."""
+    import numpy as np
+    import torch
+    from PIL import Image, ImageFilter
+
+    preprocessing = job.card.preprocessing
+    if job.options.baseline == "mean":
+        return torch.zeros_like(x)
+    if job.options.baseline == "black":
+        return torch.from_numpy(preprocessing.value_limits()[0]).view(1, -1, 1, 1).to(x).expand_as(x)
+    radius = min(job.frame.shape[:2]) / 16
+    channels = [
+        np.asarray(Image.fromarray(job.frame[..., c]).filter(ImageFilter.GaussianBlur(radius)))
+        for c in range(job.frame.shape[2])
+    ]
+    return torch.from_numpy(preprocessing.normalise(np.stack(channels, -1))[None]).to(x)
+
+
+def _sample(job: Job, x: Tensor, explained: Explained, gradient: Gradient) -> Attribution:
+    """The attribution of the chosen score, sampled as the options say."""
+    from engine.explain.attribution import batch_for
+    from engine.explain.sampling import Attribution, integrated_gradients, smoothgrad
+
+    options = job.options
+
+    def told(fraction: float) -> None:
+        job.progress(fraction, options.sampling.replace("_", " "))
+
+    if options.sampling == "plain":
+        return Attribution(explained.gradient[0])
+    if options.sampling == "integrated":
+        return integrated_gradients(x, gradient, _baseline(job, x), steps=options.steps, batch=batch_for(x), told=told)
+    return smoothgrad(
+        x,
+        gradient,
+        samples=options.samples,
+        noise=options.noise,
+        seed=job.seed,
+        squared=options.sampling == "smoothgrad_squared",
+        batch=batch_for(x),
+        told=told,
+    )
+
+
+def _warn_of_nothing(job: Job, explained: Explained, largest: float) -> None:
+    """Tell a flat or saturated score instead of showing its rounding noise."""
+    value, words = float(explained.values[0]), explained.score.words
+    if largest == 0:
+        job.warn(f"the gradient is zero everywhere: {words} is {value:.3g} and flat here (a unit that does not fire)")
+    elif explained.score.saturates and value > 0.999:
+        job.warn(f"{words} is {value:.5f}, saturated: its gradient is nearly zero; the logit's is not")
+
+
+def saliency(job: Job) -> Result:
+    """Array `saliency` (H, W): the reduced gradient of the score with respect to the normalised input."""
+    import torch
+
+    from engine.explain.attribution import explain, gradient_of
+    from engine.explain.reductions import REDUCTIONS
+    from engine.explain.scores import choose_score
+    from models.card import OUTPUT
+
+    options = job.options
+    module = job.network.module(job.device)
+    x = torch.from_numpy(job.input).to(job.device)
+
+    def choose(output: Tensor) -> Any:
+        return choose_score(job, output, options.target, options.layer, options.unit, options.position, options.score)
+
+    job.progress(0.0, "forward and backward")
+    explained = explain(module, x, options.layer or OUTPUT, choose)
+    attribution = _sample(job, x, explained, gradient_of(module, explained.score))
+    reduction = REDUCTIONS[options.reduction]
+    reduced = reduction.apply(attribution.values, x[0])
+    largest = float(reduced.abs().max())
+    _warn_of_nothing(job, explained, largest)
+    job.record(provider="torch", precision="fp32")
+
+    summary = {**explained.score.summary, "score": float(explained.values[0]), "largest": largest}
+    if attribution.completeness_error is not None:
+        summary["completeness_error"] = attribution.completeness_error
+        if attribution.completeness_error > 0.05:
+            job.warn(
+                f"integrated gradients miss the change of score by {attribution.completeness_error:.0%}: "
+                f"raise steps above {options.steps}"
+            )
+    units = f"change of {explained.score.words}" + ("" if attribution.times_input else " per unit of input")
+    how = f"{reduction.words}; {options.sampling.replace('_', ' ')}"
+    return Result(
+        arrays={"saliency": reduced.cpu().numpy()},
+        summary=summary,
+        panels=[
+            Panel(
+                kind="overlay",
+                title=f"What {explained.score.words} depends on",
+                help=f"Bright pixels change the score most when they change a little ({how}).",
+                image="photo",
+                array="saliency",
+                scale=reduction.scale,
+                units=units,
+            ),
+            Panel(
+                kind="heatmap",
+                title="The map alone",
+                help="The same values without the photo.",
+                array="saliency",
+                scale=reduction.scale,
+                units=units,
+            ),
+        ],
+    )
+
+
+def work(card: Card, options: SaliencyOptions, images: int) -> float:
+    """Forward passes: three for a forward and a backward."""
+    samples = {"plain": 0, "integrated": options.steps}.get(options.sampling, options.samples)
+    return 3.0 * (1 + samples)
+
+
+METHOD = Method(
+    name="saliency",
+    title="Saliency",
+    verb="explain",
+    family="Saliency maps",
+    question="Which pixels does the score depend on?",
+    summary="The gradient of a class or a unit with respect to each pixel (Simonyan et al. 2013).",
+    options=SaliencyOptions,
+    run=saliency,
+    work=work,
+    gradients=True,
+    check=check,
+)
