@@ -1,0 +1,607 @@
+"""Receptive fields and layouts of every layer, found by running the network on coordinates in place of pixels.
+
+The input is a batch of four planes: minus the top row, the bottom row (exclusive), minus the left column and the
+right column (exclusive) of the pixels that each element depends on. In this form the union of two dependencies is
+their elementwise maximum, so a convolution becomes a maximum over its window and its channels, an addition becomes
+a maximum, a softmax or a mean spreads the maximum over its axes, and whatever only moves data (reshape, roll,
+concatenation, window partition, channel shuffle) moves coordinates exactly as it moves activations. Branches,
+functional code and attention need no case of their own, and no weight is ever multiplied.
+
+Zero padding does not see anything, but is given the coordinates that its place would have, so that the field of a
+unit at the border has the size that it has in the middle. An operation that is not in the tables below is taken to
+see everything that its arguments see: a field may come out too large there, never too small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from models.card import ReceptiveField
+
+PLANES = 4
+NOTHING = -1e9
+"""The coordinate of what depends on no pixel (weights, class tokens, padding of uneven maps)."""
+
+Roles = tuple[int | None, int | None, int | None]
+"""The axes that hold channels, rows and columns, as far as they can be followed."""
+NO_ROLES: Roles = (None, None, None)
+
+
+class Seen(Tensor):
+    """Stands for an activation; `inner` (same shape, float32) holds its coordinates, `roles` its axes."""
+
+    inner: Tensor
+    roles: Roles
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, inner: Tensor, roles: Roles = NO_ROLES, dtype: torch.dtype = torch.float32) -> Seen:
+        return cast(Seen, torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=dtype))  # type: ignore[attr-defined]
+
+    def __init__(self, inner: Tensor, roles: Roles = NO_ROLES, dtype: torch.dtype = torch.float32) -> None:
+        self.inner = inner
+        self.roles = roles
+
+    def __repr__(self, **_: Any) -> str:
+        return f"Seen({tuple(self.shape)}, roles={self.roles})"
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _dispatch(func, args, kwargs or {})
+
+
+def coordinates(channels: int, height: int, width: int) -> Seen:
+    """The input (4, channels, height, width): every element depends on its own pixel."""
+    rows = torch.arange(height, dtype=torch.float32).view(1, height, 1).expand(channels, height, width)
+    columns = torch.arange(width, dtype=torch.float32).view(1, 1, width).expand(channels, height, width)
+    return Seen(torch.stack([-rows, rows + 1, -columns, columns + 1]).contiguous(), (1, 2, 3))
+
+
+def field(planes: Tensor, frame: tuple[int, int]) -> ReceptiveField | None:
+    """The receptive field of positions whose coordinates are `planes` (4, rows, columns), in a `frame` (H, W).
+
+    None where the positions depend on no pixel.
+    """
+    if float(planes.amin()) <= NOTHING / 2:
+        if float(planes.amax()) <= NOTHING / 2:
+            return None
+    top, bottom = -planes[0].amax(1), planes[1].amax(1)
+    left, right = -planes[2].amax(0), planes[3].amax(0)
+    (y_size, y_stride, y_offset, y_even), (x_size, x_stride, x_offset, x_even) = _fit(top, bottom), _fit(left, right)
+    height, width = frame
+    covers = bool(
+        (planes[0] >= 0).all() and (planes[1] >= height).all() and (planes[2] >= 0).all() and (planes[3] >= width).all()
+    )
+    marching = y_even and x_even and (y_stride > 0 or x_stride > 0)
+    if covers and not marching:
+        return ReceptiveField(size=frame, stride=(0.0, 0.0), offset=(0.0, 0.0), whole=True)
+    return ReceptiveField(size=(y_size, x_size), stride=(y_stride, x_stride), offset=(y_offset, x_offset))
+
+
+def _fit(low: Tensor, high: Tensor) -> tuple[int, float, float, bool]:
+    """Size, stride and offset of evenly spaced intervals that contain [low[i], high[i]); whether they equal them."""
+    count = len(low)
+    stride = float(low[-1] + high[-1] - low[0] - high[0]) / (2 * (count - 1)) if count > 1 else 0.0
+    marks = [index * stride for index in range(count)]
+    lows, highs = low.tolist(), high.tolist()
+    offset = min(lo - mark for lo, mark in zip(lows, marks, strict=True))
+    size = max(hi - math.floor(offset + mark) for hi, mark in zip(highs, marks, strict=True))
+    even = all(lo == offset + mark for lo, mark in zip(lows, marks, strict=True))
+    return math.ceil(size), stride, offset, even
+
+
+# --- the tables ----------------------------------------------------------------------------------------------
+
+_UNARY = frozenset(
+    """relu relu6 gelu silu sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu selu celu prelu rrelu mish
+    softplus softsign log_sigmoid threshold hardshrink softshrink abs neg exp log log2 log10 log1p sqrt rsqrt square
+    sin cos erf sign floor ceil round clamp clamp_min clamp_max clip pow reciprocal dropout alpha_dropout
+    feature_dropout feature_alpha_dropout native_dropout batch_norm to _to_copy contiguous clone detach alias float
+    type_as lift_fresh nan_to_num logical_not bitwise_not positive _prelu_kernel isnan isinf trunc frac expm1
+    cudnn_batch_norm miopen_batch_norm _batch_norm_impl_index masked_fill""".split()
+)
+_BROADCAST = frozenset(
+    """add sub mul div rsub maximum minimum fmax fmin pow where lerp addcmul addcdiv remainder fmod floor_divide
+    true_divide eq ne lt le gt ge logical_and logical_or bitwise_and bitwise_or multiply divide subtract atan2""".split()
+)
+_MOVES = frozenset(
+    """view reshape permute transpose slice select roll flip squeeze unsqueeze flatten unflatten expand repeat chunk
+    split split_with_sizes unbind pixel_shuffle pixel_unshuffle channel_shuffle index_select movedim narrow tile
+    _unsafe_view t swapaxes swapdims unfold im2col moveaxis view_as expand_as _reshape_alias numpy_T tensor_split
+    unsafe_split unsafe_chunk repeat_interleave index upsample_nearest2d _upsample_nearest_exact2d upsample_nearest1d
+    reflection_pad1d reflection_pad2d replication_pad2d mT""".split()
+)
+_REDUCTIONS = frozenset(
+    """mean sum amax amin logsumexp var std norm linalg_vector_norm max min prod nanmean argmax argmin all any""".split()
+)
+_CONSTANTS = frozenset(
+    """new_zeros new_ones new_full new_empty zeros_like ones_like full_like empty_like rand_like randn_like
+    new_empty_strided""".split()
+)
+
+
+def _dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    name = func.name().split("::")[-1].split(".")[0]
+    in_place = name.endswith("_") and not name.endswith("__") and name not in ("lift_fresh_",)
+    rule = _rule(name.rstrip("_") if in_place else name)
+    if name == "copy_":
+        return _copy(args[0], args[1])
+    if rule is None and not in_place and _decomposes(func):
+        result = func.decompose(*args, **kwargs)
+        if result is not NotImplemented:
+            return result
+    result = (rule or _sees_everything)(func, args, kwargs)
+    if in_place and isinstance(args[0], Seen):
+        args[0].inner.copy_(result.inner.expand(args[0].shape))
+        return args[0]
+    return result
+
+
+def _decomposes(func: Any) -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"))
+
+
+def _rule(name: str) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None:
+    if name in _SPECIAL:
+        return _SPECIAL[name]
+    if name in _BROADCAST:
+        return _broadcast
+    if name in _UNARY:
+        return _unary
+    if name in _MOVES:
+        return _moves
+    if name in _REDUCTIONS:
+        return _reduces
+    if name in _CONSTANTS:
+        return _constant
+    return None
+
+
+def _tracked(args: Any) -> list[Seen]:
+    found: list[Seen] = []
+    tree_map(lambda a: found.append(a) if isinstance(a, Seen) else None, args)
+    return found
+
+
+def _inner(value: Any) -> Any:
+    return value.inner if isinstance(value, Seen) else value
+
+
+def _meta(value: Any) -> Any:
+    return torch.empty(value.shape, dtype=value.dtype, device="meta") if isinstance(value, Tensor) else value
+
+
+def _shape_of(func: Any, args: Any, kwargs: Any) -> Any:
+    """What the operation returns, as meta tensors."""
+    return func(
+        *tree_map(_meta, args), **{**tree_map(_meta, kwargs), **({"device": "meta"} if "device" in kwargs else {})}
+    )
+
+
+def _arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Every argument by its name, defaults filled in."""
+    values = {}
+    for index, argument in enumerate(func._schema.arguments):
+        if index < len(args):
+            values[argument.name] = args[index]
+        elif argument.name in kwargs:
+            values[argument.name] = kwargs[argument.name]
+        else:
+            values[argument.name] = argument.default_value if argument.has_default_value() else None
+    return values
+
+
+def _sees_everything(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The rule of last resort: every output element sees what any argument sees."""
+    if func.name().startswith("aten::_local_scalar_dense"):
+        raise NotImplementedError("a value is read out of the network")
+    seen = _tracked((args, kwargs))
+    reach = torch.full((PLANES,), NOTHING)
+    for item in seen:
+        if item.dim() == 0 or item.shape[0] % PLANES:
+            raise NotImplementedError(f"{func.name()} on a tensor without a batch axis")
+        reach = torch.maximum(reach, item.inner.reshape(PLANES, -1).amax(1))
+
+    def fill(out: Any) -> Any:
+        if not isinstance(out, Tensor):
+            return out
+        if out.dim() == 0 or out.shape[0] % PLANES:
+            raise NotImplementedError(f"{func.name()} returns a tensor without a batch axis")
+        planes = reach.view(PLANES, 1).expand(PLANES, out.numel() // PLANES)
+        return Seen(planes.reshape(out.shape).contiguous(), NO_ROLES, out.dtype)
+
+    return tree_map(fill, _shape_of(func, args, kwargs))
+
+
+def _constant(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    out = _shape_of(func, args, kwargs)
+    return torch.zeros(out.shape, dtype=out.dtype)
+
+
+def _copy(target: Tensor, source: Tensor) -> Tensor:
+    if not isinstance(target, Seen):
+        raise NotImplementedError("an activation is written into a plain tensor")
+    if isinstance(source, Seen):
+        target.inner.copy_(source.inner)
+        target.roles = target.roles if target.roles != NO_ROLES else source.roles
+    else:
+        target.inner.fill_(NOTHING)
+    return target
+
+
+def _unary(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x = args[0]
+    named = _arguments(func, args, kwargs)
+    if not isinstance(x, Seen):
+        return _broadcast(func, tuple(a for a in args if isinstance(a, Tensor)), {})
+    if named.get("training") and func.name().startswith(("aten::batch_norm", "aten::cudnn", "aten::miopen")):
+        return _over(x, [d for d in range(2, x.dim())])
+    dtype = named.get("dtype") if isinstance(named.get("dtype"), torch.dtype) else x.dtype
+    out = Seen(x.inner.clone(), x.roles, cast(torch.dtype, dtype))
+    returns = len(func._schema.returns)
+    return out if returns == 1 else (out, *(torch.zeros(0) for _ in range(returns - 1)))
+
+
+def _broadcast(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
+    tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+    shape = torch.broadcast_shapes(*[t.shape for t in tensors])
+    seen = [t for t in tensors if isinstance(t, Seen)]
+    out = torch.full(shape, NOTHING)
+    roles: list[int | None] = [None, None, None]
+    for item in seen:
+        out = torch.maximum(out, item.inner)
+        shift = len(shape) - item.dim()
+        for role, dim in enumerate(item.roles):
+            if roles[role] is None and dim is not None and shape[dim + shift] == item.shape[dim]:
+                roles[role] = dim + shift
+    return Seen(out, (roles[0], roles[1], roles[2]), seen[0].dtype)
+
+
+def _moves(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    name = func.name().split("::")[-1].split(".")[0]
+    source = args[0]
+    if not isinstance(source, Seen):
+        raise NotImplementedError(f"{func.name()} of a plain tensor by an activation")
+    plain = tuple(tree_map(_inner, args))
+    x = source.inner
+    if name in ("view", "_unsafe_view", "_reshape_alias"):
+        # The stand-in claims to be contiguous; its coordinates may not be.
+        if isinstance(args[1], torch.dtype):
+            raise NotImplementedError("a view as another type")
+        out: Any = x.reshape(args[1])
+    elif name == "view_as":
+        out = x.reshape(args[1].shape)
+    else:
+        out = func(*plain, **{key: _inner(value) for key, value in kwargs.items()})
+    if isinstance(out, Tensor):
+        return Seen(out, _moved_roles(name, source, out, plain), source.dtype)
+    return type(out)(Seen(part, _moved_roles(name, source, part, plain), source.dtype) for part in out)
+
+
+def _moved_roles(name: str, source: Seen, out: Tensor, args: tuple[Any, ...]) -> Roles:
+    """Where the axes of `source` are after an operation that moves data."""
+    n = source.dim()
+    if name in ("permute", "transpose", "swapaxes", "swapdims", "t", "numpy_T", "mT", "moveaxis", "movedim"):
+        probe = torch.empty(tuple(range(2, n + 2)), device="meta")
+        order: dict[str, Callable[[], Tensor]] = {
+            "permute": lambda: probe.permute(args[1]),
+            "t": lambda: probe.t(),
+            "mT": lambda: probe.mT,
+            "numpy_T": lambda: probe.permute(*range(n - 1, -1, -1)),
+            "moveaxis": lambda: probe.movedim(args[1], args[2]),
+            "movedim": lambda: probe.movedim(args[1], args[2]),
+        }
+        moved = order[name]() if name in order else probe.transpose(args[1], args[2])
+        places = {size - 2: dim for dim, size in enumerate(moved.shape)}
+        return _roles(None if d is None else places[d] for d in source.roles)
+    if name in ("slice", "roll", "flip", "chunk", "split", "split_with_sizes", "narrow", "index_select", "tensor_split",
+                "unsafe_split", "unsafe_chunk", "channel_shuffle", "reflection_pad2d", "replication_pad2d",
+                "upsample_nearest2d", "_upsample_nearest_exact2d"):  # fmt: skip
+        return source.roles
+    if name in ("pixel_shuffle", "pixel_unshuffle"):
+        return (1, 2, 3)
+    if name in ("select", "unbind"):
+        gone = int(args[1] if len(args) > 1 else 0) % n
+        return _roles(None if d is None or d == gone else d - (d > gone) for d in source.roles)
+    return _roles(_same_place(source.shape, out.shape, dim) for dim in source.roles)
+
+
+def _roles(dims: Any) -> Roles:
+    channels, rows, columns = dims
+    return (channels, rows, columns)
+
+
+def _same_place(before: Sequence[int], after: Sequence[int], dim: int | None) -> int | None:
+    """The axis of a reshaped tensor that is axis `dim` of the old one: same size, same number of elements before it."""
+    if dim is None:
+        return None
+    left = math.prod(before[:dim])
+    for place, size in enumerate(after):
+        if size == before[dim] and math.prod(after[:place]) == left and place > 0:
+            return place
+    return None
+
+
+def _over(x: Seen, dims: Sequence[int]) -> Seen:
+    """Every element along `dims` sees what any of them sees; the shape stays."""
+    if not dims:
+        return Seen(x.inner.clone(), x.roles, x.dtype)
+    return Seen(x.inner.amax(tuple(dims), keepdim=True).expand(x.shape).contiguous(), x.roles, x.dtype)
+
+
+def _reduces(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    named = _arguments(func, args, kwargs)
+    x = args[0]
+    if isinstance(named.get("other"), Tensor):
+        return _broadcast(func, args, kwargs)
+    dims = named.get("dim")
+    dims = [dims] if isinstance(dims, int) else list(dims or [])
+    if not isinstance(x, Seen) or not dims:
+        return _sees_everything(func, args, kwargs)
+    dims = sorted(d % x.dim() for d in dims)
+    if named.get("keepdim"):
+        inner, roles = x.inner.amax(dims, keepdim=True), x.roles
+    else:
+        inner = x.inner.amax(dims)
+        roles = _roles(None if d is None or d in dims else d - sum(g < d for g in dims) for d in x.roles)
+    out = Seen(inner, roles, x.dtype)
+    returns = len(func._schema.returns)
+    return out if returns == 1 else tuple(Seen(inner.clone(), roles, x.dtype) for _ in range(returns))
+
+
+def _spreads(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
+    """softmax and its kin: along one axis, everything sees everything."""
+    x = args[0]
+    return _over(x, [int(args[1] if len(args) > 1 else kwargs["dim"]) % x.dim()])
+
+
+def _layer_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x = args[0]
+    out = _over(x, range(x.dim() - len(args[1]), x.dim()))
+    # A norm over the last axis alone is a norm over channels.
+    out.roles = (x.dim() - 1, x.roles[1], x.roles[2]) if len(args[1]) == 1 else x.roles
+    return out if len(func._schema.returns) == 1 else (out, torch.zeros(0), torch.zeros(0))
+
+
+def _group_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    named = _arguments(func, args, kwargs)
+    x = args[0]
+    groups = int(named.get("num_groups") or named.get("group") or 1)
+    inner = x.inner.reshape(x.shape[0], groups, -1).amax(2, keepdim=True)
+    inner = inner.expand(x.shape[0], groups, x[0].numel() // groups).reshape(x.shape).contiguous()
+    out = Seen(inner, x.roles, x.dtype)
+    return out if len(func._schema.returns) == 1 else (out, torch.zeros(0), torch.zeros(0))
+
+
+def _instance_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
+    x = args[0]
+    return _over(x, range(2, x.dim()))
+
+
+def _joins(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
+    """cat and stack: what is no activation sees nothing."""
+    seen = _tracked(args)
+    plain = [_inner(p) if isinstance(p, Seen) else torch.full(p.shape, NOTHING) for p in args[0]]
+    dim = int(args[1] if len(args) > 1 else kwargs.get("dim", 0))
+    stacked = "stack" in func.name()
+    out = torch.stack(plain, dim) if stacked else torch.cat(plain, dim)
+    return Seen(out, NO_ROLES if stacked else seen[0].roles, seen[0].dtype)
+
+
+def _linear(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
+    x, weight = args[0], args[1]
+    if not isinstance(x, Seen) or isinstance(weight, Seen):
+        return cast(Seen, _sees_everything(func, args, kwargs))
+    inner = x.inner.amax(-1, keepdim=True).expand(*x.shape[:-1], weight.shape[0]).contiguous()
+    return Seen(inner, (x.dim() - 1, x.roles[1], x.roles[2]), x.dtype)
+
+
+def _matmul(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
+    """Products of matrices: row i of the first with column j of the second."""
+    a, b = args[-2:] if func.name().startswith(("aten::addmm", "aten::baddbmm")) else args[:2]
+    if a.dim() < 2 or b.dim() < 2:
+        return cast(Seen, _sees_everything(func, args, kwargs))
+    shape = _shape_of(torch.matmul, (a, b), {}).shape
+    out = torch.full(shape, NOTHING)
+    if isinstance(a, Seen):
+        out = torch.maximum(out, a.inner.amax(-1, keepdim=True))
+    if isinstance(b, Seen):
+        out = torch.maximum(out, b.inner.amax(-2, keepdim=True))
+    roles = NO_ROLES
+    if isinstance(a, Seen) and not isinstance(b, Seen):
+        roles = (len(shape) - 1, a.roles[1], a.roles[2])
+    return Seen(out, roles, a.dtype)
+
+
+def _attention(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
+    query, key, value = args[:3]
+    shape = (*torch.broadcast_shapes(query.shape[:-2], value.shape[:-2]), query.shape[-2], value.shape[-1])
+    out = torch.full(shape, NOTHING)
+    for item, dims in ((query, (-1,)), (key, (-1, -2)), (value, (-2,))):
+        if isinstance(item, Seen):
+            out = torch.maximum(out, item.inner.amax(dims, keepdim=True))
+    return Seen(out, NO_ROLES, query.dtype)
+
+
+def _tuple(value: Any, count: int, default: int = 1) -> list[int]:
+    if value is None or (isinstance(value, (list, tuple)) and not value):
+        return [default] * count
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    return [int(v) for v in (items * count if len(items) == 1 else items)]
+
+
+def _pad(x: Tensor, dim: int, before: int, after: int) -> Tensor:
+    """`x` longer (or, where negative, shorter) along `dim`; evenly spaced coordinates are continued outwards."""
+    if before < 0 or after < 0:
+        x = x.narrow(dim, max(-before, 0), x.shape[dim] - max(-before, 0) - max(-after, 0))
+        before, after = max(before, 0), max(after, 0)
+    if not before and not after:
+        return x
+    first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
+    if x.shape[dim] > 1:
+        steps = x.diff(dim=dim)
+        step = steps.narrow(dim, 0, 1)
+        even = (steps == step).all(dim, keepdim=True)
+    else:
+        step, even = torch.zeros_like(first), torch.ones_like(first, dtype=torch.bool)
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    outwards_before = first - step * torch.arange(before, 0, -1).view(shape)
+    outwards_after = last + step * torch.arange(1, after + 1).view(shape)
+    nothing = torch.tensor(NOTHING)
+    return torch.cat([torch.where(even, outwards_before, nothing), x, torch.where(even, outwards_after, nothing)], dim)
+
+
+def _windows(x: Tensor, dim: int, kernel: int, stride: int, dilation: int, before: int, out: int) -> Tensor:
+    """Maximum over sliding windows along one axis, `out` of them, the first starting `before` elements early."""
+    length = (out - 1) * stride + dilation * (kernel - 1) + 1
+    padded = _pad(x, dim, before, length - before - x.shape[dim])
+    best: Tensor | None = None
+    for tap in range(kernel):
+        index = [slice(None)] * x.dim()
+        index[dim] = slice(tap * dilation, tap * dilation + (out - 1) * stride + 1, stride)
+        part = padded[tuple(index)]
+        best = part if best is None else torch.maximum(best, part)
+    assert best is not None
+    return best
+
+
+def _convolution(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
+    named = _arguments(func, args, kwargs)
+    x, weight = args[0], args[1]
+    dims = weight.dim() - 2
+    if not isinstance(x, Seen) or x.dim() != dims + 2:
+        return cast(Seen, _sees_everything(func, args, kwargs))
+    stride, dilation = _tuple(named["stride"], dims), _tuple(named["dilation"], dims)
+    groups = int(named["groups"])
+    transposed = bool(named.get("transposed")) or "transpose" in func.name()
+    kernel = list(weight.shape[2:])
+    if isinstance(named["padding"], str):
+        reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        padding = [r // 2 if named["padding"] == "same" else 0 for r in reach]
+        size = [s if named["padding"] == "same" else s - r for s, r in zip(x.shape[2:], reach, strict=True)]
+    else:
+        padding = _tuple(named["padding"], dims, 0)
+        size = list(_shape_of(func, args, kwargs).shape[2:])
+    inner = x.inner.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]).amax(2)
+    for i in range(dims):
+        if transposed:
+            stuffed = [*inner.shape]
+            stuffed[i + 2] = (inner.shape[i + 2] - 1) * stride[i] + 1
+            sparse = torch.full(stuffed, NOTHING)
+            index = [slice(None)] * inner.dim()
+            index[i + 2] = slice(None, None, stride[i])
+            sparse[tuple(index)] = inner
+            inner = _windows(
+                sparse, i + 2, kernel[i], 1, dilation[i], dilation[i] * (kernel[i] - 1) - padding[i], size[i]
+            )
+        else:
+            inner = _windows(inner, i + 2, kernel[i], stride[i], dilation[i], padding[i], size[i])
+    channels = weight.shape[1] * groups if transposed else weight.shape[0]
+    inner = inner.unsqueeze(2).expand(x.shape[0], groups, channels // groups, *size)
+    return Seen(inner.reshape(x.shape[0], channels, *size).contiguous(), _map_roles(dims), x.dtype)
+
+
+def _map_roles(dims: int) -> Roles:
+    return (1, 2, 3) if dims == 2 else NO_ROLES
+
+
+def _pool(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    named = _arguments(func, args, kwargs)
+    x = args[0]
+    dims = 1 if "1d" in func.name() else 3 if "3d" in func.name() else 2
+    kernel = _tuple(named["kernel_size"], dims)
+    stride = _tuple(named["stride"], dims) if named.get("stride") else kernel
+    padding, dilation = _tuple(named.get("padding"), dims, 0), _tuple(named.get("dilation"), dims)
+    shape = _shape_of(func, args, kwargs)
+    size = (shape[0] if isinstance(shape, (tuple, list)) else shape).shape
+    inner = x.inner
+    for i in range(dims):
+        dim = x.dim() - dims + i
+        inner = _windows(inner, dim, kernel[i], stride[i], dilation[i], padding[i], size[dim])
+    out = Seen(inner.contiguous(), x.roles, x.dtype)
+    return out if len(func._schema.returns) == 1 else (out, torch.zeros(0))
+
+
+def _adaptive_pool(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x = args[0]
+    dims = 1 if "1d" in func.name() else 3 if "3d" in func.name() else 2
+    shape = _shape_of(func, args, kwargs)
+    size = (shape[0] if isinstance(shape, (tuple, list)) else shape).shape
+    inner = x.inner
+    for dim in range(x.dim() - dims, x.dim()):
+        length, out = inner.shape[dim], size[dim]
+        cells = [
+            inner.narrow(dim, i * length // out, -(-(i + 1) * length // out) - i * length // out).amax(dim)
+            for i in range(out)
+        ]
+        inner = torch.stack(cells, dim)
+    result = Seen(inner.contiguous(), x.roles, x.dtype)
+    return result if len(func._schema.returns) == 1 else (result, torch.zeros(0))
+
+
+def _constant_pad(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    named = _arguments(func, args, kwargs)
+    x = args[0]
+    if named.get("mode", "constant") != "constant":
+        inner = torch.nn.functional.pad(x.inner, list(args[1]), mode=named["mode"])
+        return Seen(inner, x.roles, x.dtype)
+    inner = x.inner
+    for i in range(len(args[1]) // 2):
+        inner = _pad(inner, x.dim() - 1 - i, int(args[1][2 * i]), int(args[1][2 * i + 1]))
+    return Seen(inner.contiguous(), x.roles, x.dtype)
+
+
+def _upsample(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
+    """Bilinear and bicubic: the neighbours that are blended, and then the nearest of them."""
+    x = args[0]
+    reach = 2 if "bicubic" in func.name() else 1
+    size = _shape_of(func, args, kwargs).shape[2:]
+    inner = x.inner
+    for dim in (2, 3):
+        inner = _windows(inner, dim, 2 * reach + 1, 1, 1, reach, inner.shape[dim])
+    return Seen(torch.nn.functional.interpolate(inner, size=tuple(size), mode="nearest"), x.roles, x.dtype)
+
+
+_SPECIAL: dict[str, Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]] = {
+    **dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum"), _spreads),
+    **dict.fromkeys(("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm"), _layer_norm),
+    **dict.fromkeys(("group_norm", "native_group_norm"), _group_norm),
+    "instance_norm": _instance_norm,
+    **dict.fromkeys(("cat", "concat", "concatenate", "stack"), _joins),
+    "linear": _linear,
+    **dict.fromkeys(("matmul", "mm", "bmm", "addmm", "baddbmm"), _matmul),
+    "native_batch_norm": _unary,
+    "_native_batch_norm_legit_no_training": _unary,
+    "scaled_dot_product_attention": _attention,
+    **dict.fromkeys(
+        ("conv1d", "conv2d", "conv3d", "convolution", "_convolution", "conv_transpose1d", "conv_transpose2d",
+         "conv_transpose3d"), _convolution),
+    **dict.fromkeys(
+        ("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+         "max_pool2d_with_indices", "max_pool3d_with_indices"), _pool),
+    **dict.fromkeys(
+        ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d",
+         "adaptive_max_pool1d", "adaptive_max_pool2d", "_adaptive_avg_pool3d"), _adaptive_pool),
+    **dict.fromkeys(("pad", "constant_pad_nd"), _constant_pad),
+    **dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa"), _upsample),
+}  # fmt: skip
+
+
+def roles_of(value: Tensor, given: Tensor | None) -> Roles:
+    """The axes of a module's output; where they were lost on the way, those of its input if the shapes are equal.
+
+    For plain tensors (a network that could not be followed) four axes are taken as NCHW, three as (N, T, C).
+    """
+    if not isinstance(value, Seen):
+        return (1, 2, 3) if value.dim() == 4 else (2, None, None) if value.dim() == 3 else NO_ROLES
+    if value.dim() == 4 and None in value.roles and value.roles != (1, None, None):
+        if isinstance(given, Seen) and given.shape == value.shape:
+            return given.roles
+    return value.roles

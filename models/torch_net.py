@@ -1,0 +1,264 @@
+"""Running a torch network and reading its layers: taps, the layer table, random weights.
+
+One forward hook sits on every module for good. It does nothing until the calling thread has a tape, so two
+threads can tap one network at the same time, and nothing has to be taken off afterwards.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from models.card import OUTPUT, Layer
+from models.errors import NetworkError, unknown
+
+# The fused path of transformer layers skips their submodules, which then could not be tapped.
+torch.backends.mha.set_fastpath_enabled(False)
+
+_PATH = "_fovea_path"
+
+
+class _Stop(Exception):
+    """Raised when the last wanted tap has been produced: the rest of the network need not run."""
+
+
+class _Tape:
+    """What one forward pass of one thread records."""
+
+    def __init__(self, wanted: Sequence[str] | None) -> None:
+        self.wanted = None if wanted is None else set(wanted)
+        self.values: dict[str, Tensor] = {}
+        self.modules: dict[str, nn.Module] = {}
+        self.inputs: dict[str, Tensor | None] = {}
+        self.calls: dict[str, int] = {}
+
+    def name_call(self, path: str) -> str:
+        count = self.calls[path] = self.calls.get(path, 0) + 1
+        return path if count == 1 else f"{path}#{count}"
+
+
+class _Thread(threading.local):
+    tape: _Tape | None = None
+
+
+_thread = _Thread()
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The first tensor in what a module returned (itself, or in a tuple, list, dict or named output)."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            found = first_tensor(item)
+            if found is not None:
+                return found
+    return None
+
+
+def _replace_first(value: Any, new: Tensor) -> Any:
+    """`value` with its first tensor replaced; what cannot be rebuilt is returned as it is."""
+    if isinstance(value, Tensor):
+        return new
+    if type(value) in (tuple, list):
+        items = list(value)
+        for index, item in enumerate(items):
+            if first_tensor(item) is not None:
+                items[index] = _replace_first(item, new)
+                break
+        return type(value)(items)
+    return value
+
+
+def _record(module: nn.Module, inputs: Any, output: Any) -> Any:
+    """The permanent hook."""
+    tape = _thread.tape
+    path = getattr(module, _PATH, "")
+    if tape is None or not path:
+        return None
+    name = tape.name_call(path)
+    if tape.wanted is not None and name not in tape.wanted:
+        return None
+    tensor = first_tensor(output)
+    if tensor is None:
+        return None
+    tape.values[name] = tensor
+    tape.modules[name] = module
+    tape.inputs[name] = first_tensor(inputs)
+    if tape.wanted is not None and len(tape.values) == len(tape.wanted):
+        raise _Stop
+    # The network goes on with a copy: what it does to it in place (`out += identity`) must not reach the tap.
+    return _replace_first(output, tensor.clone())
+
+
+@contextmanager
+def _taping(wanted: Sequence[str] | None) -> Iterator[_Tape]:
+    before = _thread.tape
+    tape = _thread.tape = _Tape(wanted)
+    try:
+        yield tape
+    finally:
+        _thread.tape = before
+
+
+def prepare(module: nn.Module) -> nn.Module:
+    """Freeze `module` in place and make it tappable; returns it.
+
+    Eval mode, no parameter requires a gradient, every `inplace` flag off (an in-place ReLU overwrites the tensor
+    that a tap of the layer before it reads), one hook on every module.
+    """
+    module.eval().requires_grad_(False)
+    for path, child in module.named_modules():
+        if getattr(child, "inplace", None) is True:
+            child.inplace = False  # type: ignore[assignment]
+        if not hasattr(child, _PATH):
+            child.register_forward_hook(_record)
+        setattr(child, _PATH, path)
+    return module
+
+
+def forward_taps(module: nn.Module, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+    """The output of each of `taps` for the input `x` (N, C, H, W); `OUTPUT` is what the network returns.
+
+    The forward pass ends at the last tap that is wanted. Gradients flow if `x` requires them. Safe to call from
+    several threads on one module. Raises UnknownNameError for a tap that the network does not have.
+    """
+    wanted = list(dict.fromkeys(taps))
+    inner = [tap for tap in wanted if tap != OUTPUT]
+    output: Tensor | None = None
+    with _taping(inner if inner and OUTPUT not in wanted else [*inner, OUTPUT]) as tape:
+        try:
+            output = first_tensor(module(x))
+        except _Stop:
+            pass
+    values = dict(tape.values)
+    if OUTPUT in wanted:
+        if output is None:
+            raise NetworkError(f"the network returned no tensor but {type(output).__name__}")
+        values[OUTPUT] = output
+    missing = [tap for tap in wanted if tap not in values]
+    if missing:
+        names = [path for path, _ in module.named_modules() if path]
+        raise unknown("layer", missing[0], [*names, OUTPUT])
+    return {tap: values[tap] for tap in wanted}
+
+
+def all_taps(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """The output of every module call, in the order in which the calls end, and `OUTPUT` last."""
+    with _taping(None) as tape:
+        output = first_tensor(module(x))
+    if output is None:
+        raise NetworkError("the network returned no tensor")
+    return {**tape.values, OUTPUT: output}
+
+
+def log_probabilities(output: Tensor, kind: str) -> Tensor:
+    """Class scores (N, classes) whose softmax is the probabilities: logits as they are, probabilities' logarithm."""
+    return output if kind != "probabilities" else output.clamp_min(1e-12).log()
+
+
+def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every parameter and statistic a start value drawn with `seed`: the same weights every time.
+
+    Modules initialise themselves where they can (`reset_parameters`); convolutions and linear layers are drawn
+    as He's, so that activations neither vanish nor grow through the depth.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for child in module.modules():
+            reset = getattr(child, "reset_parameters", None)
+            if callable(reset):
+                reset()
+            if isinstance(child, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(child.weight, nonlinearity="relu")
+                if child.bias is not None:
+                    nn.init.zeros_(child.bias)
+    return module
+
+
+def trace_layers(module: nn.Module, input_shape: Sequence[int]) -> tuple[Layer, ...]:
+    """Every module call of a prepared `module` in the order in which the calls end, for an input (C, H, W)."""
+    return trace(module, input_shape)[0]
+
+
+def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
+    """The layers of a prepared `module` for an input (C, H, W), and the shape of its output without the batch.
+
+    The network is run on coordinates (see `models.receptive`), which also gives receptive fields and axes; a
+    network whose code reads values out of its activations is run on a grey image instead, without fields.
+    """
+    from models import receptive
+
+    channels, height, width = (int(v) for v in input_shape)
+    with torch.inference_mode():
+        try:
+            with _taping(None) as tape:
+                output = first_tensor(module(receptive.coordinates(channels, height, width)))
+        except Exception:
+            with _taping(None) as tape:
+                device = next(iter(module.parameters()), torch.zeros(())).device
+                grey = torch.zeros(receptive.PLANES, channels, height, width, device=device)
+                output = first_tensor(module(grey))
+    if output is None:
+        raise NetworkError("it returns no tensor")
+    layers: list[Layer] = []
+    grid = (1, 1)
+    for name, value in tape.values.items():
+        layer = _layer(name, tape.modules[name], value, tape.inputs[name], grid, (height, width))
+        if layer.axes in ("NCHW", "NHWC") and layer.grid != (1, 1):
+            grid = layer.grid
+        layers.append(layer)
+    return tuple(layers), tuple(output.shape[1:])
+
+
+def _layer(
+    name: str, module: nn.Module, value: Tensor, given: Tensor | None, grid: tuple[int, int], frame: tuple[int, int]
+) -> Layer:
+    from models import receptive
+
+    shape = tuple(value.shape[1:])
+    facts: dict[str, Any] = {
+        "name": name,
+        "kind": type(module).__name__,
+        "shape": shape if value.shape[:1] == (receptive.PLANES,) else tuple(value.shape),
+        "parameters": sum(p.numel() for p in module.parameters(recurse=False)),
+        "leaf": not any(True for _ in module.children()),
+        "axes": "none",
+        "units": 0,
+    }
+    if value.dim() < 2 or value.shape[0] != receptive.PLANES or 0 in shape:
+        return Layer(**facts)
+    roles = receptive.roles_of(value, given)
+    planes: Tensor | None = None
+    inner = value.inner if isinstance(value, receptive.Seen) else None
+    if value.dim() == 2:
+        facts |= {"axes": "vector", "units": shape[0], "grid": (1, 1)}
+        planes = None if inner is None else inner.amax(1).view(-1, 1, 1)
+    elif value.dim() == 4 and roles[0] == 1:
+        facts |= {"axes": "NCHW", "units": shape[0], "grid": shape[1:]}
+        planes = None if inner is None else inner.amax(1)
+    elif value.dim() == 4 and roles == (3, 1, 2):
+        facts |= {"axes": "NHWC", "units": shape[2], "grid": shape[:2]}
+        planes = None if inner is None else inner.amax(3)
+    elif value.dim() == 3 and roles[0] == 2:
+        places = grid[0] * grid[1]
+        extra = shape[0] - places
+        if places > 1 and 0 <= extra <= 16:
+            facts |= {"axes": "tokens", "units": shape[1], "grid": grid, "extra_tokens": extra}
+            planes = None if inner is None else inner[:, extra:].amax(2).view(-1, *grid)
+    if planes is not None:
+        facts["receptive_field"] = receptive.field(planes, frame)
+    return Layer(**facts)
+
+
+def run_batch(module: nn.Module, x: Tensor) -> Tensor:
+    """The network's output (N, ...) for `x` (N, C, H, W), without gradients."""
+    with torch.inference_mode():
+        return cast(Tensor, first_tensor(module(x)))
