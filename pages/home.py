@@ -1,0 +1,108 @@
+"""Home, the first five minutes: the photo, the five best classes beside it, and three ways on."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from engine.errors import FoveaError
+from engine.method import methods
+from engine.run import Request, validate
+from engine.worker import submit
+from pages.ui import reads, state
+from pages.ui.cards import card_or_wait
+from pages.ui.links import photo_url
+from pages.ui.nav import method_page, page
+from pages.ui.panels import show_bars
+from pages.ui.pickers import network_title, photo_title
+from pages.ui.progress import POLL_SECONDS, show_unfinished
+from pages.ui.text import errors_as_lines, escaped, plain
+from pages.ui.workbench import show_next
+
+SEES = "classify"
+"""The method whose table `classes` stands beside the photo."""
+
+WAYS_ON = ("occlusion", "patches", "ascent")
+"""The three methods that a newcomer is offered, one of each kind."""
+
+
+def classes_beside() -> None:
+    """The five best classes: a run like any other, started here if there is none yet."""
+    card = card_or_wait(state.network())
+    if card is None:
+        return
+    if not card.classes:
+        st.info("This network has no classes; the views of its layers and units all work.")
+        return
+    run_id = reads.newest_run(SEES, state.network(), state.photo())
+    if run_id is None:
+        request = Request(method=SEES, network=state.network(), image=state.photo())
+        validate(request)
+        run_id = submit(request)
+    run = reads.store().run(run_id)
+    if run.record.status not in reads.FINAL:
+        st.fragment(_wait, run_every=POLL_SECONDS)(run_id)
+    elif run.record.status == "done":
+        show_bars(run.table("classes").head(5))
+        for line in run.record.warnings or []:
+            st.caption(plain(line))
+    else:
+        show_unfinished(run)
+
+
+def _wait(run_id: str) -> None:
+    if reads.store().run(run_id).record.status in reads.FINAL:
+        st.rerun()
+    st.status("looking at the photo…", state="running")
+
+
+def three_ways_on() -> None:
+    """Three large buttons; each starts a run with the defaults, or finds the one that is there, and shows it."""
+    with st.container(key="home-verbs"):
+        for column, name in zip(st.columns(len(WAYS_ON)), WAYS_ON, strict=True):
+            method = methods().get(name)
+            if method is None:
+                continue
+            if column.button(method.question, key=f"go:{name}", width="stretch", type="primary"):
+                _start(name)
+            column.caption(plain(method.summary))
+
+
+def _start(name: str) -> None:
+    method = methods()[name]
+    request = Request(method=name, network=state.network(), image=state.photo() if method.photo else None)
+    try:
+        validate(request)
+        run_id = submit(request)
+    except FoveaError:
+        st.switch_page(method_page(name))
+    show_next(name, run_id)
+    st.switch_page(method_page(name), query_params={"run": run_id})
+
+
+def newest() -> None:
+    """The newest pictures of the library."""
+    from pages.ui.runs import run_cards
+
+    rows = [row for row in reads.store().list(status="done", limit=12) if row.method != SEES][:6]
+    if rows:
+        st.subheader("Newest runs", anchor=False)
+        run_cards(rows, columns=6, key="home")
+        st.page_link(page("library"), label="All runs", icon=":material/arrow_forward:")
+
+
+st.title("See what your network sees", anchor=False)
+with errors_as_lines():
+    picture, classes = st.columns([3, 2], gap="large")
+    with picture:
+        st.html(
+            f'<img class="fovea-hero" src="{escaped(photo_url(state.photo(), 1400))}" '
+            f'alt="{escaped(photo_title(state.photo()))}">'
+        )
+    with classes:
+        st.subheader(f"What {plain(network_title(state.network()))} sees", anchor=False)
+        with errors_as_lines():
+            classes_beside()
+with errors_as_lines():
+    three_ways_on()
+with errors_as_lines():
+    newest()

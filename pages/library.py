@@ -1,0 +1,128 @@
+"""Library: all runs as pictures; found by method, network, date and words; two of them side by side."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import streamlit as st
+
+from engine.errors import FoveaError
+from engine.method import methods
+from pages.ui import reads
+from pages.ui.nav import page
+from pages.ui.pickers import network_title
+from pages.ui.progress import show_run
+from pages.ui.runs import method_title, run_cards
+from pages.ui.text import errors_as_lines, plain, show_error
+
+CARDS_A_PAGE = 24
+SINCE = {"any time": None, "today": 1, "the last 7 days": 7, "the last 30 days": 30}
+
+
+def filters() -> dict[str, str | None]:
+    """The row of filters; what the store is asked for."""
+    words, method, network, since = st.columns([2, 1, 1, 1])
+    text = words.text_input(
+        "Words", key="library:text", placeholder="name, note, option, class …", persist_state="session"
+    )
+    chosen = method.selectbox(
+        "Method",
+        list(methods()),
+        index=None,
+        key="library:method",
+        format_func=method_title,
+        placeholder="any",
+        persist_state="session",
+    )
+    net = network.selectbox(
+        "Network",
+        reads.store().networks(),
+        index=None,
+        key="library:network",
+        format_func=network_title,
+        placeholder="any",
+        persist_state="session",
+    )
+    days = SINCE[since.selectbox("When", list(SINCE), key="library:since", persist_state="session")]
+    moment = (datetime.now(UTC) - timedelta(days=days)).isoformat() if days else None
+    return {"text": text or None, "method": chosen, "network": net, "since": moment}
+
+
+def compare(ids: list[str]) -> None:
+    """Two runs side by side, each with its panels and what differs in their options."""
+    runs = [reads.store().run(run_id) for run_id in ids]
+    if st.button("Back to all runs", icon=":material/arrow_back:"):
+        del st.session_state["library:compare"]
+        st.rerun()
+    named = [
+        {
+            "method": run.record.method,
+            "network": run.record.network.name,
+            "photo": run.record.image,
+            "seed": run.record.seed,
+        }
+        | run.record.options
+        for run in runs
+    ]
+    differ = [name for name in dict.fromkeys([*named[0], *named[1]]) if named[0].get(name) != named[1].get(name)]
+    for place, (column, run) in enumerate(zip(st.columns(2, gap="medium"), runs, strict=True)):
+        with column, errors_as_lines():
+            st.subheader(plain(run.record.title), anchor=False)
+            line = " · ".join(f"{name}: {named[place].get(name)}" for name in differ)
+            st.caption(plain(line or "the same request"))
+            st.page_link(
+                page("run"), label="Open this run", icon=":material/open_in_full:", query_params={"id": run.id}
+            )
+            show_run(run.id, f"compare{place}")
+
+
+def import_a_zip() -> None:
+    """Take in a run that a team-mate exported."""
+    with st.popover("Import a run", icon=":material/upload:"):
+        given = st.file_uploader("A zip that Export zip wrote", type=["zip"], key="library:zip")
+        if given is not None and st.button("Import", type="primary"):
+            try:
+                run_id = reads.store().import_zip(given.getvalue())
+            except FoveaError as error:
+                show_error(error)
+            else:
+                st.switch_page(page("run"), query_params={"id": run_id})
+
+
+def all_runs() -> None:
+    """The filters, the cards and their pages."""
+    wanted = filters()
+    count = reads.store().count(**wanted)
+    bar = st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute")
+    bar.markdown(f"**{count:,}** {'run' if count == 1 else 'runs'}")
+    pages = max(1, -(-count // CARDS_A_PAGE))
+    number = bar.number_input("Page", 1, pages, 1, key="library:page", width=140) if pages > 1 else 1
+    compare_here = bar.empty()
+    with bar:
+        import_a_zip()
+    if not count:
+        if any(wanted.values()):
+            st.info("No run fits these filters. Empty a filter to see more.", icon=":material/filter_alt_off:")
+        else:
+            st.info(
+                "No runs yet. Start one from Home: **Where does it look?** takes a few seconds.", icon=":material/home:"
+            )
+            st.page_link(page("home"), label="Home", icon=":material/home:")
+        return
+    rows = reads.store().list(**wanted, limit=CARDS_A_PAGE, offset=(number - 1) * CARDS_A_PAGE)
+    ticked = run_cards(rows, columns=4, key="library", selectable=True)
+    if len(ticked) == 2:
+        if compare_here.button("Show the two side by side", type="primary", icon=":material/compare:"):
+            st.session_state["library:compare"] = ticked
+            st.rerun()
+    elif ticked:
+        compare_here.caption(f"{len(ticked)} ticked: tick two to see them side by side.")
+
+
+st.title("Library", anchor=False)
+with errors_as_lines():
+    chosen = st.session_state.get("library:compare")
+    if chosen:
+        compare(chosen)
+    else:
+        all_runs()

@@ -1,0 +1,5 @@
+"""Maximally activating patches: what of a data set excites each unit most."""
+
+from pages.ui.workbench import workbench
+
+workbench("patches")

@@ -1,0 +1,147 @@
+"""One run, whole: its panels or its progress, its record, and what can be done with it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from engine.errors import FoveaError
+from engine.method import find_method
+from engine.run import RunRecord, validate
+from engine.store import StoredRun
+from engine.worker import submit
+from pages.ui import reads, state
+from pages.ui.forms import prefill
+from pages.ui.links import loopback_only, report_url, run_link, zip_url
+from pages.ui.nav import method_page, page
+from pages.ui.pickers import network_title
+from pages.ui.progress import show_run
+from pages.ui.runs import STATUS, method_title
+from pages.ui.text import ago, duration, errors_as_lines, plain, show_error
+
+
+def headline(run: StoredRun) -> None:
+    """Title, and one line with what, on what, when and how long."""
+    record = run.record
+    st.title(plain(record.title), anchor=False)
+    facts = [
+        method_title(record.method),
+        network_title(record.network.name),
+        record.subject,
+        f"seed {record.seed}" if record.seed else "",
+        duration(record.seconds) if record.seconds else "",
+        record.provider or record.device,
+        ago(record.created),
+    ]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(plain(" · ".join(filter(None, facts))))
+        if record.status in STATUS:
+            text, colour = STATUS[record.status]
+            st.badge(text, color=colour)
+        if record.imported:
+            st.badge("imported", color="violet")
+    if record.note:
+        st.markdown(plain(record.note))
+
+
+def actions(run: StoredRun) -> None:
+    """Repeat, Repeat with changes, exports, link, name and note, pin, delete."""
+    record = run.record
+    finished = record.status == "done"
+    over = record.status in reads.FINAL
+    with st.container(horizontal=True, key="run-actions"):
+        if st.button("Repeat", icon=":material/replay:", disabled=not over, help="The same request once more."):
+            _repeat(record)
+        if st.button("Repeat with changes", icon=":material/tune:", help="Its form, filled in with these options."):
+            _change(record)
+        st.link_button(
+            "Export HTML",
+            report_url(record.id),
+            icon=":material/html:",
+            disabled=not finished,
+            help="One file that opens anywhere, offline.",
+        )
+        st.link_button(
+            "Export zip",
+            zip_url(record.id),
+            icon=":material/folder_zip:",
+            disabled=not over,
+            help="The run's folder: pictures, arrays, tables; Library imports it.",
+        )
+        _copy_link(record.id)
+        _edit(record)
+        if st.button(
+            "Unpin" if record.pinned else "Pin", icon=":material/keep_off:" if record.pinned else ":material/keep:"
+        ):
+            reads.store().pin(record.id, not record.pinned)
+            st.rerun()
+        _delete(record, over=over)
+
+
+def _repeat(record: RunRecord) -> None:
+    request = record.request()
+    validate(request)
+    st.switch_page(page("run"), query_params={"id": submit(request, fresh=True)})
+
+
+def _change(record: RunRecord) -> None:
+    method = find_method(record.method)
+    state.choose(network=record.network.name, layer="", unit="")
+    if record.image and state.PHOTO.fullmatch(record.image):
+        state.choose(photo=record.image)
+    prefill(method, record.options)
+    st.session_state[f"wanted:{method.name}"] = method.name
+    st.switch_page(method_page(method.name), query_params={"run": record.id})
+
+
+def _copy_link(run_id: str) -> None:
+    with st.popover("Copy link", icon=":material/link:"):
+        st.code(run_link(run_id), language=None, wrap_lines=True)
+        if loopback_only():
+            st.caption(
+                "This server listens on this machine only, so the link opens here alone. To serve a team, start it "
+                "with `make app HOST=0.0.0.0`, or send the exported HTML."
+            )
+
+
+def _edit(record: RunRecord) -> None:
+    with st.popover("Name and note", icon=":material/edit_note:"):
+        name = st.text_input("Name", record.name, placeholder=record.title, key=f"name:{record.id}")
+        note = st.text_area("Note", record.note, key=f"note:{record.id}")
+        if st.button("Save", type="primary", key=f"save:{record.id}"):
+            reads.store().rename(record.id, name)
+            reads.store().note(record.id, note)
+            st.rerun()
+
+
+def _delete(record: RunRecord, *, over: bool) -> None:
+    with st.popover("Delete", icon=":material/delete:", disabled=not over):
+        st.markdown("Delete this run and all its files? This cannot be taken back.")
+        if st.button("Delete it", type="primary", key=f"delete:{record.id}"):
+            reads.store().delete(record.id)
+            st.switch_page(page("library"))
+
+
+def record_of(run: StoredRun) -> None:
+    """Everything that the run's record says, behind a fold."""
+    with st.expander("Record", icon=":material/receipt_long:"):
+        st.json(run.record.model_dump(mode="json", by_alias=True, exclude={"panels"}), expanded=2)
+
+
+run_id = st.query_params.get("id", "")
+if not run_id:
+    st.title("Run", anchor=False)
+    st.info("This page shows one run. Choose one in Library.", icon=":material/collections_bookmark:")
+    st.page_link(page("library"), label="Library", icon=":material/collections_bookmark:")
+else:
+    try:
+        found = reads.store().run(run_id)
+    except FoveaError as error:
+        show_error(error)
+        st.page_link(page("library"), label="Library", icon=":material/collections_bookmark:")
+    else:
+        headline(found)
+        with errors_as_lines():
+            actions(found)
+        with errors_as_lines():
+            show_run(found.id, "run")
+        record_of(found)

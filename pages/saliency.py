@@ -1,0 +1,5 @@
+"""Saliency: which pixels a class or unit answers to, by one backward pass."""
+
+from pages.ui.workbench import workbench
+
+workbench("saliency")

@@ -1,0 +1,232 @@
+"""A gallery of a sheet's tiles: groups as cards with their best nine, opened by a click.
+
+The sheet stays one picture that the browser fetches once; each tile is a window onto it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from engine.method import Panel
+from pages.ui.links import artifact_url
+from pages.ui.text import value
+
+CARDS_A_PAGE = 48
+TILES_ON_A_CARD = 9
+
+_CSS = """
+.cards { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(var(--card, 168px), 1fr)); }
+.card { font: inherit; color: inherit; text-align: left; padding: 8px; cursor: pointer; min-width: 0;
+  background: var(--st-secondary-background-color); border: 1px solid var(--st-border-color); border-radius: 8px; }
+.card:hover, .card:focus-visible { border-color: var(--st-primary-color); outline: 2px solid var(--st-primary-color);
+  outline-offset: 0; }
+.card.still { cursor: default; outline: none; border-color: var(--st-border-color); }
+.tiles { display: grid; grid-template-columns: repeat(var(--across, 3), 1fr); gap: 2px; border-radius: 4px;
+  overflow: hidden; }
+.tile { aspect-ratio: 1; background-repeat: no-repeat; min-width: 0; }
+.empty { background: repeating-linear-gradient(45deg, transparent 0 6px, var(--st-border-color) 6px 7px); }
+.name { display: block; margin-top: 6px; font-weight: 600; font-size: 0.86rem; overflow-wrap: anywhere; }
+.note { display: block; font-size: 0.78rem; opacity: 0.72; overflow-wrap: anywhere; }
+"""
+
+_JS = """
+export default function ({ data, parentElement, setTriggerValue }) {
+  let root = parentElement.querySelector('.cards');
+  if (!root) { root = document.createElement('div'); root.className = 'cards'; parentElement.appendChild(root); }
+  root.style.setProperty('--card', data.card + 'px');
+  root.replaceChildren();
+  const { columns, rows } = data;
+  const tile = (index, title) => {
+    const box = document.createElement('div');
+    box.className = 'tile';
+    if (index < 0) { box.classList.add('empty'); return box; }
+    const x = index % columns, y = Math.floor(index / columns);
+    box.style.backgroundImage = `url("${data.sheet}")`;
+    box.style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
+    box.style.backgroundPosition =
+      `${columns > 1 ? (100 * x) / (columns - 1) : 0}% ${rows > 1 ? (100 * y) / (rows - 1) : 0}%`;
+    if (title) box.title = title;
+    return box;
+  };
+  for (const card of data.cards) {
+    const box = document.createElement(data.opens ? 'button' : 'div');
+    box.className = data.opens ? 'card' : 'card still';
+    const tiles = document.createElement('div');
+    tiles.className = 'tiles';
+    tiles.style.setProperty('--across', card.tiles.length > 1 ? 3 : 1);
+    card.tiles.forEach((index, place) => tiles.appendChild(tile(index, card.titles[place])));
+    box.appendChild(tiles);
+    for (const [kind, text] of [['name', card.name], ['note', card.note]]) {
+      if (!text) continue;
+      const line = document.createElement('span');
+      line.className = kind;
+      line.textContent = text;
+      box.appendChild(line);
+    }
+    if (data.opens) {
+      box.setAttribute('aria-label', 'Open ' + card.name);
+      box.onclick = () => setTriggerValue('opened', card.id);
+    }
+    root.appendChild(box);
+  }
+}
+"""
+
+_cards = st.components.v2.component("fovea_gallery", css=_CSS, js=_JS)
+
+
+def show_gallery(panel: Panel, run: Any, key: str) -> None:
+    """Draw a gallery panel; a click on a group shows it in full. Computes nothing: it reads the finished run."""
+    table = rows_of(panel, run)
+    if table.empty:
+        st.info("There is nothing in this gallery.", icon=":material/image_not_supported:")
+        return
+    if not panel.group:
+        _tiles(panel, run, table, key, card=max(120, panel.tile))
+        return
+    opened = st.session_state.get(f"opened:{key}")
+    if opened is not None:
+        _one_group(panel, run, table, opened, key)
+    else:
+        _all_groups(panel, run, table, key)
+
+
+def rows_of(panel: Panel, run: Any) -> pd.DataFrame:
+    """The panel's rows, with the column `tile`: which tile of the sheet belongs to each."""
+    table = run.table(panel.table)
+    if "tile" not in table.columns:
+        table = table.assign(tile=np.arange(len(table)))
+    for column, wanted in panel.where.items():
+        table = table[table[column] == wanted]
+    return table
+
+
+def _sheet(panel: Panel, run: Any) -> dict[str, Any]:
+    """Where the sheet lies and how many tiles it has across and down."""
+    name = panel.image if "." in panel.image else f"{panel.image}.png"
+    width, height = run.image(panel.image).size
+    columns = panel.columns or max(1, width // panel.tile)
+    return {
+        "sheet": artifact_url(run.record.id, f"images/{name}"),
+        "columns": columns,
+        "rows": max(1, math.ceil(height / (width / columns))),
+    }
+
+
+def _words(row: Any, columns: tuple[str, ...]) -> str:
+    return " · ".join(value(_plain(getattr(row, column))) for column in columns if hasattr(row, column))
+
+
+def _plain(item: Any) -> Any:
+    return item.item() if isinstance(item, np.generic) else item
+
+
+def _tiles(panel: Panel, run: Any, table: pd.DataFrame, key: str, card: int) -> None:
+    """Every row as a card of its own."""
+    cards = [
+        {"id": place, "name": "", "note": _words(row, panel.caption), "tiles": [int(row.tile)], "titles": [""]}
+        for place, row in enumerate(table.itertuples(index=False))
+    ]
+    _cards(key=f"{key}:tiles", data=_sheet(panel, run) | {"cards": cards, "card": card, "opens": False})
+
+
+def _all_groups(panel: Panel, run: Any, table: pd.DataFrame, key: str) -> None:
+    """The groups as cards, a page at a time, within one value of the first grouping column."""
+    first, rest = panel.group[0], panel.group[1:]
+    names = list(dict.fromkeys(table[first]))
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    if rest and len(names) > 1:
+        chosen = bar.selectbox(first.capitalize(), names, key=f"{key}:first", width=320)
+        table = table[table[first] == chosen]
+    grouped = list(table.groupby(list(panel.group), sort=False))
+    if len(grouped) > 12 and rest:
+        wanted = bar.text_input(
+            rest[-1].capitalize(),
+            key=f"{key}:find",
+            placeholder="all",
+            width=120,
+            help="Show one alone, by its number.",
+        )
+        if wanted.strip():
+            grouped = [(name, rows) for name, rows in grouped if str(_plain(name[-1])) == wanted.strip()]
+    pages = max(1, -(-len(grouped) // CARDS_A_PAGE))
+    page = 1
+    if pages > 1:
+        page = bar.number_input("Page", 1, pages, 1, key=f"{key}:page", width=140, help=f"{len(grouped)} in all")
+    shown = grouped[(page - 1) * CARDS_A_PAGE : page * CARDS_A_PAGE]
+    if not shown:
+        st.info(f"No {rest[-1] if rest else first} of that number here: empty the field to see all.")
+        return
+    cards = [_card(panel, name, rows) for name, rows in shown]
+    result = _cards(
+        key=f"{key}:groups:{page}",
+        data=_sheet(panel, run) | {"cards": cards, "card": 176, "opens": True},
+        on_opened_change=lambda: None,
+    )
+    if result.opened is not None:
+        st.session_state[f"opened:{key}"] = result.opened
+        st.rerun(scope="fragment")
+
+
+def _card(panel: Panel, name: tuple[Any, ...], rows: pd.DataFrame) -> dict[str, Any]:
+    best = rows.head(TILES_ON_A_CARD)
+    tiles = [int(tile) for tile in best["tile"]]
+    return {
+        "id": [str(_plain(part)) for part in name],
+        "name": _group_name(panel, name),
+        "note": _words(next(best.itertuples(index=False)), panel.caption[:1]),
+        "tiles": tiles,
+        "titles": [_words(row, panel.caption) for row in best.itertuples(index=False)],
+    }
+
+
+def _group_name(panel: Panel, name: tuple[Any, ...]) -> str:
+    """The last grouping value with its column's name: "unit 12"."""
+    return f"{panel.group[-1]} {_plain(name[-1])}"
+
+
+def _one_group(panel: Panel, run: Any, table: pd.DataFrame, opened: list[str], key: str) -> None:
+    """One group in full, every tile large, with its captions and the way to the unit's own page."""
+    rows = _rows_of_group(table, dict(zip(panel.group, opened, strict=True)))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("All", icon=":material/arrow_back:", key=f"{key}:back"):
+            del st.session_state[f"opened:{key}"]
+            st.rerun(scope="fragment")
+        st.markdown(
+            "**" + " · ".join(f"{column} {name}" for column, name in zip(panel.group, opened, strict=True)) + "**"
+        )
+        if {"layer", "unit"} <= set(panel.group) and not rows.empty:
+            _unit_link(run, dict(zip(panel.group, opened, strict=True)))
+    if rows.empty:
+        st.info("This run holds nothing of that group.")
+        return
+    _tiles(panel, run, rows, f"{key}:full", card=220)
+
+
+def _rows_of_group(table: pd.DataFrame, group: dict[str, str]) -> pd.DataFrame:
+    keep = np.ones(len(table), bool)
+    for column, wanted in group.items():
+        keep &= (table[column].astype(str) == wanted).to_numpy()
+    return table[keep]
+
+
+def show_group(panel: Panel, run: Any, group: dict[str, str], key: str) -> bool:
+    """One group's tiles, large, under the panel's title; whether the run holds that group."""
+    rows = _rows_of_group(rows_of(panel, run), group)
+    if rows.empty:
+        return False
+    st.subheader(panel.title, anchor=False)
+    _tiles(panel, run, rows, f"{key}:group", card=220)
+    return True
+
+
+def _unit_link(run: Any, names: dict[str, str]) -> None:
+    from pages.ui.nav import page
+
+    query = {"network": run.record.network.name, "layer": names["layer"], "unit": names["unit"]}
+    st.page_link(page("unit"), label="All about this unit", icon=":material/hub:", query_params=query)

@@ -1,0 +1,200 @@
+"""Panels -> charts: every kind of panel of a finished run, with its controls and clicks. Nothing is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from engine.errors import FoveaError
+from engine.figures import figure
+from engine.method import Cells, Panel
+from pages.ui.gallery import show_gallery
+from pages.ui.text import escaped, show_error
+
+CHART = {"displaylogo": False, "showSendToCloud": False, "scrollZoom": False, "displayModeBar": False}
+"""Plotly's settings: no logo, nothing that sends data anywhere."""
+
+SMALL = frozenset({"curve", "bars", "table", "scatter", "heatmap"})
+"""Kinds that share a row with their neighbour."""
+
+
+def show_panels(run: Any, key: str, *, first_only: bool = False) -> None:
+    """All panels of a run: pictures across the whole width, small charts two in a row."""
+    waiting: list[tuple[int, Panel]] = []
+    panels = list(enumerate(run.record.panels))
+    for index, panel in panels[:1] if first_only else panels:
+        if panel.kind in SMALL:
+            waiting.append((index, panel))
+            if len(waiting) == 2:
+                _row(waiting, run, key)
+                waiting = []
+            continue
+        _row(waiting, run, key)
+        waiting = []
+        _panel(panel, run, f"{key}:{index}")
+    _row(waiting, run, key)
+
+
+def _row(panels: list[tuple[int, Panel]], run: Any, key: str) -> None:
+    if panels:
+        for column, (index, panel) in zip(st.columns(len(panels), gap="large"), panels, strict=True):
+            with column:
+                _panel(panel, run, f"{key}:{index}")
+
+
+def _panel(panel: Panel, run: Any, key: str) -> None:
+    """One panel under its title; a picture that cannot be read is one line, and the others stay."""
+    with st.container(key=f"panel-{key}".replace(":", "-")):
+        if panel.title:
+            st.subheader(panel.title, anchor=False)
+        if panel.help:
+            st.caption(panel.help)
+        try:
+            st.fragment(_KINDS[panel.kind])(panel, run, key)
+        except (FoveaError, OSError, KeyError, ValueError) as error:
+            show_error(f"this panel cannot be drawn: {error}")
+
+
+def _chart(panel: Panel, run: Any, key: str, **choices: Any) -> None:
+    st.plotly_chart(figure(panel, run, **choices), key=f"{key}:chart", config=CHART)
+
+
+def _image(panel: Panel, run: Any, key: str) -> None:
+    picture = run.image(panel.image)
+    width, height = picture.size
+    if max(width, height) < 900:
+        factor = max(1, 900 // max(width, height))
+        picture = picture.resize((width * factor, height * factor), 0 if factor > 1 else None)
+    st.image(picture, width="stretch" if picture.width > 900 else "content")
+
+
+def _overlay(panel: Panel, run: Any, key: str) -> None:
+    """The map over the picture, its opacity and scale; a click on a cell shows what the network saw there."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        opacity = st.slider("Opacity of the map", 0.0, 1.0, 0.55, 0.05, key=f"{key}:opacity", width=260)
+        scale = st.segmented_control(
+            "Scale",
+            ("sequential", "diverging"),
+            default=panel.scale,
+            required=True,
+            key=f"{key}:scale",
+            help="Sequential runs from the smallest value to the largest; diverging is centred on zero.",
+        )
+    chart = figure(panel, run, opacity=opacity, scale=scale)
+    if panel.cells is None:
+        st.plotly_chart(chart, key=f"{key}:chart", config=CHART)
+        return
+    picture, beside = st.columns([3, 2], gap="medium")
+    with picture:
+        event = st.plotly_chart(chart, key=f"{key}:chart", config=CHART, on_select="rerun", selection_mode="points")
+    with beside:
+        cell = clicked_cell(event)
+        if cell is None:
+            st.info(
+                "Click a place on the picture to see what the network saw with that window covered.",
+                icon=":material/touch_app:",
+            )
+        else:
+            show_cell(panel.cells, run, *cell)
+
+
+def clicked_cell(event: Any) -> tuple[int, int] | None:
+    """Row and column of the cell that was clicked, from a chart's selection."""
+    points = (event or {}).get("selection", {}).get("points", [])
+    for point in points:
+        data = point.get("customdata")
+        if isinstance(data, dict):
+            data = list(data.values())
+        if data is not None and len(data) >= 2:
+            return int(data[0]), int(data[1])
+    return None
+
+
+def covered_picture(cells: Cells, run: Any, row: int, column: int) -> np.ndarray:
+    """The input frame (H, W, 3) with one cell's window replaced by the cover's pixels."""
+    frame = np.array(run.image("photo").convert("RGB"))
+    y, x = int(run.array(cells.ys)[row]), int(run.array(cells.xs)[column])
+    top, left = max(y, 0), max(x, 0)
+    window = (slice(top, max(y + cells.height, 0)), slice(left, max(x + cells.width, 0)))
+    if cells.cover:
+        frame[window] = np.array(run.image(cells.cover).convert("RGB"))[window]
+    return frame
+
+
+def show_cell(cells: Cells, run: Any, row: int, column: int) -> None:
+    """The occluded photo of one cell and its best classes."""
+    st.image(covered_picture(cells, run, row, column), width="stretch")
+    worth = float(run.array(cells.values)[row, column])
+    st.caption(f"Window at row {row}, column {column}: {cells.label or 'value'} {worth:.3g}")
+    if cells.table:
+        table = run.table(cells.table)
+        best = table[(table["row"] == row) & (table["column"] == column)]
+        show_bars(best)
+
+
+def show_bars(table: pd.DataFrame) -> None:
+    """Rows of `class` and `probability` as labelled bars, widest first."""
+    bars = []
+    for name, share in zip(table["class"], table["probability"], strict=True):
+        bars.append(
+            f'<div class="fovea-bar"><span class="fovea-bar-name">{escaped(name)}</span>'
+            f'<span class="fovea-bar-share">{share:.1%}</span><div class="fovea-bar-track">'
+            f'<div class="fovea-bar-fill" style="width:{max(share, 0.004):.2%}"></div></div></div>'
+        )
+    st.html("".join(bars))
+
+
+def _channels(panel: Panel, run: Any, key: str) -> None:
+    """All channels as one picture of tiles; one of them, large, over the image."""
+    event = st.plotly_chart(
+        figure(panel, run), key=f"{key}:chart", config=CHART, on_select="rerun", selection_mode="points"
+    )
+    count = len(run.array(panel.array))
+    clicked = clicked_channel(event)
+    if clicked is not None and st.session_state.get(f"{key}:clicked") != clicked:
+        st.session_state[f"{key}:clicked"] = clicked
+        st.session_state[f"{key}:channel"] = clicked
+    channel = st.number_input("Channel", 0, count - 1, key=f"{key}:channel", help=f"0 to {count - 1}", width=160)
+    st.plotly_chart(figure(panel, run, channel=int(channel)), key=f"{key}:one", config=CHART)
+
+
+def clicked_channel(event: Any) -> int | None:
+    """The channel that was clicked, from a chart's selection."""
+    for point in (event or {}).get("selection", {}).get("points", []):
+        data = point.get("customdata")
+        if isinstance(data, dict):
+            data = list(data.values())
+        if isinstance(data, (list, tuple)) and data:
+            return int(data[0])
+        if isinstance(data, (int, float)):
+            return int(data)
+    return None
+
+
+def _table(panel: Panel, run: Any, key: str) -> None:
+    table = run.table(panel.table)
+    for column, wanted in panel.where.items():
+        table = table[table[column] == wanted]
+    st.dataframe(table, hide_index=True, key=f"{key}:table")
+
+
+def _text(panel: Panel, run: Any, key: str) -> None:
+    """Title and help say it all."""
+
+
+_KINDS: dict[str, Callable[[Panel, Any, str], None]] = {
+    "image": _image,
+    "overlay": _overlay,
+    "heatmap": _chart,
+    "gallery": show_gallery,
+    "curve": _chart,
+    "bars": _chart,
+    "scatter": _chart,
+    "channels": _channels,
+    "table": _table,
+    "text": _text,
+}

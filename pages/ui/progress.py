@@ -1,0 +1,102 @@
+"""A run as it goes: its picture as it grows, its curve, the time left and Cancel; then its result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from engine.method import find_method
+from pages.ui import reads
+from pages.ui.links import artifact_url
+from pages.ui.panels import show_panels
+from pages.ui.text import duration, errors_as_lines, escaped, label, plain, show_error, value
+
+POLL_SECONDS = 0.6
+
+
+def show_run(run_id: str, key: str) -> Any:
+    """A run in whatever state it is; the finished run, or None while it goes or when it failed."""
+    run = reads.store().run(run_id)
+    if run.record.status not in reads.FINAL:
+        st.fragment(live_run, run_every=POLL_SECONDS)(run_id, f"{key}:live")
+        return None
+    if run.record.status != "done":
+        show_unfinished(run)
+        return None
+    show_notes(run)
+    show_panels(run, f"{key}:{run_id}")
+    return run
+
+
+def show_unfinished(run: Any) -> None:
+    """One line for a run that failed, was cancelled or interrupted."""
+    status, error = run.record.status, run.record.error
+    if status == "failed":
+        show_error(error or "this run failed and left no reason")
+    elif status == "cancelled":
+        st.info("This run was cancelled. Press Run, or Repeat, to see its result.", icon=":material/block:")
+    else:
+        st.info(
+            "This run was interrupted when the worker stopped. Repeat it: long runs go on from their last checkpoint.",
+            icon=":material/power_off:",
+        )
+    if run.preview is not None:
+        st.html(f'<img class="fovea-hero" src="{escaped(artifact_url(run.id, "preview.png"))}" alt="the last picture">')
+
+
+def show_notes(run: Any) -> None:
+    """The summary's numbers in a row, then what a reader must know."""
+    summary = {name: number for name, number in (run.record.summary or {}).items() if number is not None}
+    if summary:
+        facts = "".join(
+            f'<div class="fovea-fact"><span>{escaped(label(name))}</span><b>{escaped(value(number))}</b></div>'
+            for name, number in summary.items()
+            if not isinstance(number, (dict, list)) or len(number) <= 5
+        )
+        st.html(f'<div class="fovea-facts">{facts}</div>')
+    for line in run.record.warnings or []:
+        st.warning(plain(line), icon=":material/info:")
+
+
+def live_run(run_id: str, key: str) -> None:
+    """One look at a running run; reruns the page when it is over."""
+    store = reads.store()
+    run = store.run(run_id)
+    if run.record.status in reads.FINAL:
+        st.rerun()
+    live = store.live(run_id)
+    if live is None:
+        st.rerun()
+    words = [plain(live.message)]
+    if live.ahead:
+        words.append(f"{live.ahead} before it")
+    if live.seconds_left is not None and live.seconds > 1.5:
+        words.append(f"about {duration(live.seconds_left)} left")
+    bar, stop = st.columns([5, 1], vertical_alignment="center")
+    bar.progress(min(max(live.fraction, 0.0), 1.0), text="cancelling…" if live.cancelling else " · ".join(words))
+    if stop.button(
+        "Cancel", icon=":material/stop_circle:", key=f"{key}:cancel", width="stretch", disabled=live.cancelling
+    ):
+        with errors_as_lines():
+            store.cancel(run_id)
+    _growing(live, run)
+
+
+def _growing(live: Any, run: Any) -> None:
+    """The picture and the losses so far, side by side."""
+    picture, curve = live.preview, live.curve
+    if not picture and not curve:
+        method = find_method(run.record.method)
+        st.caption(plain(method.summary))
+        return
+    left, right = st.columns([3, 2], gap="large")
+    if picture:
+        with left, st.container(key="growing-picture"):
+            st.image(str(picture), width="stretch")
+    if curve:
+        table = pd.DataFrame(curve)
+        steps = next((name for name in ("step", "steps") if name in table.columns), None)
+        right.caption("Losses so far")
+        right.line_chart(table, x=steps, height=320)

@@ -1,0 +1,64 @@
+"""Runs as pictures: the cards of Home, Library and Unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from engine.errors import FoveaError
+from engine.method import find_method
+from engine.store import RunRow
+from pages.ui.links import artifact_url
+from pages.ui.nav import page
+from pages.ui.pickers import network_title
+from pages.ui.text import ago, escaped, plain
+
+STATUS = {
+    "queued": ("waiting", "gray"),
+    "running": ("running", "blue"),
+    "failed": ("failed", "red"),
+    "cancelled": ("cancelled", "gray"),
+    "interrupted": ("interrupted", "orange"),
+}
+"""How a run that is not done is marked."""
+
+
+def method_title(name: str) -> str:
+    """A method's title; its name if this Fovea does not know it."""
+    try:
+        return find_method(name).title
+    except FoveaError:
+        return name
+
+
+def run_title(row: RunRow) -> str:
+    """What a card is headed with."""
+    return row.name or method_title(row.method)
+
+
+def run_cards(rows: Sequence[RunRow], *, columns: int, key: str, selectable: bool = False) -> list[str]:
+    """Draw runs as cards with their previews; the ids of those that are ticked, if they can be."""
+    ticked: list[str] = []
+    for start in range(0, len(rows), columns):
+        for column, row in zip(st.columns(columns), rows[start : start + columns], strict=False):
+            with column, st.container(border=True, gap="xsmall"):
+                _card(row)
+                if selectable and st.checkbox("Compare", key=f"{key}:tick:{row.id}"):
+                    ticked.append(row.id)
+    return ticked
+
+
+def _card(row: RunRow) -> None:
+    if row.preview is not None:
+        source = artifact_url(row.id, "preview.png")
+        st.html(f'<img class="fovea-preview" loading="lazy" src="{escaped(source)}" alt="{escaped(run_title(row))}">')
+    else:
+        st.html('<div class="fovea-preview"></div>')
+    pin = ":material/keep: " if row.pinned else ""
+    st.page_link(page("run"), label=f"{pin}{plain(run_title(row))}", query_params={"id": row.id})
+    about = " · ".join(filter(None, [row.subject, network_title(row.network), ago(row.created)]))
+    st.caption(plain(about))
+    if row.status in STATUS:
+        text, colour = STATUS[row.status]
+        st.badge(text, color=colour)

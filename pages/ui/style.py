@@ -1,0 +1,36 @@
+"""The little CSS that the theme's settings cannot say; colours come from the theme, light or dark."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+_CSS = """
+<style>
+[data-testid="stMainBlockContainer"] { padding-top: 2.6rem; padding-bottom: 3rem; max-width: 1800px; }
+.fovea-photo { width: 100%; max-height: 240px; object-fit: cover; border-radius: 8px; display: block; }
+.fovea-hero { width: 100%; max-height: 62vh; object-fit: contain; object-position: left top; border-radius: 10px;
+  display: block; }
+.fovea-thumb { width: 100%; aspect-ratio: 4 / 3; object-fit: cover; border-radius: 6px; display: block; }
+.fovea-preview { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block;
+  background: rgba(128, 120, 105, .12); }
+.fovea-bar { display: grid; grid-template-columns: 1fr auto; column-gap: 12px; margin-bottom: .65rem; }
+.fovea-bar-name { overflow-wrap: anywhere; }
+.fovea-bar-share { font-variant-numeric: tabular-nums; opacity: .8; }
+.fovea-bar-track { grid-column: 1 / -1; height: 9px; border-radius: 5px; background: rgba(128, 120, 105, .2); }
+.fovea-bar-fill { height: 100%; border-radius: 5px; background: #d08a1d; }
+.fovea-facts { display: flex; flex-wrap: wrap; gap: .5rem 2rem; margin: .2rem 0 .6rem; }
+.fovea-fact span { display: block; font-size: .78rem; opacity: .7; }
+.fovea-fact b { font-weight: 600; font-variant-numeric: tabular-nums; }
+.st-key-home-verbs button { min-height: 5.2rem; font-size: 1.1rem; }
+.st-key-growing-picture img { max-height: 68vh; object-fit: contain; object-position: left top; image-rendering: auto; }
+@media (max-width: 640px) {
+  [data-testid="stMainBlockContainer"] { padding: 3rem .8rem 2rem; }
+  .fovea-hero { max-height: 48vh; }
+}
+</style>
+"""
+
+
+def style() -> None:
+    """Add the rules to the page."""
+    st.html(_CSS)

@@ -1,0 +1,146 @@
+"""The page of a family of methods: its form on the left, its newest result large on the right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.errors import FoveaError
+from engine.estimate import estimate_seconds
+from engine.method import Method, find_method
+from engine.run import Request, validate
+from engine.worker import submit
+from models.card import Card
+from models.home import home
+from pages.ui import reads, state
+from pages.ui.cards import card_or_wait
+from pages.ui.forms import options_form, where_it_runs
+from pages.ui.links import report_url
+from pages.ui.nav import page
+from pages.ui.progress import show_run
+from pages.ui.text import duration, errors_as_lines, plain, show_error
+
+
+def workbench(*names: str) -> None:
+    """Draw the page of these methods: choose one, set its options, run it, see it."""
+    method = _choose(names)
+    st.title(method.question or method.title, anchor=False)
+    st.markdown(plain(method.summary))
+    form, result = st.columns([1, 3], gap="large")
+    with form, st.container(key="workbench-form"), errors_as_lines():
+        card = card_or_wait(state.network())
+        if card is not None:
+            _form(method, card)
+    with result, errors_as_lines():
+        _result(method)
+
+
+def _choose(names: tuple[str, ...]) -> Method:
+    """The family's method of the moment; a run in the address decides, then the user."""
+    if len(names) == 1:
+        return find_method(names[0])
+    key = f"family:{names[0]}"
+    wanted = st.session_state.pop(f"wanted:{names[0]}", None)
+    if wanted in names:
+        st.session_state[key] = wanted
+    return find_method(
+        st.segmented_control(
+            "Method",
+            names,
+            key=key,
+            default=None if key in st.session_state else names[0],
+            required=True,
+            format_func=lambda name: find_method(name).title,
+            label_visibility="collapsed",
+            persist_state="session",
+        )
+    )
+
+
+def _form(method: Method, card: Card) -> None:
+    values = options_form(method, card)
+    request = problem = None
+    try:
+        request = Request(
+            method=method.name,
+            network=state.network(),
+            image=state.photo() if method.photo else None,
+            options=values,
+            **where_it_runs(method),
+        )
+        validate(request)
+    except FoveaError as error:
+        problem = error
+    if problem is not None:
+        show_error(problem)
+    if st.button(
+        "Run",
+        type="primary",
+        icon=":material/play_arrow:",
+        width="stretch",
+        disabled=problem is not None,
+        key=f"run:{method.name}",
+    ):
+        assert request is not None
+        with errors_as_lines():
+            show_next(method.name, submit(request))
+            st.rerun()
+    if problem is None:
+        st.caption(_estimate(method, values))
+
+
+def show_next(method: str, run_id: str) -> None:
+    """Make a run the one that its method's page shows, also after a reload."""
+    st.session_state[f"shown:{method}"] = run_id
+    st.query_params["run"] = run_id
+
+
+def _estimate(method: Method, values: dict[str, Any]) -> str:
+    """How long it will take, before it is pressed."""
+    images = 0
+    for name in method.options_of_kind("dataset"):
+        try:
+            images = max(images, reads.dataset_size(str(home()), str(values[name])))
+        except FoveaError:
+            return ""
+    seconds = estimate_seconds(method.name, state.network(), values, images)
+    over = f" over {images:,} images" if images else ""
+    if seconds is None:
+        return f"The first run here{over}: no estimate yet."
+    return f"Takes about {duration(seconds)}{over}."
+
+
+def _result(method: Method) -> None:
+    """The run in the address, else the one shown last, else the newest that fits, else what to do."""
+    run_id = st.query_params.get("run") or st.session_state.get(f"shown:{method.name}")
+    if run_id and not _belongs(run_id, method):
+        run_id = None
+    if not run_id:
+        run_id = reads.newest_run(method.name, state.network(), state.photo())
+    if not run_id:
+        st.info(
+            f"Nothing here yet for this network{' and photo' if method.photo else ''}. "
+            f"Press **Run**: the defaults give a first picture.",
+            icon=":material/arrow_back:",
+        )
+        return
+    show_next(method.name, run_id)
+    run = show_run(run_id, "bench")
+    _footer(run_id, finished=run is not None)
+
+
+def _belongs(run_id: str, method: Method) -> bool:
+    """Whether the run exists and is of this method."""
+    try:
+        return bool(reads.store().run(run_id).record.method == method.name)
+    except FoveaError as error:
+        show_error(error)
+        return False
+
+
+def _footer(run_id: str, *, finished: bool) -> None:
+    with st.container(horizontal=True, key="workbench-footer"):
+        st.page_link(page("run"), label="Open this run", icon=":material/open_in_full:", query_params={"id": run_id})
+        if finished:
+            st.link_button("Export HTML", report_url(run_id), icon=":material/download:", type="tertiary")
