@@ -14,9 +14,10 @@ import math
 import platform
 import shutil
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,6 +211,29 @@ def validate(request: Request) -> tuple[Method, Options]:
     return method, options
 
 
+def portable(request: Request) -> Request:
+    """The request with its files named so that another process finds them: photos by content, full paths.
+
+    Raises FoveaError: one line.
+    """
+    from engine.image import keep_photo
+
+    def kept(reference: str) -> str:
+        is_path = not reference.startswith(("sample:", "photo:"))
+        return keep_photo(Path(reference).expanduser()) if is_path else reference
+
+    method = find_method(request.method)
+    options = dict(request.options)
+    for name in method.options_of_kind("photo"):
+        if options.get(name):
+            options[name] = kept(str(options[name]))
+    for name in method.options_of_kind("dataset"):
+        if options.get(name) and Path(str(options[name])).expanduser().exists():
+            options[name] = str(Path(str(options[name])).expanduser().resolve())
+    image = kept(request.image) if request.image else None
+    return request.model_copy(update={"image": image, "options": options})
+
+
 def plan(request: Request, *, quick: bool = False) -> Plan | None:
     """Resolve what a request names and compute its fingerprint.
 
@@ -246,28 +270,33 @@ def execute(
     A finished run of the same fingerprint is returned instead, unless `fresh`. `run_id` is the queued run
     that this is. Without one, a request that cannot start raises FoveaError and leaves nothing behind.
     """
-    try:
-        planned = plan(request)
-    except Exception as error:
-        if run_id is None:
-            raise
-        with store.begin(store.run(run_id).record) as live:
-            return _finish_failed(store, live, error)
-    assert planned is not None
-    if fresh:
-        shutil.rmtree(_checkpoint_folder(store, planned), ignore_errors=True)
-    else:
-        found = store.find_done(planned.fingerprint)
+    if run_id is None:
+        planned = _planned(request)
+        found = None if fresh else store.find_done(planned.fingerprint)
         if found is not None:
-            if run_id is not None:
-                store.alias(run_id, found)
             return store.run(found).record
-    record = store.new_record(request) if run_id is None else store.run(run_id).record
-    with store.begin(_planned_record(record, planned)) as live:
-        return _run(planned, store, live, listener)
+        with store.begin(_planned_record(store.new_record(request), planned)) as live:
+            return _run(planned, store, live, fresh, listener)
+    with store.begin(store.run(run_id).record) as live:
+        try:
+            planned = _planned(request)
+        except Exception as error:
+            return _finish_failed(store, live, error)
+        found = None if fresh else store.find_done(planned.fingerprint)
+        if found is not None:
+            store.alias(run_id, found)
+            return store.run(found).record
+        store.update(live, _planned_record(live.record, planned))
+        return _run(planned, store, live, fresh, listener)
 
 
-def _run(planned: Plan, store: Store, live: LiveRun, listener: Listener | None) -> RunRecord:
+def _planned(request: Request) -> Plan:
+    planned = plan(request)
+    assert planned is not None, "only a quick plan may be None"
+    return planned
+
+
+def _run(planned: Plan, store: Store, live: LiveRun, fresh: bool, listener: Listener | None) -> RunRecord:
     """Call the method under its live run and save however it ends."""
     started = time.monotonic()
     frame: NDArray[np.uint8] | None = None
@@ -277,7 +306,7 @@ def _run(planned: Plan, store: Store, live: LiveRun, listener: Listener | None) 
 
         reporter = _Reporter(live, listener)
         reporter(0.0, "loading the network")
-        with _checkpoints(store, planned) as checkpoints:
+        with _checkpoints(store, planned, fresh) as checkpoints:
             network = load(planned.request.network)
             job = _job(planned, network, checkpoints, reporter)
             if job.photo is not None:
@@ -552,8 +581,8 @@ def _checkpoint_folder(store: Store, planned: Plan) -> Path:
 
 
 @contextlib.contextmanager
-def _checkpoints(store: Store, planned: Plan) -> Any:
-    """The folder that the same request finds again; a twin that runs at the same time gets one of its own."""
+def _checkpoints(store: Store, planned: Plan, fresh: bool) -> Iterator[Path]:
+    """The folder that the same request finds again, emptied if `fresh`; a twin running now gets one of its own."""
     from engine.store import Lock
 
     folder = _checkpoint_folder(store, planned)
@@ -561,12 +590,14 @@ def _checkpoints(store: Store, planned: Plan) -> Any:
     lock = Lock(folder / ".lock")
     if lock.acquire():
         try:
+            if fresh:
+                for path in folder.iterdir():
+                    if path.name != ".lock":
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
             yield folder
         finally:
             lock.release()
     else:
-        import tempfile
-
         with tempfile.TemporaryDirectory(prefix="twin-", dir=folder.parent) as own:
             yield Path(own)
 

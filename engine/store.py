@@ -382,6 +382,13 @@ class Store:
             if self._status(record.id) not in UNFINISHED:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def update(self, live: LiveRun, record: RunRecord) -> None:
+        """Replace what is recorded of a running run."""
+        live.record = record.model_copy(update={"status": "running"})
+        with _saving():
+            self._write_live(live.record)
+            self._index(live.record)
+
     def save(self, record: RunRecord, result: Result, frame: NDArray[np.uint8] | None, live: LiveRun) -> None:
         """Write a finished run's folder in one step. Raises StoreError, with nothing half written."""
         record = self._keep_edits(record)
