@@ -5,6 +5,7 @@ A reference is `sample:NAME`, `photo:SHA256` (kept in `$FOVEA_HOME/photos`), `it
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -58,8 +59,8 @@ FORMATS = {
 """The formats that are read -> the suffix under which such a photo is kept."""
 
 SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-    + (".ppm", ".pgm", ".pbm", ".avif")
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"}
+    | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif"}
 )
 """A file with one of these suffixes counts as an image of a data set."""
 
@@ -127,10 +128,8 @@ def decode(data: bytes, name: str = "the photo") -> Image.Image:
         return picture if picture.mode == "RGB" else picture.convert("RGB")
     try:
         header.load()
-        try:
+        with contextlib.suppress(*BROKEN):  # an EXIF block that cannot be read says nothing about the pixels
             header = ImageOps.exif_transpose(header)
-        except BROKEN:
-            pass  # an EXIF block that cannot be read says nothing about the pixels
         return _to_rgb(header)
     except BROKEN as error:
         raise ImageError(f"{name} is broken or incomplete ({_reason(error)}): save it again from its source") from None
@@ -359,8 +358,9 @@ def thumbnail(photo: Image.Image | str | Path, size: int = 160, square: bool = F
         picture = _to_rgb(picture)
     if square:
         return ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
-    small = picture.copy() if max(picture.size) <= size else picture.resize(_within(picture.size, size), reducing_gap=2)
-    return small
+    if max(picture.size) <= size:
+        return picture.copy()
+    return picture.resize(_within(picture.size, size), reducing_gap=2)
 
 
 def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
