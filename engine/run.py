@@ -216,21 +216,15 @@ def portable(request: Request) -> Request:
 
     Raises FoveaError: one line.
     """
-    from engine.image import keep_photo
-
-    def kept(reference: str) -> str:
-        is_path = not reference.startswith(("sample:", "photo:"))
-        return keep_photo(Path(reference).expanduser()) if is_path else reference
-
     method = find_method(request.method)
     options = dict(request.options)
     for name in method.options_of_kind("photo"):
         if options.get(name):
-            options[name] = kept(str(options[name]))
+            options[name] = _kept_photo(str(options[name]))
     for name in method.options_of_kind("dataset"):
         if options.get(name) and Path(str(options[name])).expanduser().exists():
             options[name] = str(Path(str(options[name])).expanduser().resolve())
-    image = kept(request.image) if request.image else None
+    image = _kept_photo(request.image) if request.image else None
     return request.model_copy(update={"image": image, "options": options})
 
 
@@ -470,12 +464,22 @@ def _resolve_inputs(request: Request, method: Method, options: Options) -> tuple
 
 
 def _photo_input(name: str, reference: str) -> Input:
-    from engine.image import keep_photo, photo_name, photo_sha256
+    from engine.image import photo_name, photo_sha256
 
     title = photo_name(reference)
-    if not reference.startswith(("sample:", "photo:")):
-        reference = keep_photo(Path(reference).expanduser())
+    reference = _kept_photo(reference)
     return Input(name=name, kind="photo", reference=reference, sha256=photo_sha256(reference), title=title)
+
+
+def _kept_photo(reference: str) -> str:
+    """The same photo by content; a file or a data set's image is kept, so that it is there when it is gone there."""
+    from engine.image import is_reference, keep_photo, open_photo, photo_name
+
+    if reference.startswith(("sample:", "photo:")):
+        return reference
+    if is_reference(reference):
+        return keep_photo(open_photo(reference), photo_name(reference))
+    return keep_photo(Path(reference).expanduser())
 
 
 def _dataset_input(name: str, reference: str) -> Input:

@@ -1148,12 +1148,12 @@ def _png(picture: Image.Image, level: int) -> bytes:
 
 def _original_photos(record: RunRecord) -> Iterator[tuple[str, bytes]]:
     """The photos that were kept by content, as (file name, bytes), so that an imported run can be repeated."""
-    from engine.image import kept_photo
+    from engine.image import photo_path
 
     for one in record.inputs:
         if one.kind == "photo" and one.reference.startswith("photo:"):
             with contextlib.suppress(FoveaError, OSError):
-                path = kept_photo(one.reference)
+                path = photo_path(one.reference)
                 if path.suffix.lower() in IMAGE_FORMATS:
                     yield f"original-{one.name}{path.suffix.lower()}", path.read_bytes()
 
