@@ -75,7 +75,7 @@ class Preprocessing(_Frozen):
                 padded = Image.new(mode, (max(w, width), max(h, height)))
                 padded.paste(photo, (left, top))
                 photo, (w, h) = padded, padded.size
-            left, top = int(round((w - width) / 2.0)), int(round((h - height) / 2.0))
+            left, top = round((w - width) / 2.0), round((h - height) / 2.0)
             photo = photo.crop((left, top, left + width, top + height))
         pixels = np.asarray(photo, dtype=np.uint8)
         return np.ascontiguousarray(pixels.reshape(height, width, self.channels))

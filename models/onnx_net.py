@@ -59,7 +59,7 @@ def export(module: nn.Module, card: Card, path: Path) -> None:
     size = sum(p.numel() * p.element_size() for p in [*module.parameters(), *module.buffers()])
     if size > LARGEST_BYTES:
         raise NetworkError(
-            f"{card.name} has {size / 1e9:.1f} GB of weights: an ONNX file ends at 2 GB, so it works with torch methods only"
+            f"{card.name} has {size / 1e9:.1f} GB of weights, and ONNX files end at 2 GB: only torch methods work on it"
         )
     shape = (card.preprocessing.channels, *card.preprocessing.size)
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
@@ -211,18 +211,25 @@ def _difference(want: Array, got: Array) -> float:
 class TappedGraph:
     """An ONNX file with named taps. `taps`: tap to tensor; `input`: the input's name; `input_shape`: (C, H, W)."""
 
-    def __init__(self, path: Path, taps: Mapping[str, str], input_name: str, input_shape: Sequence[int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        taps: Mapping[str, str],
+        input_name: str,
+        input_shape: Sequence[int],
+        model: onnx.ModelProto | None = None,
+    ) -> None:
         self.path = path
         self.taps = dict(taps)
         self.input = input_name
         self.input_shape = tuple(input_shape)
+        self._model = model
         self._extractor: Any = None
         self._lock = threading.Lock()
 
     @classmethod
     def open(cls, path: Path, input_shape: Sequence[int]) -> TappedGraph:
         """The graph that `export` wrote to `path`."""
-        import onnx
 
         graph = cls(path, {}, "", input_shape)
         model: onnx.ModelProto = graph._load().model
@@ -251,7 +258,8 @@ class TappedGraph:
             import onnx
             import onnx.utils
 
-            self._extractor = onnx.utils.Extractor(onnx.load(str(self.path), load_external_data=False))
+            model = self._model or onnx.load(str(self.path), load_external_data=False)
+            self._extractor = onnx.utils.Extractor(model)
         return self._extractor
 
 
@@ -498,14 +506,23 @@ def _small_convolution() -> onnx.ModelProto:
 # --- memory --------------------------------------------------------------------------------------------------
 
 
+_MEMORY_SIGNS = (
+    "out of memory",
+    "out_of_memory",
+    "failed to allocate",
+    "could not allocate",
+    "bad_alloc",
+    "bad alloc",
+    "bfcarena",
+    "cudnn_status_alloc_failed",
+    "defaultcpuallocator",
+)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether torch, ONNX Runtime, CUDA or Python ran out of memory."""
     text = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        sign in text
-        for sign in ("out of memory", "failed to allocate", "bad_alloc", "bad alloc", "bfcarena", "cuda_error_out_of_memory",
-                     "cudnn_status_alloc_failed", "defaultcpuallocator", "could not allocate")
-    )  # fmt: skip
+    return isinstance(error, MemoryError) or any(sign in text for sign in _MEMORY_SIGNS)
 
 
 def run_halving(run: Callable[[Sequence[T]], R], items: Sequence[T], batch: int) -> Iterator[tuple[R, int]]:

@@ -15,9 +15,12 @@ see everything that its arguments see: a field may come out too large there, nev
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -25,6 +28,32 @@ from torch.utils._pytree import tree_map
 from models.card import ReceptiveField
 
 PLANES = 4
+
+
+class _Mode(threading.local):
+    """Lean: activations that depend on the same pixels share one tensor of coordinates, and channels of a
+    convolution share one map. A network that writes into slices of its activations needs copies instead."""
+
+    lean = True
+
+
+_mode = _Mode()
+
+
+class SharedWrite(NotImplementedError):
+    """A slice is written to whose coordinates are shared: run again within `copying()`."""
+
+
+@contextmanager
+def copying() -> Iterator[None]:
+    """Within it, every activation has coordinates of its own."""
+    _mode.lean = False
+    try:
+        yield
+    finally:
+        _mode.lean = True
+
+
 NOTHING = -1e9
 """The coordinate of what depends on no pixel (weights, class tokens, padding of uneven maps)."""
 
@@ -34,25 +63,28 @@ NO_ROLES: Roles = (None, None, None)
 
 
 class Seen(Tensor):
-    """Stands for an activation; `inner` (same shape, float32) holds its coordinates, `roles` its axes."""
+    """Stands for an activation; `seen` (same shape, float32) holds its coordinates, `roles` its axes."""
 
-    inner: Tensor
+    seen: Tensor
     roles: Roles
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    is_view: bool
+    has_views: bool
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, inner: Tensor, roles: Roles = NO_ROLES, dtype: torch.dtype = torch.float32) -> Seen:
-        return cast(Seen, torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=dtype))  # type: ignore[attr-defined]
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=dtype)
 
     def __init__(self, inner: Tensor, roles: Roles = NO_ROLES, dtype: torch.dtype = torch.float32) -> None:
-        self.inner = inner
+        self.seen = inner
         self.roles = roles
-
-    def __repr__(self, **_: Any) -> str:
-        return f"Seen({tuple(self.shape)}, roles={self.roles})"
+        self.is_view = False
+        self.has_views = False
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return _dispatch(func, args, kwargs or {})
 
 
@@ -60,7 +92,7 @@ def coordinates(channels: int, height: int, width: int) -> Seen:
     """The input (4, channels, height, width): every element depends on its own pixel."""
     rows = torch.arange(height, dtype=torch.float32).view(1, height, 1).expand(channels, height, width)
     columns = torch.arange(width, dtype=torch.float32).view(1, 1, width).expand(channels, height, width)
-    return Seen(torch.stack([-rows, rows + 1, -columns, columns + 1]).contiguous(), (1, 2, 3))
+    return Seen(torch.stack([-rows, rows + 1, -columns, columns + 1]), (1, 2, 3))
 
 
 def field(planes: Tensor, frame: tuple[int, int]) -> ReceptiveField | None:
@@ -68,9 +100,8 @@ def field(planes: Tensor, frame: tuple[int, int]) -> ReceptiveField | None:
 
     None where the positions depend on no pixel.
     """
-    if float(planes.amin()) <= NOTHING / 2:
-        if float(planes.amax()) <= NOTHING / 2:
-            return None
+    if float(planes.amax()) <= NOTHING / 2:
+        return None
     top, bottom = -planes[0].amax(1), planes[1].amax(1)
     left, right = -planes[2].amax(0), planes[3].amax(0)
     (y_size, y_stride, y_offset, y_even), (x_size, x_stride, x_offset, x_even) = _fit(top, bottom), _fit(left, right)
@@ -98,31 +129,36 @@ def _fit(low: Tensor, high: Tensor) -> tuple[int, float, float, bool]:
 
 # --- the tables ----------------------------------------------------------------------------------------------
 
-_UNARY = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_UNARY = _words(
     """relu relu6 gelu silu sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu selu celu prelu rrelu mish
-    softplus softsign log_sigmoid threshold hardshrink softshrink abs neg exp log log2 log10 log1p sqrt rsqrt square
-    sin cos erf sign floor ceil round clamp clamp_min clamp_max clip pow reciprocal dropout alpha_dropout
-    feature_dropout feature_alpha_dropout native_dropout batch_norm to _to_copy contiguous clone detach alias float
-    type_as lift_fresh nan_to_num logical_not bitwise_not positive _prelu_kernel isnan isinf trunc frac expm1
-    cudnn_batch_norm miopen_batch_norm _batch_norm_impl_index masked_fill""".split()
+    softplus softsign log_sigmoid threshold hardshrink softshrink abs neg exp log log2 log10 log1p sqrt rsqrt
+    square sin cos erf sign floor ceil round clamp clamp_min clamp_max clip pow reciprocal dropout alpha_dropout
+    feature_dropout feature_alpha_dropout native_dropout batch_norm to _to_copy contiguous clone detach alias
+    float type_as lift_fresh nan_to_num logical_not bitwise_not positive _prelu_kernel isnan isinf trunc frac
+    expm1 cudnn_batch_norm miopen_batch_norm _batch_norm_impl_index masked_fill"""
 )
-_BROADCAST = frozenset(
+_BROADCAST = _words(
     """add sub mul div rsub maximum minimum fmax fmin pow where lerp addcmul addcdiv remainder fmod floor_divide
-    true_divide eq ne lt le gt ge logical_and logical_or bitwise_and bitwise_or multiply divide subtract atan2""".split()
+    true_divide eq ne lt le gt ge logical_and logical_or bitwise_and bitwise_or multiply divide subtract atan2"""
 )
-_MOVES = frozenset(
+_MOVES = _words(
     """view reshape permute transpose slice select roll flip squeeze unsqueeze flatten unflatten expand repeat chunk
     split split_with_sizes unbind pixel_shuffle pixel_unshuffle channel_shuffle index_select movedim narrow tile
     _unsafe_view t swapaxes swapdims unfold im2col moveaxis view_as expand_as _reshape_alias numpy_T tensor_split
-    unsafe_split unsafe_chunk repeat_interleave index upsample_nearest2d _upsample_nearest_exact2d upsample_nearest1d
-    reflection_pad1d reflection_pad2d replication_pad2d mT""".split()
+    unsafe_split unsafe_chunk repeat_interleave index upsample_nearest2d _upsample_nearest_exact2d
+    upsample_nearest1d reflection_pad1d reflection_pad2d replication_pad2d mT"""
 )
-_REDUCTIONS = frozenset(
-    """mean sum amax amin logsumexp var std norm linalg_vector_norm max min prod nanmean argmax argmin all any""".split()
+_REDUCTIONS = _words(
+    """mean sum amax amin logsumexp var std norm linalg_vector_norm max min prod nanmean argmax argmin all any"""
 )
-_CONSTANTS = frozenset(
+_CONSTANTS = _words(
     """new_zeros new_ones new_full new_empty zeros_like ones_like full_like empty_like rand_like randn_like
-    new_empty_strided""".split()
+    new_empty_strided"""
 )
 
 
@@ -138,9 +174,47 @@ def _dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return result
     result = (rule or _sees_everything)(func, args, kwargs)
     if in_place and isinstance(args[0], Seen):
-        args[0].inner.copy_(result.inner.expand(args[0].shape))
+        _write(args[0], result.seen.expand(args[0].shape))
         return args[0]
     return result
+
+
+def _write(target: Seen, seen: Tensor) -> None:
+    if not target.is_view and not target.has_views:
+        target.seen = seen
+    elif _mode.lean:
+        raise SharedWrite
+    else:
+        target.seen.copy_(seen)
+
+
+def _own(x: Tensor) -> Tensor:
+    """`x` itself, or a copy of it within `copying()`."""
+    return x if _mode.lean else x.clone(memory_format=torch.contiguous_format)
+
+
+def _distinct(x: Tensor, dims: Sequence[int] | None = None) -> Tensor:
+    """`x` with each of `dims` (all, unless given) cut to one element along which `x` is a repetition of it."""
+    places = range(x.dim()) if dims is None else dims
+    index = [slice(0, 1) if d in places and x.stride(d) == 0 else slice(None) for d in range(x.dim())]
+    return x[tuple(index)]
+
+
+def reach(x: Tensor, dims: Sequence[int]) -> Tensor:
+    """What any element along `dims` (which stay, with size 1) sees."""
+    dims = [d % x.dim() for d in dims]
+    return _distinct(x, dims).amax(dims, keepdim=True)
+
+
+def _union(tensors: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """The maximum of tensors that are broadcast to `shape`."""
+    wide = [t.expand(tuple(shape)) for t in tensors]
+    repeated = [all(t.stride(d) == 0 for t in wide) for d in range(len(shape))]
+    index = tuple(slice(0, 1) if r else slice(None) for r in repeated)
+    out = wide[0][index]
+    for t in wide[1:]:
+        out = torch.maximum(out, t[index])
+    return _own(out.expand(tuple(shape)))
 
 
 def _decomposes(func: Any) -> bool:
@@ -170,7 +244,7 @@ def _tracked(args: Any) -> list[Seen]:
 
 
 def _inner(value: Any) -> Any:
-    return value.inner if isinstance(value, Seen) else value
+    return value.seen if isinstance(value, Seen) else value
 
 
 def _meta(value: Any) -> Any:
@@ -202,18 +276,18 @@ def _sees_everything(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     if func.name().startswith("aten::_local_scalar_dense"):
         raise NotImplementedError("a value is read out of the network")
     seen = _tracked((args, kwargs))
-    reach = torch.full((PLANES,), NOTHING)
+    total = torch.full((PLANES,), NOTHING)
     for item in seen:
         if item.dim() == 0 or item.shape[0] % PLANES:
             raise NotImplementedError(f"{func.name()} on a tensor without a batch axis")
-        reach = torch.maximum(reach, item.inner.reshape(PLANES, -1).amax(1))
+        total = torch.maximum(total, item.seen.reshape(PLANES, -1).amax(1))
 
     def fill(out: Any) -> Any:
         if not isinstance(out, Tensor):
             return out
         if out.dim() == 0 or out.shape[0] % PLANES:
             raise NotImplementedError(f"{func.name()} returns a tensor without a batch axis")
-        planes = reach.view(PLANES, 1).expand(PLANES, out.numel() // PLANES)
+        planes = total.view(PLANES, 1).expand(PLANES, out.numel() // PLANES)
         return Seen(planes.reshape(out.shape).contiguous(), NO_ROLES, out.dtype)
 
     return tree_map(fill, _shape_of(func, args, kwargs))
@@ -228,10 +302,10 @@ def _copy(target: Tensor, source: Tensor) -> Tensor:
     if not isinstance(target, Seen):
         raise NotImplementedError("an activation is written into a plain tensor")
     if isinstance(source, Seen):
-        target.inner.copy_(source.inner)
+        _write(target, source.seen.expand(target.shape))
         target.roles = target.roles if target.roles != NO_ROLES else source.roles
     else:
-        target.inner.fill_(NOTHING)
+        _write(target, torch.tensor(NOTHING).expand(target.shape))
     return target
 
 
@@ -243,19 +317,18 @@ def _unary(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if named.get("training") and func.name().startswith(("aten::batch_norm", "aten::cudnn", "aten::miopen")):
         return _over(x, [d for d in range(2, x.dim())])
     dtype = named.get("dtype") if isinstance(named.get("dtype"), torch.dtype) else x.dtype
-    out = Seen(x.inner.clone(), x.roles, cast(torch.dtype, dtype))
+    out = Seen(_own(x.seen), x.roles, cast(torch.dtype, dtype))
     returns = len(func._schema.returns)
     return out if returns == 1 else (out, *(torch.zeros(0) for _ in range(returns - 1)))
 
 
 def _broadcast(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
     tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
-    shape = torch.broadcast_shapes(*[t.shape for t in tensors])
+    shape = _broadcast_shape(*[t.shape for t in tensors])
     seen = [t for t in tensors if isinstance(t, Seen)]
-    out = torch.full(shape, NOTHING)
+    out = _union([t.seen for t in seen], shape)
     roles: list[int | None] = [None, None, None]
     for item in seen:
-        out = torch.maximum(out, item.inner)
         shift = len(shape) - item.dim()
         for role, dim in enumerate(item.roles):
             if roles[role] is None and dim is not None and shape[dim + shift] == item.shape[dim]:
@@ -269,7 +342,7 @@ def _moves(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if not isinstance(source, Seen):
         raise NotImplementedError(f"{func.name()} of a plain tensor by an activation")
     plain = tuple(tree_map(_inner, args))
-    x = source.inner
+    x = source.seen
     if name in ("view", "_unsafe_view", "_reshape_alias"):
         # The stand-in claims to be contiguous; its coordinates may not be.
         if isinstance(args[1], torch.dtype):
@@ -279,9 +352,16 @@ def _moves(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = x.reshape(args[1].shape)
     else:
         out = func(*plain, **{key: _inner(value) for key, value in kwargs.items()})
+    source.has_views = True
     if isinstance(out, Tensor):
-        return Seen(out, _moved_roles(name, source, out, plain), source.dtype)
-    return type(out)(Seen(part, _moved_roles(name, source, part, plain), source.dtype) for part in out)
+        return _view(out, _moved_roles(name, source, out, plain), source.dtype)
+    return type(out)(_view(part, _moved_roles(name, source, part, plain), source.dtype) for part in out)
+
+
+def _view(seen: Tensor, roles: Roles, dtype: torch.dtype) -> Seen:
+    made = Seen(seen, roles, dtype)
+    made.is_view = True
+    return made
 
 
 def _moved_roles(name: str, source: Seen, out: Tensor, args: tuple[Any, ...]) -> Roles:
@@ -328,11 +408,15 @@ def _same_place(before: Sequence[int], after: Sequence[int], dim: int | None) ->
     return None
 
 
+def _broadcast_shape(*shapes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(np.broadcast_shapes(*[tuple(s) for s in shapes]))
+
+
 def _over(x: Seen, dims: Sequence[int]) -> Seen:
     """Every element along `dims` sees what any of them sees; the shape stays."""
     if not dims:
-        return Seen(x.inner.clone(), x.roles, x.dtype)
-    return Seen(x.inner.amax(tuple(dims), keepdim=True).expand(x.shape).contiguous(), x.roles, x.dtype)
+        return Seen(_own(x.seen), x.roles, x.dtype)
+    return Seen(_own(reach(x.seen, dims).expand(x.shape)), x.roles, x.dtype)
 
 
 def _reduces(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -346,13 +430,13 @@ def _reduces(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return _sees_everything(func, args, kwargs)
     dims = sorted(d % x.dim() for d in dims)
     if named.get("keepdim"):
-        inner, roles = x.inner.amax(dims, keepdim=True), x.roles
+        inner, roles = reach(x.seen, dims), x.roles
     else:
-        inner = x.inner.amax(dims)
+        inner = _distinct(x.seen, dims).amax(dims)
         roles = _roles(None if d is None or d in dims else d - sum(g < d for g in dims) for d in x.roles)
     out = Seen(inner, roles, x.dtype)
     returns = len(func._schema.returns)
-    return out if returns == 1 else tuple(Seen(inner.clone(), roles, x.dtype) for _ in range(returns))
+    return out if returns == 1 else tuple(Seen(_own(inner), roles, x.dtype) for _ in range(returns))
 
 
 def _spreads(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
@@ -373,7 +457,7 @@ def _group_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     named = _arguments(func, args, kwargs)
     x = args[0]
     groups = int(named.get("num_groups") or named.get("group") or 1)
-    inner = x.inner.reshape(x.shape[0], groups, -1).amax(2, keepdim=True)
+    inner = reach(x.seen.reshape(x.shape[0], groups, -1), [2])
     inner = inner.expand(x.shape[0], groups, x[0].numel() // groups).reshape(x.shape).contiguous()
     out = Seen(inner, x.roles, x.dtype)
     return out if len(func._schema.returns) == 1 else (out, torch.zeros(0), torch.zeros(0))
@@ -398,7 +482,7 @@ def _linear(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
     x, weight = args[0], args[1]
     if not isinstance(x, Seen) or isinstance(weight, Seen):
         return cast(Seen, _sees_everything(func, args, kwargs))
-    inner = x.inner.amax(-1, keepdim=True).expand(*x.shape[:-1], weight.shape[0]).contiguous()
+    inner = _own(reach(x.seen, [-1]).expand(*x.shape[:-1], weight.shape[0]))
     return Seen(inner, (x.dim() - 1, x.roles[1], x.roles[2]), x.dtype)
 
 
@@ -408,11 +492,8 @@ def _matmul(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
     if a.dim() < 2 or b.dim() < 2:
         return cast(Seen, _sees_everything(func, args, kwargs))
     shape = _shape_of(torch.matmul, (a, b), {}).shape
-    out = torch.full(shape, NOTHING)
-    if isinstance(a, Seen):
-        out = torch.maximum(out, a.inner.amax(-1, keepdim=True))
-    if isinstance(b, Seen):
-        out = torch.maximum(out, b.inner.amax(-2, keepdim=True))
+    parts = [reach(m.seen, [dim]) for m, dim in ((a, -1), (b, -2)) if isinstance(m, Seen)]
+    out = _union(parts, shape)
     roles = NO_ROLES
     if isinstance(a, Seen) and not isinstance(b, Seen):
         roles = (len(shape) - 1, a.roles[1], a.roles[2])
@@ -421,12 +502,9 @@ def _matmul(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
 
 def _attention(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
     query, key, value = args[:3]
-    shape = (*torch.broadcast_shapes(query.shape[:-2], value.shape[:-2]), query.shape[-2], value.shape[-1])
-    out = torch.full(shape, NOTHING)
-    for item, dims in ((query, (-1,)), (key, (-1, -2)), (value, (-2,))):
-        if isinstance(item, Seen):
-            out = torch.maximum(out, item.inner.amax(dims, keepdim=True))
-    return Seen(out, NO_ROLES, query.dtype)
+    shape = (*_broadcast_shape(query.shape[:-2], value.shape[:-2]), query.shape[-2], value.shape[-1])
+    uses = ((query, (-1,)), (key, (-1, -2)), (value, (-2,)))
+    return Seen(_union([reach(m.seen, d) for m, d in uses if isinstance(m, Seen)], shape), NO_ROLES, query.dtype)
 
 
 def _tuple(value: Any, count: int, default: int = 1) -> list[int]:
@@ -483,13 +561,17 @@ def _convolution(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Se
     transposed = bool(named.get("transposed")) or "transpose" in func.name()
     kernel = list(weight.shape[2:])
     if isinstance(named["padding"], str):
-        reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        padding = [r // 2 if named["padding"] == "same" else 0 for r in reach]
-        size = [s if named["padding"] == "same" else s - r for s, r in zip(x.shape[2:], reach, strict=True)]
+        extent = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        padding = [r // 2 if named["padding"] == "same" else 0 for r in extent]
+        size = [s if named["padding"] == "same" else s - r for s, r in zip(x.shape[2:], extent, strict=True)]
     else:
         padding = _tuple(named["padding"], dims, 0)
         size = list(_shape_of(func, args, kwargs).shape[2:])
-    inner = x.inner.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]).amax(2)
+    if groups == 1:
+        inner = reach(x.seen, [1])
+    else:
+        inner = x.seen.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
+        inner = reach(inner, [2]).squeeze(2)
     for i in range(dims):
         if transposed:
             stuffed = [*inner.shape]
@@ -504,8 +586,12 @@ def _convolution(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Se
         else:
             inner = _windows(inner, i + 2, kernel[i], stride[i], dilation[i], padding[i], size[i])
     channels = weight.shape[1] * groups if transposed else weight.shape[0]
-    inner = inner.unsqueeze(2).expand(x.shape[0], groups, channels // groups, *size)
-    return Seen(inner.reshape(x.shape[0], channels, *size).contiguous(), _map_roles(dims), x.dtype)
+    if groups == 1:
+        inner = _own(inner.expand(x.shape[0], channels, *size))
+    else:
+        inner = inner.unsqueeze(2).expand(x.shape[0], groups, channels // groups, *size)
+        inner = inner.reshape(x.shape[0], channels, *size)
+    return Seen(inner, _map_roles(dims), x.dtype)
 
 
 def _map_roles(dims: int) -> Roles:
@@ -521,11 +607,11 @@ def _pool(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     padding, dilation = _tuple(named.get("padding"), dims, 0), _tuple(named.get("dilation"), dims)
     shape = _shape_of(func, args, kwargs)
     size = (shape[0] if isinstance(shape, (tuple, list)) else shape).shape
-    inner = x.inner
-    for i in range(dims):
-        dim = x.dim() - dims + i
+    spatial = range(x.dim() - dims, x.dim())
+    inner = _distinct(x.seen, [d for d in range(x.dim()) if d not in spatial])
+    for i, dim in enumerate(spatial):
         inner = _windows(inner, dim, kernel[i], stride[i], dilation[i], padding[i], size[dim])
-    out = Seen(inner.contiguous(), x.roles, x.dtype)
+    out = Seen(_own(inner.expand(size)), x.roles, x.dtype)
     return out if len(func._schema.returns) == 1 else (out, torch.zeros(0))
 
 
@@ -534,15 +620,16 @@ def _adaptive_pool(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     dims = 1 if "1d" in func.name() else 3 if "3d" in func.name() else 2
     shape = _shape_of(func, args, kwargs)
     size = (shape[0] if isinstance(shape, (tuple, list)) else shape).shape
-    inner = x.inner
-    for dim in range(x.dim() - dims, x.dim()):
+    spatial = range(x.dim() - dims, x.dim())
+    inner = _distinct(x.seen, [d for d in range(x.dim()) if d not in spatial])
+    for dim in spatial:
         length, out = inner.shape[dim], size[dim]
         cells = [
             inner.narrow(dim, i * length // out, -(-(i + 1) * length // out) - i * length // out).amax(dim)
             for i in range(out)
         ]
         inner = torch.stack(cells, dim)
-    result = Seen(inner.contiguous(), x.roles, x.dtype)
+    result = Seen(_own(inner.expand(size)), x.roles, x.dtype)
     return result if len(func._schema.returns) == 1 else (result, torch.zeros(0))
 
 
@@ -550,9 +637,9 @@ def _constant_pad(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     named = _arguments(func, args, kwargs)
     x = args[0]
     if named.get("mode", "constant") != "constant":
-        inner = torch.nn.functional.pad(x.inner, list(args[1]), mode=named["mode"])
+        inner = torch.nn.functional.pad(x.seen, list(args[1]), mode=named["mode"])
         return Seen(inner, x.roles, x.dtype)
-    inner = x.inner
+    inner = x.seen
     for i in range(len(args[1]) // 2):
         inner = _pad(inner, x.dim() - 1 - i, int(args[1][2 * i]), int(args[1][2 * i + 1]))
     return Seen(inner.contiguous(), x.roles, x.dtype)
@@ -561,11 +648,11 @@ def _constant_pad(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
 def _upsample(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
     """Bilinear and bicubic: the neighbours that are blended, and then the nearest of them."""
     x = args[0]
-    reach = 2 if "bicubic" in func.name() else 1
+    blend = 2 if "bicubic" in func.name() else 1
     size = _shape_of(func, args, kwargs).shape[2:]
-    inner = x.inner
+    inner = x.seen
     for dim in (2, 3):
-        inner = _windows(inner, dim, 2 * reach + 1, 1, 1, reach, inner.shape[dim])
+        inner = _windows(inner, dim, 2 * blend + 1, 1, 1, blend, inner.shape[dim])
     return Seen(torch.nn.functional.interpolate(inner, size=tuple(size), mode="nearest"), x.roles, x.dtype)
 
 
@@ -594,14 +681,18 @@ _SPECIAL: dict[str, Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]] = {
 }  # fmt: skip
 
 
-def roles_of(value: Tensor, given: Tensor | None) -> Roles:
-    """The axes of a module's output; where they were lost on the way, those of its input if the shapes are equal.
+def settle_roles(value: Tensor, given: Tensor | None) -> None:
+    """Complete the axes of a module's output `value`, where they were lost on the way, from its input `given`."""
+    if not isinstance(value, Seen) or value.dim() != 4 or None not in value.roles:
+        return
+    if isinstance(given, Seen) and given.shape == value.shape and None not in given.roles:
+        value.roles = given.roles
+    elif value.roles[1:] == (2, 3):
+        value.roles = (1, 2, 3)
 
-    For plain tensors (a network that could not be followed) four axes are taken as NCHW, three as (N, T, C).
-    """
-    if not isinstance(value, Seen):
-        return (1, 2, 3) if value.dim() == 4 else (2, None, None) if value.dim() == 3 else NO_ROLES
-    if value.dim() == 4 and None in value.roles and value.roles != (1, None, None):
-        if isinstance(given, Seen) and given.shape == value.shape:
-            return given.roles
-    return value.roles
+
+def roles_of(value: Tensor) -> Roles:
+    """The axes of a module's output. Of a plain tensor (the network could not be followed): NCHW, or (N, T, C)."""
+    if isinstance(value, Seen):
+        return value.roles
+    return (1, 2, 3) if value.dim() == 4 else (2, None, None) if value.dim() == 3 else NO_ROLES

@@ -7,8 +7,8 @@ threads can tap one network at the same time, and nothing has to be taken off af
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import torch
@@ -34,7 +34,7 @@ class _Tape:
         self.wanted = None if wanted is None else set(wanted)
         self.values: dict[str, Tensor] = {}
         self.modules: dict[str, nn.Module] = {}
-        self.inputs: dict[str, Tensor | None] = {}
+        self.settle: Callable[[Tensor, Tensor | None], None] | None = None
         self.calls: dict[str, int] = {}
 
     def name_call(self, path: str) -> str:
@@ -91,7 +91,8 @@ def _record(module: nn.Module, inputs: Any, output: Any) -> Any:
         return None
     tape.values[name] = tensor
     tape.modules[name] = module
-    tape.inputs[name] = first_tensor(inputs)
+    if tape.settle is not None:
+        tape.settle(tensor, first_tensor(inputs))
     if tape.wanted is not None and len(tape.values) == len(tape.wanted):
         raise _Stop
     # The network goes on with a copy: what it does to it in place (`out += identity`) must not reach the tap.
@@ -117,7 +118,7 @@ def prepare(module: nn.Module) -> nn.Module:
     module.eval().requires_grad_(False)
     for path, child in module.named_modules():
         if getattr(child, "inplace", None) is True:
-            child.inplace = False  # type: ignore[assignment]
+            child.inplace = False
         if not hasattr(child, _PATH):
             child.register_forward_hook(_record)
         setattr(child, _PATH, path)
@@ -133,11 +134,9 @@ def forward_taps(module: nn.Module, x: Tensor, taps: Sequence[str]) -> dict[str,
     wanted = list(dict.fromkeys(taps))
     inner = [tap for tap in wanted if tap != OUTPUT]
     output: Tensor | None = None
-    with _taping(inner if inner and OUTPUT not in wanted else [*inner, OUTPUT]) as tape:
-        try:
-            output = first_tensor(module(x))
-        except _Stop:
-            pass
+    # `OUTPUT` among the names of calls is never reached, so that the network runs to its end.
+    with _taping(inner if OUTPUT not in wanted else [*inner, OUTPUT]) as tape, suppress(_Stop):
+        output = first_tensor(module(x))
     values = dict(tape.values)
     if OUTPUT in wanted:
         if output is None:
@@ -199,8 +198,7 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, .
     channels, height, width = (int(v) for v in input_shape)
     with torch.inference_mode():
         try:
-            with _taping(None) as tape:
-                output = first_tensor(module(receptive.coordinates(channels, height, width)))
+            tape, output = _on_coordinates(module, (channels, height, width))
         except Exception:
             with _taping(None) as tape:
                 device = next(iter(module.parameters()), torch.zeros(())).device
@@ -211,16 +209,29 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, .
     layers: list[Layer] = []
     grid = (1, 1)
     for name, value in tape.values.items():
-        layer = _layer(name, tape.modules[name], value, tape.inputs[name], grid, (height, width))
+        layer = _layer(name, tape.modules[name], value, grid, (height, width))
         if layer.axes in ("NCHW", "NHWC") and layer.grid != (1, 1):
             grid = layer.grid
         layers.append(layer)
     return tuple(layers), tuple(output.shape[1:])
 
 
-def _layer(
-    name: str, module: nn.Module, value: Tensor, given: Tensor | None, grid: tuple[int, int], frame: tuple[int, int]
-) -> Layer:
+def _on_coordinates(module: nn.Module, shape: tuple[int, int, int]) -> tuple[_Tape, Tensor | None]:
+    from models import receptive
+
+    def run() -> tuple[_Tape, Tensor | None]:
+        with _taping(None) as tape:
+            tape.settle = receptive.settle_roles
+            return tape, first_tensor(module(receptive.coordinates(*shape)))
+
+    try:
+        return run()
+    except receptive.SharedWrite:
+        with receptive.copying():
+            return run()
+
+
+def _layer(name: str, module: nn.Module, value: Tensor, grid: tuple[int, int], frame: tuple[int, int]) -> Layer:
     from models import receptive
 
     shape = tuple(value.shape[1:])
@@ -235,24 +246,24 @@ def _layer(
     }
     if value.dim() < 2 or value.shape[0] != receptive.PLANES or 0 in shape:
         return Layer(**facts)
-    roles = receptive.roles_of(value, given)
+    roles = receptive.roles_of(value)
     planes: Tensor | None = None
-    inner = value.inner if isinstance(value, receptive.Seen) else None
+    seen = value.seen if isinstance(value, receptive.Seen) else None
     if value.dim() == 2:
         facts |= {"axes": "vector", "units": shape[0], "grid": (1, 1)}
-        planes = None if inner is None else inner.amax(1).view(-1, 1, 1)
+        planes = None if seen is None else receptive.reach(seen, [1]).view(-1, 1, 1)
     elif value.dim() == 4 and roles[0] == 1:
         facts |= {"axes": "NCHW", "units": shape[0], "grid": shape[1:]}
-        planes = None if inner is None else inner.amax(1)
+        planes = None if seen is None else receptive.reach(seen, [1]).squeeze(1)
     elif value.dim() == 4 and roles == (3, 1, 2):
         facts |= {"axes": "NHWC", "units": shape[2], "grid": shape[:2]}
-        planes = None if inner is None else inner.amax(3)
+        planes = None if seen is None else receptive.reach(seen, [3]).squeeze(3)
     elif value.dim() == 3 and roles[0] == 2:
         places = grid[0] * grid[1]
         extra = shape[0] - places
         if places > 1 and 0 <= extra <= 16:
             facts |= {"axes": "tokens", "units": shape[1], "grid": grid, "extra_tokens": extra}
-            planes = None if inner is None else inner[:, extra:].amax(2).view(-1, *grid)
+            planes = None if seen is None else receptive.reach(seen[:, extra:], [2]).view(-1, *grid)
     if planes is not None:
         facts["receptive_field"] = receptive.field(planes, frame)
     return Layer(**facts)

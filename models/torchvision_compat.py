@@ -24,7 +24,7 @@ def _compiled_operators_load() -> bool:
         library = Path(spec.origin).with_name(f"_C{suffix}")
         if library.is_file():
             try:
-                torch.ops.load_library(str(library))
+                torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
             except OSError:
                 return False
             return True
@@ -34,9 +34,9 @@ def _compiled_operators_load() -> bool:
 def _declare_missing_operators() -> torch.library.Library | None:
     if hasattr(torch.ops.torchvision, "nms") or _compiled_operators_load():
         return None
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
     return library
 
 

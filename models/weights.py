@@ -24,16 +24,25 @@ _V1 = ("IMAGENET1K_V1",)
 _V1_V2 = ("IMAGENET1K_V1", "IMAGENET1K_V2")
 _SWAG = ("IMAGENET1K_SWAG_E2E_V1", "IMAGENET1K_SWAG_LINEAR_V1")
 
-_ONE_SET = """alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161 densenet169
-densenet201 efficientnet_b0 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5 efficientnet_b6
-efficientnet_b7 efficientnet_v2_l efficientnet_v2_m efficientnet_v2_s googlenet inception_v3 maxvit_t mnasnet0_5
-mnasnet0_75 mnasnet1_0 mnasnet1_3 mobilenet_v3_small resnet18 resnet34 resnext101_64x4d shufflenet_v2_x0_5
-shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0 squeezenet1_0 squeezenet1_1 swin_b swin_s swin_t swin_v2_b
-swin_v2_s swin_v2_t vgg11 vgg11_bn vgg13 vgg13_bn vgg16_bn vgg19 vgg19_bn vit_b_32 vit_l_32""".split()
-_TWO_SETS = """efficientnet_b1 mobilenet_v2 mobilenet_v3_large regnet_x_16gf regnet_x_1_6gf regnet_x_32gf
-regnet_x_3_2gf regnet_x_400mf regnet_x_800mf regnet_x_8gf regnet_y_1_6gf regnet_y_3_2gf regnet_y_400mf
-regnet_y_800mf regnet_y_8gf resnet101 resnet152 resnet50 resnext101_32x8d resnext50_32x4d wide_resnet101_2
-wide_resnet50_2""".split()
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_ONE_SET = _words(
+    """alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161 densenet169
+    densenet201 efficientnet_b0 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5 efficientnet_b6
+    efficientnet_b7 efficientnet_v2_l efficientnet_v2_m efficientnet_v2_s googlenet inception_v3 maxvit_t
+    mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3 mobilenet_v3_small resnet18 resnet34 resnext101_64x4d
+    shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0 squeezenet1_0 squeezenet1_1 swin_b
+    swin_s swin_t swin_v2_b swin_v2_s swin_v2_t vgg11 vgg11_bn vgg13 vgg13_bn vgg16_bn vgg19 vgg19_bn vit_b_32
+    vit_l_32"""
+)
+_TWO_SETS = _words(
+    """efficientnet_b1 mobilenet_v2 mobilenet_v3_large regnet_x_16gf regnet_x_1_6gf regnet_x_32gf regnet_x_3_2gf
+    regnet_x_400mf regnet_x_800mf regnet_x_8gf regnet_y_1_6gf regnet_y_3_2gf regnet_y_400mf regnet_y_800mf
+    regnet_y_8gf resnet101 resnet152 resnet50 resnext101_32x8d resnext50_32x4d wide_resnet101_2 wide_resnet50_2"""
+)
 
 TORCHVISION_WEIGHTS: dict[str, tuple[str, ...]] = dict(
     sorted(
@@ -159,7 +168,7 @@ def load_into(
             module = build(**{**arguments, "num_classes": classes})
         except TypeError:
             raise WeightsError(
-                f"the checkpoint has {classes} classes but {title} takes no num_classes: give the architecture arguments"
+                f"the checkpoint has {classes} classes, but {title} takes no num_classes: give it arguments"
             ) from None
         expected = module.state_dict()
         notes.append(f"the checkpoint has {classes} classes")
@@ -180,9 +189,9 @@ def _strip(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple
                 continue
             score = sum(key in expected for key in inside)
             deeper = any(all(k.startswith(p) for k in inside) for p in _PREFIXES)
-            if score > matching or (deeper and len(inside) == len(state) and score >= matching):
-                if best is None or score > best[0]:
-                    best = (score, prefix, inside)
+            better = score > matching or (deeper and len(inside) == len(state) and score >= matching)
+            if better and (best is None or score > best[0]):
+                best = (score, prefix, inside)
         if best is None:
             break
         taken, state = taken + best[1], best[2]
@@ -267,8 +276,9 @@ def _fetch(url: str, target: Path) -> None:
                 digest.update(chunk)
                 done += len(chunk)
                 share = f" of {total / 1e6:.0f}" if total else ""
-                print(f"\r{target.name}: {done / 1e6:.0f}{share} MB", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
+                sys.stderr.write(f"\r{target.name}: {done / 1e6:.0f}{share} MB")
+                sys.stderr.flush()
+        sys.stderr.write("\n")
         if wanted and not digest.hexdigest().startswith(wanted.group(1)):
             raise WeightsError(f"{target.name} arrived damaged (its sha256 is not {wanted.group(1)}…): try again")
         os.replace(part, target)

@@ -265,7 +265,7 @@ def _build_bundled(choice: str | None) -> _Built:
     from models.bundled import net
     from models.weights import read_state_dict
 
-    module = net.FoveaNet()
+    module: nn.Module = net.FoveaNet()
     random = choice == RANDOM
     if random:
         torch_net.randomise(module)
@@ -294,11 +294,13 @@ def _build_bundled(choice: str | None) -> _Built:
     )
 
 
-def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
-    import models.torchvision_compat  # noqa: F401  (before torchvision)
-    from torchvision.models import get_model_builder
+def _torchvision() -> Any:
+    importlib.import_module("models.torchvision_compat")
+    return importlib.import_module("torchvision.models")
 
-    builder = get_model_builder(name)
+
+def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
+    builder = _torchvision().get_model_builder(name)
 
     def build(**arguments: Any) -> nn.Module:
         with warnings.catch_warnings():
@@ -322,12 +324,10 @@ def _torchvision_preset(weights: Any) -> Preprocessing:
 
 
 def _build_torchvision(name: str, choice: str | None) -> _Built:
-    import models.torchvision_compat  # noqa: F401  (before torchvision)
     from models import torch_net
     from models.weights import download
-    from torchvision.models import get_model_builder, get_model_weights
 
-    sets = get_model_weights(name)
+    sets = _torchvision().get_model_weights(name)
     random = choice == RANDOM
     weights = sets["DEFAULT"] if choice in (None, RANDOM) else sets[choice]
     classes = tuple(weights.meta.get("categories") or ())
@@ -338,7 +338,7 @@ def _build_torchvision(name: str, choice: str | None) -> _Built:
         download(weights.url)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module = get_model_builder(name)(weights=weights, progress=False)
+            module = _torchvision().get_model_builder(name)(weights=weights, progress=False)
         metrics = weights.meta.get("_metrics", {}).get("ImageNet-1K", {})
         if "acc@1" in metrics:
             notes.append(f"top-1 on ImageNet {metrics['acc@1']:.1f} %, top-5 {metrics['acc@5']:.1f} %")
@@ -358,10 +358,11 @@ def _build_timm(name: str, choice: str | None, arguments: Mapping[str, Any], sta
     """A timm network: its own weights, random ones (`choice`), or those of `state`, a file's tensors."""
     if importlib.util.find_spec("timm") is None:
         raise NetworkError(f"timm:{name} needs the package timm: pip install timm")
-    import models.torchvision_compat  # noqa: F401  (timm imports torchvision)
-    import timm
     from models import torch_net
     from models.weights import load_into
+
+    _torchvision()  # before timm, which imports it
+    timm: Any = importlib.import_module("timm")
 
     if not timm.is_model(name):
         raise unknown("network", f"timm:{name}", [f"timm:{n}" for n in timm.list_models()])
@@ -382,7 +383,7 @@ def _build_timm(name: str, choice: str | None, arguments: Mapping[str, Any], sta
         except Exception as error:
             text = (str(error).splitlines() or [type(error).__name__])[0][:160]
             raise WeightsError(
-                f"the weights of timm:{name} could not be had ({text}): use timm:{name}@random or register it with a file"
+                f"the weights of timm:{name} could not be had ({text}): take timm:{name}@random, or register a file"
             ) from None
     config = timm.data.resolve_model_data_config(module)
     channels, height, width = config["input_size"]
@@ -427,10 +428,7 @@ def _build_registered(name: str, entry: Mapping[str, Any]) -> _Built:
             base = architecture.partition(":")[2]
             if base not in TORCHVISION_WEIGHTS:
                 raise unknown("network", architecture, [f"torchvision:{n}" for n in TORCHVISION_WEIGHTS])
-            import models.torchvision_compat  # noqa: F401  (before torchvision)
-            from torchvision.models import get_model_weights
-
-            default = get_model_weights(base)["DEFAULT"]
+            default = _torchvision().get_model_weights(base)["DEFAULT"]
             preprocessing, classes = _torchvision_preset(default), tuple(default.meta.get("categories") or ())
             build = _torchvision_builder(base)
             arguments = {**TORCHVISION_ARGUMENTS.get(base, {}), **arguments}
@@ -473,10 +471,7 @@ def _own_builder(name: str, architecture: str) -> Callable[..., nn.Module]:
 
     place, _, attribute = architecture.rpartition(":")
     try:
-        if place.endswith(".py"):
-            module = _private_module(_resolve(place))
-        else:
-            module = importlib.import_module(place)
+        module = _private_module(_resolve(place)) if place.endswith(".py") else importlib.import_module(place)
     except NetworkError:
         raise
     except Exception as error:
