@@ -52,11 +52,13 @@ class Dataset:
     """Images with stable keys, and labels if there are any.
 
     `keys`: one posix-style text an image, unique, in sorted (folder) or given (list) order. `labels`: one an
-    image, "" where an image has none; or None where the set has no labels at all.
+    image, "" where an image has none; or None where the set has no labels at all. `name`: `sample`, the
+    registered name, or the last part of the path; `named`: it is not a path.
     """
 
     def __init__(self, name: str, keys: list[str], labels: list[str] | None) -> None:
         self.name = name
+        self.named = False
         self.keys = keys
         self.labels = labels
         self.decoder = decoder()
@@ -109,7 +111,7 @@ class Dataset:
 
     def reference(self, index: int) -> str:
         """What `open_photo` takes to read this image: `item:NAME/KEY`, or its path where the set has no name."""
-        if self.name == SAMPLE or self.name in known_datasets():
+        if self.named:
             return f"item:{self.name}/{self.keys[index]}"
         return str(self.path(index))
 
@@ -198,7 +200,7 @@ class FolderDataset(Dataset):
         labels: list[str] | None = None
         if any("/" in key for key in keys):
             labels = [sys.intern(key.split("/", 1)[0]) if "/" in key else "" for key in keys]
-        super().__init__(name or str(root), keys, labels)
+        super().__init__(name or root.absolute().name, keys, labels)
 
     def path(self, index: int) -> Path:
         return self.root / self.keys[index]
@@ -225,7 +227,7 @@ class ListDataset(Dataset):
             self._files.append(path)
             keys.append(PurePosixPath(path).as_posix() + (f"#{seen[path]}" if seen[path] > 1 else ""))
             labels.append(sys.intern(label))
-        super().__init__(name or str(file), keys, labels if any(labels) else None)
+        super().__init__(name or file.name, keys, labels if any(labels) else None)
 
     def path(self, index: int) -> Path:
         return self.root / Path(self._files[index]).expanduser()
@@ -351,7 +353,7 @@ def open_dataset(name_or_path: str | Path, *, check: bool = True) -> Dataset:
     text = str(name_or_path).strip()
     if not text:
         raise DatasetError(f"expected the name or path of a data set, got nothing: try {SAMPLE}")
-    registered = known_datasets()
+    registered = _registered()
     path = registered.get(text)
     if text == SAMPLE:
         found: Dataset = SampleDataset()
@@ -365,13 +367,14 @@ def open_dataset(name_or_path: str | Path, *, check: bool = True) -> Dataset:
                 f"{called}no folder or list file at {_shown(str(location))}: check the path, or try {SAMPLE}"
             )
         if location.is_dir():
-            found = FolderDataset(location, text)
+            found = FolderDataset(location, text if path is not None else "")
         elif location.suffix.lower() in LISTS:
-            found = ListDataset(location, text)
+            found = ListDataset(location, text if path is not None else "")
         else:
             raise DatasetError(
                 f"{_shown(location.name)} is not a data set: give a folder of images, or a list ({', '.join(LISTS)})"
             )
+    found.named = text == SAMPLE or path is not None
     if check or not found.keys:
         found.require_readable()
     return found
@@ -388,14 +391,14 @@ def open_item(reference: str) -> Image.Image:
     """The photo that `item:NAME/KEY` names, without scanning a folder. Raises ImageError."""
     name, _, key = reference.removeprefix("item:").partition("/")
     try:
-        root = known_datasets().get(name)
+        root = _registered().get(name)
         if root is not None and root.is_dir():
             parts = PurePosixPath(key).parts
             if not parts or key.startswith("/") or ".." in parts or "\0" in key:
                 raise ImageError(f"{_shown(key)!r} is not the key of an image in data set {name}")
             return open_photo(root / key)
         if root is None and name != SAMPLE:
-            raise unknown("data set", _shown(name), [SAMPLE, *known_datasets()])
+            raise unknown("data set", _shown(name), known_datasets())
         found = _opened(name)
         return found.photo(found.index_of(key))
     except (UnknownNameError, DatasetError) as error:
@@ -414,11 +417,15 @@ def _registry_file() -> Path:
     return home() / "datasets.toml"
 
 
-def known_datasets() -> dict[str, Path]:
-    """The registered names and where each lies; `sample` is not among them, it is always there.
+def known_datasets() -> dict[str, str]:
+    """Every name that can be opened and where it lies, `sample` first.
 
     Raises DatasetError if `datasets.toml` cannot be read.
     """
+    return {SAMPLE: "crops of the sample photos", **{name: str(path) for name, path in _registered().items()}}
+
+
+def _registered() -> dict[str, Path]:
     file = _registry_file()
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8")).get("datasets", {})
@@ -439,15 +446,15 @@ def register_dataset(name: str, path: str | Path) -> Dataset:
             f"a data set's name has letters, digits, '.', '-' and '_', and is not {SAMPLE!r}: not {_shown(name)!r}"
         )
     found = open_dataset(Path(path).expanduser().absolute())
-    _write_registry({**known_datasets(), name: Path(path).expanduser().absolute()})
-    found.name = name
+    _write_registry({**_registered(), name: Path(path).expanduser().absolute()})
+    found.name, found.named = name, True
     _opened.cache_clear()
     return found
 
 
 def unregister_dataset(name: str) -> None:
     """Forget a name; its images stay where they are. Raises UnknownNameError."""
-    known = known_datasets()
+    known = _registered()
     if name not in known:
         raise unknown("data set", _shown(name), known)
     del known[name]

@@ -31,6 +31,7 @@ __all__ = [
     "decoder",
     "is_reference",
     "keep_photo",
+    "kept_photo",
     "open_photo",
     "photo_name",
     "photo_path",
@@ -236,9 +237,12 @@ def photo_path(reference: str | Path) -> Path:
     text = str(reference)
     if text.startswith("sample:"):
         return find_sample(text.removeprefix("sample:")).path
-    if not text.startswith("photo:"):
-        return Path(text).expanduser()
-    sha = text.removeprefix("photo:")
+    return kept_photo(text) if text.startswith("photo:") else Path(text).expanduser()
+
+
+def kept_photo(reference: str) -> Path:
+    """The file of a kept photo, `photo:SHA256`, with its original bytes. Raises ImageError."""
+    sha = reference.removeprefix("photo:")
     if not re.fullmatch(r"[0-9a-f]{64}", sha):
         raise ImageError(f"photo: takes the 64 hexadecimal digits of a kept photo, not {_shown(sha)!r}")
     for suffix in FORMATS.values():
@@ -273,10 +277,16 @@ def _read(path: Path) -> bytes:
 def keep_photo(source: bytes | bytearray | Image.Image | str | Path, name: str = "") -> str:
     """Keep a photo in `$FOVEA_HOME/photos` under the sha256 of its bytes; returns `photo:SHA256`.
 
-    Bytes and files are kept as they are; a Pillow picture as PNG. `name` is what people call it (a file's own
+    Bytes and files are kept as they are; a Pillow picture and a crop as PNG. `name` is what people call it (a file's own
     name by default). It is checked, at most 20 MB and 50 megapixels, and decoded once, before it is written.
     Raises ImageError.
     """
+    if not isinstance(source, Image.Image | bytes | bytearray) and is_reference(str(source)):
+        if str(source).startswith("photo:"):
+            kept_photo(str(source))
+            return str(source)
+        name = name or photo_name(str(source))
+        source = open_photo(str(source))
     if isinstance(source, Image.Image):
         buffer = io.BytesIO()
         source.save(buffer, "PNG")

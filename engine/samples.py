@@ -109,4 +109,5 @@ SAMPLES: dict[str, Sample] = _table()
 
 def sample_pictures() -> dict[str, Sample]:
     """The whole pictures, each once, by the name of its subject: what the data set `sample` is cut from."""
-    return {sample.picture: sample for sample in SAMPLES.values() if sample.box is None}
+    whole = {sample.picture: sample for sample in SAMPLES.values() if sample.box is None}
+    return {name: whole[name] for name in SAMPLES if name in whole}
