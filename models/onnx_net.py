@@ -209,7 +209,8 @@ def _difference(want: Array, got: Array) -> float:
 
 
 class TappedGraph:
-    """An ONNX file with named taps. `taps`: tap to tensor; `input`: the input's name; `input_shape`: (C, H, W)."""
+    """An ONNX graph with named taps. `taps`: tap to tensor; `input`: the input's name; `input_shape`: (C, H, W);
+    `batch`: the only batch size that it takes, None where any does (all but some users' ONNX files)."""
 
     def __init__(
         self,
@@ -218,11 +219,13 @@ class TappedGraph:
         input_name: str,
         input_shape: Sequence[int],
         model: onnx.ModelProto | None = None,
+        batch: int | None = None,
     ) -> None:
         self.path = path
         self.taps = dict(taps)
         self.input = input_name
         self.input_shape = tuple(input_shape)
+        self.batch = batch
         self._model = model
         self._extractor: Any = None
         self._lock = threading.Lock()

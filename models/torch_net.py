@@ -39,7 +39,8 @@ class _Tape:
 
     def name_call(self, path: str) -> str:
         count = self.calls[path] = self.calls.get(path, 0) + 1
-        return path if count == 1 else f"{path}#{count}"
+        # A module that is called like the tap of the network's own output keeps its number.
+        return path if count == 1 and path != OUTPUT else f"{path}#{count}"
 
 
 class _Thread(threading.local):
@@ -134,8 +135,8 @@ def forward_taps(module: nn.Module, x: Tensor, taps: Sequence[str]) -> dict[str,
     wanted = list(dict.fromkeys(taps))
     inner = [tap for tap in wanted if tap != OUTPUT]
     output: Tensor | None = None
-    # `OUTPUT` among the names of calls is never reached, so that the network runs to its end.
-    with _taping(inner if OUTPUT not in wanted else [*inner, OUTPUT]) as tape, suppress(_Stop):
+    # The empty name is no module's: it is never reached, and the network runs to its end.
+    with _taping(inner if OUTPUT not in wanted else [*inner, ""]) as tape, suppress(_Stop):
         output = first_tensor(module(x))
     values = dict(tape.values)
     if OUTPUT in wanted:

@@ -30,6 +30,8 @@ from models.weights import RANDOM, TORCHVISION_ARGUMENTS, TORCHVISION_WEIGHTS
 if TYPE_CHECKING:
     from torch import nn
 
+    from models.onnx_file import Hints
+
 BUNDLED = "fovea"
 CARD_VERSION = 1
 """Raised when the card of the same network would come out different."""
@@ -441,7 +443,7 @@ def _build_registered(name: str, entry: Mapping[str, Any]) -> _Built:
                 module, more = torch_net.randomise(build(**arguments)), []
         except TypeError as error:
             raise NetworkError(f"{architecture} cannot be built with arguments {arguments}: {error}") from None
-    preprocessing = _preprocessing(entry.get("input", {}), preprocessing, name)
+    preprocessing = preprocessing_from(entry.get("input", {}), preprocessing, name)
     if entry.get("classes"):
         classes = read_classes(_resolve(entry["classes"]))
     elif classes and not _gives(module, len(classes)):
@@ -522,7 +524,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return names
 
 
-def _preprocessing(given: Mapping[str, Any], default: Preprocessing, name: str) -> Preprocessing:
+def preprocessing_from(given: Mapping[str, Any], default: Preprocessing, name: str) -> Preprocessing:
     """`default` with what the `input` table of networks.toml says instead. Raises NetworkError."""
     extra = [key for key in given if key not in _INPUT_FIELDS]
     if extra:
@@ -625,7 +627,7 @@ def _check_entry(name: str, entry: Any) -> None:
     if entry.get("output", "logits") not in _OUTPUTS:
         raise NetworkError(f"{name}: output is {entry['output']!r}: expected {', '.join(_OUTPUTS)}")
     if isinstance(entry.get("input"), dict):
-        _preprocessing(entry["input"], Preprocessing(), name)
+        preprocessing_from(entry["input"], Preprocessing(), name)
 
 
 def _resolve(path: str) -> Path:
@@ -640,11 +642,11 @@ def _code_file(architecture: str) -> Path | None:
     return _resolve(place) if place.endswith(".py") else None
 
 
-def _hints(name: str, entry: Mapping[str, Any]) -> Any:
-    from models import onnx_file
+def _hints(name: str, entry: Mapping[str, Any]) -> Hints:
+    from models.onnx_file import Hints
 
     classes = read_classes(_resolve(entry["classes"])) if entry.get("classes") else ()
-    return onnx_file.Hints(entry.get("input"), classes, entry.get("output"), str(entry.get("title") or name))
+    return Hints(entry.get("input"), classes, entry.get("output"), str(entry.get("title") or name))
 
 
 def _write(entries: Mapping[str, Mapping[str, Any]]) -> None:
