@@ -44,7 +44,7 @@ class OcclusionOptions(Options):
     layer: str = option("", "watch a unit of this layer instead of a class", kind="layer", advanced=True)
     unit: int | None = option(None, "the unit of that layer; its largest value is watched", kind="unit", advanced=True)
     dataset: str = option(
-        "sample", "the data set whose mean image fills, with --fill dataset", kind="dataset", advanced=True
+        "", "the data set whose mean image fills, with fill dataset (default: sample)", kind="dataset", advanced=True
     )
 
 
@@ -99,21 +99,11 @@ def _blurred(frame: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:
 
 def _dataset_mean(job: Job) -> NDArray[np.float32]:
     """The mean frame of the data set, float32 (C, H, W) in [0, 1]."""
-    dataset = job.dataset(job.options.dataset)
-    total = np.zeros(job.frame.shape, np.float64)
-    count = 0
-    unreadable: list[Any] = []
-    frames = dataset.frames(job.card.preprocessing, range(len(dataset)), threads=2, unreadable=unreadable)
-    for _, frame in frames:
-        total += frame
-        count += 1
-        if count % 50 == 0:
-            job.progress(0.0, f"mean image: {count} of {len(dataset)}")
-    if not count:
-        raise OptionsError(f"fill: the data set {dataset.name} has no readable image to take the mean of")
-    if unreadable:
-        job.warn(f"{len(unreadable)} unreadable images of {dataset.name} are not in its mean image")
-    return np.moveaxis(total / count / 255, -1, 0).astype(np.float32)
+    from engine.dataset import mean_image
+
+    job.progress(0.0, "taking the mean of the data set")
+    mean = mean_image(job.dataset(job.options.dataset or "sample"), job.card.preprocessing)
+    return np.moveaxis(mean / np.float32(255), -1, 0)
 
 
 def check(card: Card, options: Any) -> None:
@@ -132,6 +122,8 @@ def check(card: Card, options: Any) -> None:
         raise OptionsError(f"unit: choose one of layer {options.layer}, 0 to {card.layer(options.layer).units - 1}")
     if options.unit is not None and not options.layer:
         raise OptionsError(f"layer: choose the layer of unit {options.unit}, or give a target class instead")
+    if options.dataset and options.fill != "dataset":
+        raise OptionsError(f"dataset: it fills the windows only with fill dataset, not with fill {options.fill}")
     if options.layer and options.target:
         raise OptionsError("target: give a class or a layer with a unit, not both")
     if options.layer and card.layer(options.layer).axes == "none":

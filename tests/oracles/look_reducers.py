@@ -21,14 +21,13 @@ def maps_of(values: np.ndarray, layer: Layer) -> np.ndarray:
 
 def maximum_of(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Score, row and column of each map's first largest value that is not NaN; the score is NaN if all are."""
-    count, units, rows, columns = maps.shape
+    count, units = maps.shape[:2]
     score = np.full((count, units), np.nan, maps.dtype)
     row, column = np.zeros((count, units), int), np.zeros((count, units), int)
     for n in range(count):
         for c in range(units):
-            for y in range(rows):
-                for x in range(columns):
-                    value = maps[n, c, y, x]
-                    if not np.isnan(value) and (np.isnan(score[n, c]) or value > score[n, c]):
-                        score[n, c], row[n, c], column[n, c] = value, y, x
+            known = maps[n, c][~np.isnan(maps[n, c])]
+            if known.size:
+                score[n, c] = known.max()
+                row[n, c], column[n, c] = np.argwhere(maps[n, c] == score[n, c])[0]
     return score, row, column

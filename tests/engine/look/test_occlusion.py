@@ -192,13 +192,13 @@ def test_mean_drop_and_corners_of_an_uneven_frame() -> None:
 def test_real_network_equals_captum(data: Path, tmp_path: Path) -> None:
     from tests.oracles.look_networks import real_squeezenet
 
-    network = real_squeezenet(data, tmp_path, size=(96, 96))
+    network = real_squeezenet(data, tmp_path, size=(64, 64))
     picture = sorted((data / "photos").glob("*.jpg"))[0]
-    options = METHOD.options.parse({"window": 32, "stride": 24})
+    options = METHOD.options.parse({"window": 32, "stride": 16})
     job = Job(network=network, options=options, photo=Image.open(picture), provider="cpu")
     result = METHOD.run(job)
     target = job.card.class_index(result.summary["target"])
-    wanted = captum_occlusion(network.module(), job.input, target, 32, 24, "probability")
+    wanted = captum_occlusion(network.module(), job.input, target, 32, 16, "probability")
     np.testing.assert_allclose(result.arrays["heatmap"], wanted, atol=1e-5)
 
 

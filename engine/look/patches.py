@@ -1,0 +1,554 @@
+"""Maximally activating patches: the places of a data set that excite each unit most.
+
+Zeiler and Fergus (2014), section 4, and Girshick et al., "Rich feature hierarchies" (2014), section 3.1: for
+every unit the images with the largest spatial maximum, cropped to the receptive field at its position. One pass
+over the data serves all layers; the maxima are taken inside the graph. One patch an image, so that nine patches
+are nine images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine.errors import DatasetError, UnsupportedError
+from engine.look.merge import SCALE, LayerPart, Partial, from_bytes, histogram_edges, layer_part, merge, to_bytes
+from engine.method import Job, Method, Options, Panel, Result, option
+
+if TYPE_CHECKING:
+    from engine.dataset import Dataset
+    from engine.look.probe import Probe
+    from models.card import Card, Layer
+
+SHARD = 256
+"""Images a shard: after each the work so far is kept, so that a killed run loses no more than this."""
+DEFAULT_LAYERS = 4
+TILES = (64, 48, 32, 24)
+SHEET_PIXELS = 45_000_000
+"""A sheet of crops is kept below this, by smaller tiles and then by fewer of them: browsers decode it whole."""
+LABEL_SUMS = 20_000_000
+"""Sums by label are kept up to this many units times labels."""
+BACKGROUND = 128
+
+
+class PatchesOptions(Options):
+    """Which units are looked at, on which images, and how many patches are kept."""
+
+    dataset: str = option("sample", "the data set that is mined, a name or a folder", kind="dataset", min_length=1)
+    layers: str = option("", "layers, with commas (default: the last layer of each resolution)", kind="layers")
+    top: int = option(9, "patches kept for each unit", ge=1, le=100)
+    batch: int = option(0, "images run at a time (0: chosen by provider)", ge=0, le=1024, advanced=True)
+    threads: int = option(2, "threads that decode ahead of the network", ge=1, le=64, advanced=True)
+
+
+def chosen_layers(card: Card, layers: str) -> list[Layer]:
+    """The layers of a comma list; without one, the last layer of each resolution, deepest resolutions first kept.
+
+    Raises UnknownNameError, or UnsupportedError if one has no units.
+    """
+    names = list(dict.fromkeys(part.strip() for part in layers.split(",") if part.strip()))
+    if not names:
+        last = {layer.grid: layer.name for layer in card.spatial_layers()}
+        # A grid that comes back later in the network counts where it was last seen.
+        order = {layer.name: index for index, layer in enumerate(card.layers)}
+        names = sorted(last.values(), key=order.__getitem__)[-DEFAULT_LAYERS:]
+    if not names:
+        raise UnsupportedError(
+            f"{card.name} has no layer whose units are maps: name layers, e.g. {card.layers[-1].name}"
+        )
+    found = [card.layer(name) for name in names]
+    for layer in found:
+        if layer.axes == "none":
+            raise UnsupportedError(f"layer {layer.name} of {card.name} has no units: choose another")
+    return found
+
+
+def check(card: Card, options: Any) -> None:
+    """Raises UnknownNameError or UnsupportedError if a layer cannot be mined."""
+    chosen_layers(card, options.layers)
+
+
+def run(job: Job) -> Result:
+    """Mine the data set. Tables `patches`, `units`, `gallery`, `unreadable`; a sheet of crops for each layer.
+
+    `patches`: layer, unit, rank (from 0), score, image (its key), y, x (the position in the layer's map),
+    box_x0, box_y0, box_x1, box_y1 (its receptive field in the network's input, exclusive ends, clipped).
+    Every unit has min(top, images) rows, dead ones too; an image whose map is all NaN for a unit has none.
+    """
+    miner = Miner(job)
+    found = miner.mine()
+    if not found.images:
+        raise DatasetError(f"the data set {miner.dataset.name} has no readable image: {len(miner.dataset)} were tried")
+    patches = _patches_table(miner, found)
+    units = _units_table(miner, found)
+    result = Result(
+        arrays={
+            "histograms": np.concatenate([part.histogram for part in found.layers.values()]).astype(np.int32),
+            "histogram_edges": histogram_edges(),
+        },
+        tables={"patches": patches, "units": units, "unreadable": _unreadable_table(miner, found)},
+        summary=_summary(miner, found, units),
+    )
+    _add_galleries(job, miner, result)
+    _add_panels(miner, found, result)
+    return result
+
+
+class Miner:
+    """One request's way through a data set, shard by shard.
+
+    A shard is a run of consecutive images; `mine_shard` is all that another engine needs to drive.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.options: Any = job.options
+        self.dataset: Dataset = job.dataset(self.options.dataset)
+        self.layers = chosen_layers(job.card, self.options.layers)
+        self.ranks = np.empty(len(self.dataset), np.int64)
+        self.ranks[np.argsort(np.array(self.dataset.keys, dtype=object), kind="stable")] = np.arange(len(self.dataset))
+        self.by_rank = np.argsort(self.ranks)
+        self.label_names, self.labels = self._read_labels()
+        self._probe: Probe | None = None
+        self._whole_maps: Probe | None = None
+
+    def _read_labels(self) -> tuple[list[str], NDArray[np.int64] | None]:
+        names = self.dataset.classes
+        if not names:
+            return [], None
+        units = sum(layer.units for layer in self.layers)
+        if units * len(names) > LABEL_SUMS:
+            self.job.warn(f"labels that excite a unit most are left out: {units} units times {len(names)} labels")
+            return [], None
+        index = {name: position for position, name in enumerate(names)}
+        return names, np.array([index.get(label, -1) for label in self.dataset.labels or []], np.int64)
+
+    @property
+    def shards(self) -> int:
+        """How many shards the data set has."""
+        return -(-len(self.dataset) // SHARD)
+
+    @property
+    def probe(self) -> Probe:
+        """The session that answers with maxima and their positions; opened on first use."""
+        if self._probe is None:
+            from engine.look import reducers
+            from engine.look.probe import Probe
+
+            def build(editor: reducers.Editor, tensors: Mapping[str, str]) -> None:
+                reducers.normalised_input(editor, self.job.card.preprocessing)
+                for index, layer in enumerate(self.layers):
+                    maps = reducers.as_maps(editor, tensors[layer.name], layer)
+                    maximum = reducers.spatial_maximum(editor, maps, layer)
+                    editor.answer(maximum.score, f"score.{index}")
+                    editor.answer(maximum.row, f"row.{index}", "int64")
+                    editor.answer(maximum.column, f"column.{index}", "int64")
+                    editor.answer(reducers.spatial_sum(editor, maps), f"sum.{index}")
+
+            self._probe = Probe(self.job, [layer.name for layer in self.layers], build)
+            self.job.record(decoder=self.dataset.decoder)
+        return self._probe
+
+    def mine(self) -> Partial:
+        """All shards, going on from the last checkpoint; the result does not depend on where it was stopped."""
+        done = self._read_checkpoint()
+        for shard in range(self.shards):
+            if done is not None and shard in done.shards:
+                continue
+            part = self.mine_shard(shard)
+            done = part if done is None else merge([done, part])
+            self._write_checkpoint(done)
+        if done is None:
+            raise DatasetError(f"the data set {self.dataset.name} has no images")
+        return done
+
+    def mine_shard(self, shard: int) -> Partial:
+        """The partial result of one shard."""
+        count = len(self.dataset)
+        indices = range(shard * SHARD, min((shard + 1) * SHARD, count))
+        unreadable: list[Any] = []
+        read: list[int] = []
+        answers: list[list[tuple[NDArray[np.float32], NDArray[np.int64]]]] = []
+        for batch, frames in self._batches(indices, unreadable):
+            answers.append(self._ask(frames))
+            read += batch
+            done = indices.start + len(read)
+            self.job.progress(0.98 * done / count, f"image {done} of {count}")
+        ranks = self.ranks[read]
+        labels = None if self.labels is None else self.labels[read]
+        names = self.label_names
+        missing = list(set(indices) - set(read))
+        return Partial(
+            shards=(shard,),
+            layers={
+                layer.name: layer_part(*self._joined(answers, index), ranks, labels, len(names), self.options.top)
+                for index, layer in enumerate(self.layers)
+            },
+            images=len(read),
+            labels=_counts(labels, len(names)),
+            unreadable=tuple(sorted(int(rank) for rank in self.ranks[missing])),
+        )
+
+    def _batches(self, indices: Sequence[int], unreadable: list[Any]) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
+        from engine.look.probe import batch_size
+
+        size = self.options.batch or batch_size(self.probe.provider)
+        batch: list[int] = []
+        frames: list[NDArray[np.uint8]] = []
+        preprocessing, threads = self.job.card.preprocessing, self.options.threads
+        for index, frame in self.dataset.frames(preprocessing, indices, threads=threads, unreadable=unreadable):
+            batch.append(index)
+            frames.append(frame)
+            if len(batch) == size:
+                yield batch, np.stack(frames)
+                batch, frames = [], []
+        if batch:
+            yield batch, np.stack(frames)
+
+    def _ask(self, frames: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """For every layer the units' scores (n, C) and their places in the flattened map."""
+        answers = self.probe.run({"pixels": frames}, batched=("pixels",))
+        found = []
+        for index, layer in enumerate(self.layers):
+            scores = np.array(answers[f"score.{index}"])
+            places = answers[f"row.{index}"] * layer.grid[1] + answers[f"column.{index}"]
+            # A NaN anywhere in a map makes its sum NaN; what a maximum does with it differs between providers.
+            for n in np.nonzero(np.isnan(answers[f"sum.{index}"]).any(axis=1))[0]:
+                scores[n], places[n] = self._maximum_without_nan(frames[n : n + 1], index)
+            found.append((scores, places))
+        return found
+
+    def _maximum_without_nan(self, frame: NDArray[np.uint8], index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Scores and places (C,) of one image with its NaN dropped; NaN for a unit that has nothing else."""
+        if self._whole_maps is None:
+            from engine.look import reducers
+            from engine.look.probe import Probe
+
+            def build(editor: reducers.Editor, tensors: Mapping[str, str]) -> None:
+                reducers.normalised_input(editor, self.job.card.preprocessing)
+                for place, layer in enumerate(self.layers):
+                    editor.answer(reducers.as_maps(editor, tensors[layer.name], layer), f"maps.{place}")
+
+            self._whole_maps = Probe(self.job, [layer.name for layer in self.layers], build)
+        maps = self._whole_maps.run({"pixels": frame}, batched=("pixels",))[f"maps.{index}"][0]
+        flat = maps.reshape(len(maps), -1)
+        missing = np.isnan(flat)
+        places = np.where(missing, -np.inf, flat).argmax(axis=1)
+        # Where the rest is -inf, argmax may have stopped at a NaN: take the first value that is one.
+        places = np.where(np.take_along_axis(missing, places[:, None], 1)[:, 0], (~missing).argmax(axis=1), places)
+        return np.take_along_axis(flat, places[:, None], 1)[:, 0], places
+
+    def _joined(
+        self, answers: list[list[tuple[NDArray[np.float32], NDArray[np.int64]]]], index: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        units = self.layers[index].units
+        if not answers:
+            return np.empty((0, units), np.float32), np.empty((0, units), np.int64)
+        return (
+            np.concatenate([answer[index][0] for answer in answers]),
+            np.concatenate([answer[index][1] for answer in answers]),
+        )
+
+    # --- checkpoints
+
+    def _signature(self) -> str:
+        """What a checkpoint must have been made of to be of use here."""
+        facts = [
+            METHOD.version,
+            self.job.card.sha256,
+            self.job.card.preprocessing.model_dump(mode="json"),
+            self.dataset.manifest_sha256(),
+            [layer.name for layer in self.layers],
+            self.options.top,
+            self.options.batch,
+            self.job.provider,
+            SHARD,
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def _read_checkpoint(self) -> Partial | None:
+        if self.job.checkpoints is None:
+            return None
+        path = self.job.checkpoints / "patches.npz"
+        return from_bytes(path.read_bytes(), self._signature()) if path.is_file() else None
+
+    def _write_checkpoint(self, partial: Partial) -> None:
+        """Replace the checkpoint in one step: whoever kills the run finds the old one or the new one."""
+        if self.job.checkpoints is None or len(partial.shards) == self.shards:
+            return
+        self.job.checkpoints.mkdir(parents=True, exist_ok=True)
+        path = self.job.checkpoints / "patches.npz"
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        with part.open("wb") as file:
+            file.write(to_bytes(partial, self._signature()))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+
+
+def _counts(labels: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
+    """How many images have each label; -1 is none."""
+    known = labels[labels >= 0] if labels is not None else np.empty(0, np.int64)
+    return np.bincount(known, minlength=count).astype(np.int64)
+
+
+# --- tables
+
+
+def _patches_table(miner: Miner, found: Partial) -> pd.DataFrame:
+    keys = np.array(miner.dataset.keys, dtype=object)
+    frame = miner.job.card.preprocessing.size
+    tables = []
+    for layer in miner.layers:
+        part = found.layers[layer.name]
+        unit, rank = np.nonzero(part.images >= 0)
+        rows, columns = np.divmod(part.places[unit, rank], layer.grid[1])
+        tables.append(
+            pd.DataFrame(
+                {
+                    "layer": layer.name,
+                    "unit": unit,
+                    "rank": rank,
+                    "score": part.scores[unit, rank],
+                    "image": keys[miner.by_rank[part.images[unit, rank]]],
+                    "y": rows,
+                    "x": columns,
+                    **_boxes(layer, rows, columns, frame),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def _boxes(
+    layer: Layer, rows: NDArray[np.int64], columns: NDArray[np.int64], frame: tuple[int, int]
+) -> dict[str, NDArray[np.int64]]:
+    """The receptive fields of the positions, clipped to the frame and at least one pixel large."""
+    height, width = frame
+    places = np.stack([rows, columns], axis=1)
+    distinct, which = np.unique(places, axis=0, return_inverse=True)
+    boxes = np.tile(np.array([0, 0, width, height], np.int64), (len(distinct), 1))
+    if layer.receptive_field is not None:
+        for index, (row, column) in enumerate(distinct):
+            boxes[index] = layer.receptive_field.box(int(row), int(column), frame)
+    boxes[:, 0], boxes[:, 1] = boxes[:, 0].clip(0, width - 1), boxes[:, 1].clip(0, height - 1)
+    boxes[:, 2] = boxes[:, 2].clip(boxes[:, 0] + 1, width)
+    boxes[:, 3] = boxes[:, 3].clip(boxes[:, 1] + 1, height)
+    chosen = boxes[which.reshape(-1)]
+    return {name: chosen[:, side] for side, name in enumerate(("box_x0", "box_y0", "box_x1", "box_y1"))}
+
+
+def _units_table(miner: Miner, found: Partial) -> pd.DataFrame:
+    """One row a unit: layer, unit, maximum, mean (of the images' maxima), silent (share of images where it
+    never rises above zero), dead (on all of them), labels (whose images excite it most, with their mean)."""
+    tables = []
+    for layer in miner.layers:
+        part = found.layers[layer.name]
+        count = np.maximum(part.count, 1)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "layer": layer.name,
+                    "unit": np.arange(len(part.count)),
+                    "maximum": np.where(part.count > 0, part.scores[:, 0], np.nan).astype(np.float32),
+                    "mean": part.total / count / SCALE,
+                    "silent": part.silent / count,
+                    "dead": part.silent == part.count,
+                    "labels": _best_labels(miner, found, part),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def _best_labels(miner: Miner, found: Partial, part: LayerPart, most: int = 3) -> list[str]:
+    if not miner.label_names:
+        return [""] * len(part.count)
+    counted = found.labels > 0
+    means = np.where(counted, part.by_label / np.maximum(found.labels, 1) / SCALE, -np.inf)
+    best = np.argsort(-means, axis=1, kind="stable")[:, : min(most, int(counted.sum()))]
+    return [
+        ", ".join(f"{miner.label_names[label]} ({means[unit, label]:.3g})" for label in row)
+        for unit, row in enumerate(best)
+    ]
+
+
+def _unreadable_table(miner: Miner, found: Partial) -> pd.DataFrame:
+    reasons = []
+    for rank in found.unreadable:
+        index = int(miner.by_rank[rank])
+        reasons.append((miner.dataset.keys[index], _why_unreadable(miner.dataset, index)))
+    if reasons:
+        miner.job.warn(f"{len(reasons)} of {len(miner.dataset)} images could not be read: see the table unreadable")
+    return pd.DataFrame(reasons, columns=["image", "error"])
+
+
+def _why_unreadable(dataset: Dataset, index: int) -> str:
+    from engine.errors import ImageError
+
+    try:
+        dataset.photo(index)
+    except ImageError as error:
+        return str(error)
+    return "it could not be read in the run"
+
+
+def _summary(miner: Miner, found: Partial, units: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "images": found.images,
+        "unreadable": len(found.unreadable),
+        "layers": ", ".join(layer.name for layer in miner.layers),
+        "units": len(units),
+        "dead units": int(units["dead"].sum()),
+    }
+
+
+# --- pictures
+
+
+def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
+    """One sheet of crops a layer, and the table `gallery` that tells which tile is which patch."""
+    patches = result.tables["patches"]
+    index_of = {key: index for index, key in enumerate(miner.dataset.keys)}
+    sheets: dict[str, NDArray[np.uint8]] = {}
+    plans: dict[str, tuple[int, int]] = {}
+    tiles = np.full(len(patches), -1, np.int64)
+    for layer in miner.layers:
+        mine = (patches["layer"] == layer.name).to_numpy()
+        tile, shown = _tile_plan(layer.units, int(patches.loc[mine, "rank"].max()) + 1 if mine.any() else 1)
+        columns = shown * max(1, 4096 // (shown * tile))
+        drawn = mine & (patches["rank"] < shown).to_numpy()
+        tiles[drawn] = (patches["unit"] * shown + patches["rank"])[drawn]
+        rows = -(-layer.units * shown // columns)
+        sheets[layer.name] = np.full((rows * tile, columns * tile, 3), BACKGROUND, np.uint8)
+        plans[layer.name] = tile, columns
+    result.tables["gallery"] = _gallery_table(miner, patches, tiles)
+    drawn_on: dict[int, list[int]] = defaultdict(list)
+    for patch, key in enumerate(patches["image"]):
+        if tiles[patch] >= 0:
+            drawn_on[index_of[key]].append(patch)
+    layers, boxes = patches["layer"].to_numpy(), patches[["box_x0", "box_y0", "box_x1", "box_y1"]].to_numpy()
+    frames = miner.dataset.frames(
+        job.card.preprocessing, sorted(drawn_on), threads=miner.options.threads, unreadable=[]
+    )
+    for done, (index, frame) in enumerate(frames):
+        picture = _rgb(frame)
+        for patch in drawn_on[index]:
+            tile, columns = plans[layers[patch]]
+            top, left = (int(place) * tile for place in divmod(tiles[patch], columns))
+            sheets[layers[patch]][top : top + tile, left : left + tile] = crop_tile(picture, boxes[patch], tile)
+        if done % 32 == 0:
+            job.progress(0.98 + 0.02 * done / len(drawn_on), "cutting out the patches")
+    for layer in miner.layers:
+        tile, columns = plans[layer.name]
+        name = sheet_name(layer.name)
+        result.images[name] = sheets[layer.name]
+        result.panels.append(
+            Panel(
+                kind="gallery",
+                title=f"What excites the units of {layer.name}",
+                help="For each unit the images with its largest activations, cut to what the unit sees there. "
+                "Grey stands where the receptive field is not square.",
+                image=name,
+                table="gallery",
+                tile=tile,
+                columns=columns,
+                group=("layer", "unit"),
+                caption=("score", "label", "image") if miner.dataset.labels else ("score", "image"),
+                where={"layer": layer.name},
+            )
+        )
+    if miner.layers:
+        first = sheets[miner.layers[-1].name]
+        tile, columns = plans[miner.layers[-1].name]
+        result.preview = first[: 4 * tile, : 6 * tile]
+
+
+def _tile_plan(units: int, top: int) -> tuple[int, int]:
+    """The tile's side and the patches drawn for each unit, so that a layer's sheet stays within bounds."""
+    for tile in TILES:
+        if units * top * tile * tile <= SHEET_PIXELS:
+            return tile, top
+    return TILES[-1], max(1, SHEET_PIXELS // (units * TILES[-1] ** 2))
+
+
+def _gallery_table(miner: Miner, patches: pd.DataFrame, tiles: NDArray[np.int64]) -> pd.DataFrame:
+    table = patches[["layer", "unit", "rank", "score", "image"]].assign(tile=tiles)
+    if miner.dataset.labels:
+        label_of = dict(zip(miner.dataset.keys, miner.dataset.labels, strict=True))
+        table["label"] = [label_of[key] for key in table["image"]]
+    return table[table["tile"] >= 0].reset_index(drop=True)
+
+
+def sheet_name(layer: str) -> str:
+    """The file name of a layer's sheet of crops."""
+    return f"patches-{re.sub(r'[^A-Za-z0-9]+', '_', layer)}.jpg"
+
+
+def _rgb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A frame as RGB uint8 (H, W, 3)."""
+    return np.repeat(frame[..., :1], 3, axis=2) if frame.shape[2] < 3 else frame[..., :3]
+
+
+def crop_tile(frame: NDArray[np.uint8], box: Sequence[int], tile: int) -> NDArray[np.uint8]:
+    """The box (x0, y0, x1, y1) of an RGB frame as a square tile, uint8 (tile, tile, 3), its shape kept."""
+    x0, y0, x1, y1 = (int(value) for value in box)
+    crop = Image.fromarray(np.ascontiguousarray(frame[y0:y1, x0:x1]))
+    scale = tile / max(crop.size)
+    size = max(1, round(crop.width * scale)), max(1, round(crop.height * scale))
+    # Single pixels of a small field should be seen as such; a large field is averaged.
+    filter = Image.Resampling.NEAREST if scale >= 3 else Image.Resampling.BILINEAR
+    crop = crop.resize(size, filter)
+    if size == (tile, tile):
+        return np.asarray(crop)
+    square = np.full((tile, tile, 3), BACKGROUND, np.uint8)
+    top, left = (tile - size[1]) // 2, (tile - size[0]) // 2
+    square[top : top + size[1], left : left + size[0]] = np.asarray(crop)
+    return square
+
+
+def _add_panels(miner: Miner, found: Partial, result: Result) -> None:
+    result.panels.append(
+        Panel(
+            kind="table",
+            title="Units",
+            help="For each unit its largest value, the mean of the images' maxima, the share of images where it "
+            "is silent (never above zero), and the labels whose images excite it most.",
+            table="units",
+        )
+    )
+    if found.unreadable:
+        result.panels.append(
+            Panel(kind="table", title="Unreadable images", help="They were left out.", table="unreadable")
+        )
+
+
+def work(card: Card, options: Any, images: int) -> float:
+    """Forward passes: one an image."""
+    return float(images)
+
+
+METHOD = Method(
+    name="patches",
+    title="Exciting patches",
+    verb="look",
+    family="Patches",
+    question="What excites it?",
+    summary="Finds the places of a data set that excite each unit most, in one pass (Zeiler and Fergus 2014).",
+    options=PatchesOptions,
+    run=run,
+    work=work,
+    photo=False,
+    long=True,
+    check=check,
+)
