@@ -21,8 +21,9 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from engine import method as registry
 from engine.errors import FoveaError, OptionsError, StoreError
-from engine.method import VERBS, Method, methods, option_extra
+from engine.method import VERBS, Method, option_extra
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 RESERVED = ("network", "image", "seed", "device", "provider", "name", "json", "fresh", "debug")
@@ -327,12 +328,12 @@ def list_methods(as_json: Json = False) -> None:
             facts = [
                 {"name": m.name, "title": m.title, "verb": m.verb, "family": m.family, "question": m.question}
                 | {"options": m.options.model_json_schema()["properties"] if m.options.model_fields else {}}
-                for m in methods().values()
+                for m in registry.methods().values()
             ]
             _print_json({"methods": facts})
             return
         for verb, title in VERBS.items():
-            chosen = [(m.name, m.question) for m in methods().values() if m.verb == verb]
+            chosen = [(m.name, m.question) for m in registry.methods().values() if m.verb == verb]
             if chosen:
                 print(title)
                 _print_table(cast(list[tuple[Any, ...]], chosen), "  ")
@@ -716,7 +717,7 @@ def run_doctor(as_json: Json = False, debug: Debug = False) -> None:
 def main() -> None:
     """Make the methods' commands and run the one that was asked for."""
     try:
-        for method in methods().values():
+        for method in registry.methods().values():
             _add_method(method)
     except FoveaError as error:
         _complain(str(error))

@@ -265,6 +265,9 @@ def execute(
     that this is. Without one, a request that cannot start raises FoveaError and leaves nothing behind.
     """
     if run_id is None:
+        found = None if fresh else _find_quickly(request, store)
+        if found is not None:
+            return store.run(found).record
         planned = _planned(request)
         found = None if fresh else store.find_done(planned.fingerprint)
         if found is not None:
@@ -282,6 +285,12 @@ def execute(
             return store.run(found).record
         store.update(live, _planned_record(live.record, planned))
         return _run(planned, store, live, fresh, listener)
+
+
+def _find_quickly(request: Request, store: Store) -> str | None:
+    """The finished run of this request, if that can be told without importing torch."""
+    planned = plan(request, quick=True)
+    return None if planned is None else store.find_done(planned.fingerprint)
 
 
 def _planned(request: Request) -> Plan:

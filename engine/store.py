@@ -185,6 +185,7 @@ class LiveRun:
     started: float = field(default_factory=time.monotonic)
     _last: float = -1.0
     _last_preview: float = -1.0
+    _preview: NDArray[np.uint8] | None = None
     _curve: list[str] = field(default_factory=list)
     _steps: int = 0
 
@@ -204,20 +205,29 @@ class LiveRun:
         if curve is not None:
             self._curve.append(json.dumps({"step": self._steps, **{k: float(v) for k, v in curve.items()}}))
             self._steps += 1
+        if preview is not None:
+            self._preview = preview
         elapsed = time.monotonic() - self.started
         if elapsed - self._last < 0.2 and fraction < 1:
             return
         self._last = elapsed
+        if elapsed - self._last_preview >= 0.4:
+            self._last_preview = elapsed
+            self.show()
         with contextlib.suppress(OSError):
-            if preview is not None and elapsed - self._last_preview >= 0.4:
-                self._last_preview = elapsed
-                _replace(self.folder / "preview.png", _png(_thumbnail(preview), 1))
             if self._curve:
                 with open(self.folder / "curve.jsonl", "a", encoding="utf-8") as file:
                     file.write("\n".join(self._curve) + "\n")
                 self._curve.clear()
             state = {"fraction": fraction, "message": message, "seconds": round(elapsed, 3), "at": time.time()}
             _replace(self.folder / "progress.json", json.dumps(state).encode())
+
+    def show(self) -> None:
+        """Write the latest preview, if there is a new one."""
+        preview, self._preview = self._preview, None
+        if preview is not None:
+            with contextlib.suppress(OSError):
+                _replace(self.folder / "preview.png", _png(_thumbnail(preview), 1))
 
     def save_photo(self, frame: NDArray[np.uint8]) -> None:
         """Keep the network's frame uint8 (H, W, C), so that a run that ends early still shows its photo."""
@@ -408,6 +418,7 @@ class Store:
 
     def finish(self, record: RunRecord, live: LiveRun, error: str = "", details: str = "") -> RunRecord:
         """Keep a run that did not end well: its record, its photo, the last picture that it showed."""
+        live.show()
         record = self._keep_edits(record.model_copy(update={"error": error}))
         self._close(record, live.folder, details)
         live.record = record

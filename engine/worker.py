@@ -17,13 +17,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from engine import method as registry
 from engine.errors import Cancelled, FoveaError, StoreError
-from engine.method import Method, Options, methods, option_extra
+from engine.method import Method, Options, option_extra
 from engine.run import Request, execute, plan, portable, resolve_device, validate
 from engine.store import Lock, Store
 from models.home import home
@@ -231,7 +232,7 @@ def _seed_task() -> None:
     except Exception:
         (home() / "seeded").unlink(missing_ok=True)
         return
-    for name in methods():
+    for name in registry.methods():
         _enqueue("long", "seed_method", name, priority=BACKGROUND)
 
 
@@ -240,7 +241,7 @@ def _seed_method_task(name: str) -> None:
     from models.zoo import load
 
     store = Store()
-    method = methods()[name]
+    method = registry.methods()[name]
     if store.list(method=name, status="done", limit=1):
         return
     with contextlib.suppress(FoveaError):
@@ -285,7 +286,7 @@ _running: set[str] = set()
 
 
 @contextlib.contextmanager
-def _current(run_id: str) -> Any:
+def _current(run_id: str) -> Iterator[None]:
     """Note what this process runs, for the watch on ignored cancels."""
     _running.add(run_id)
     try:
@@ -414,7 +415,8 @@ def _exit_at_end_of_input() -> None:
 class Workers:
     """The worker processes of a server: started, restarted when they die, ended with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "engine", "worker")) -> None:
+        self._command = command
         self._processes: dict[Lane, subprocess.Popen[bytes]] = {}
         self._started: dict[Lane, float] = {}
         self._failures: dict[Lane, int] = dict.fromkeys(LANES, 0)
@@ -452,7 +454,7 @@ class Workers:
         return {lane: process.pid for lane, process in self._processes.items()}
 
     def _spawn(self, lane: Lane) -> None:
-        command = [sys.executable, "-m", "engine", "worker", "--lane", lane, "--supervised"]
+        command = [*self._command, "--lane", lane, "--supervised"]
         environment = os.environ | {"FOVEA_HOME": str(home()), "ORT_DISABLE_TELEMETRY": "1"}
         root = Path(__file__).resolve().parents[1]
         with _log(lane) as log:
