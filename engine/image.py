@@ -277,8 +277,8 @@ def _read(path: Path) -> bytes:
 def keep_photo(source: bytes | bytearray | Image.Image | str | Path, name: str = "") -> str:
     """Keep a photo in `$FOVEA_HOME/photos` under the sha256 of its bytes; returns `photo:SHA256`.
 
-    Bytes and files are kept as they are; a Pillow picture and a crop as PNG. `name` is what people call it (a file's own
-    name by default). It is checked, at most 20 MB and 50 megapixels, and decoded once, before it is written.
+    Bytes and files are kept as they are; a Pillow picture and a crop as PNG. `name` is what people call it (a
+    file's own name by default). It is checked, at most 20 MB and 50 megapixels, and decoded once, before it is written.
     Raises ImageError.
     """
     if not isinstance(source, Image.Image | bytes | bytearray) and is_reference(str(source)):

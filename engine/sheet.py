@@ -64,11 +64,9 @@ def unit_range(
     axes = None if together else tuple(range(1, values.ndim))
     if scale == "diverging":
         largest = np.abs(values).max(axis=axes, keepdims=True, initial=0)
-        half: NDArray[np.float32] = values / np.where(largest > 0, 2 * largest, 1) + np.float32(0.5)
-        return half
+        return np.asarray(values / np.where(largest > 0, 2 * largest, 1) + 0.5, np.float32)
     low, high = values.min(axis=axes, keepdims=True), values.max(axis=axes, keepdims=True)
-    scaled: NDArray[np.float32] = (values - low) / np.where(high > low, high - low, 1)
-    return scaled
+    return np.asarray((values - low) / np.where(high > low, high - low, 1), np.float32)
 
 
 def map_tiles(
