@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import mimetypes
 import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parent
 if str(ROOT) not in sys.path:
@@ -20,9 +22,11 @@ if str(ROOT) not in sys.path:
 
 import streamlit as st  # noqa: E402
 from starlette.concurrency import run_in_threadpool  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
 from starlette.requests import Request  # noqa: E402
 from starlette.responses import FileResponse, PlainTextResponse, Response  # noqa: E402
 from starlette.routing import Route  # noqa: E402
+from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: E402
 
 from engine.errors import FoveaError  # noqa: E402
 from engine.store import Store  # noqa: E402
@@ -79,15 +83,13 @@ def artifact(request: Request) -> Response:
 
 def photo(request: Request) -> Response:
     """A photo by its content, as a JPEG of at most `size` pixels; never a path."""
-    from engine.image import open_photo
+    from engine.image import thumbnail
 
     reference, size = request.path_params["reference"], request.query_params.get("size", "320")
     if not PHOTO.fullmatch(reference) or not size.isdecimal() or int(size) not in THUMBNAIL_SIZES:
         return _missing("no such photo")
-    picture = open_photo(reference).convert("RGB")
-    picture.thumbnail((int(size), int(size)))
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88)
+    thumbnail(reference, int(size)).save(buffer, "JPEG", quality=88)
     return Response(buffer.getvalue(), media_type="image/jpeg", headers=_headers(INERT, cache="private, max-age=86400"))
 
 
@@ -109,6 +111,37 @@ def export(request: Request) -> Response:
     return Response(Store().export_zip(run_id), media_type="application/zip", headers=headers)
 
 
+class NoClimbing:
+    """Answers 404, in one line, to any path with a `..` in it, however it is encoded."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything else on."""
+        if scope["type"] == "http" and _climbs(scope["path"]):
+            await _missing("no such file")(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+def _climbs(path: str) -> bool:
+    """Whether a decoded path, or what is left of it when it is decoded again, goes upwards."""
+    for _ in range(3):
+        if ".." in path or "\\" in path or "\0" in path:
+            return True
+        path = unquote(path)
+    return False
+
+
+def tell_in_one_line(error: Exception) -> bool:
+    """Show a page's mistake as one line; the traceback goes to the server's log."""
+    logging.getLogger("fovea").error("a page failed", exc_info=error)
+    line = " ".join(str(error).split())[:300]
+    st.error(line if isinstance(error, FoveaError) else f"This page failed: {type(error).__name__}: {line}")
+    return True
+
+
 @contextlib.asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     """Keep the workers running as long as the server runs."""
@@ -124,6 +157,8 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
 app = st.App(
     ROOT / "pages" / "shell.py",
     lifespan=lifespan,
+    middleware=[Middleware(NoClimbing)],
+    on_script_error=tell_in_one_line,
     routes=[
         _route("/artifacts/{run}/{name:path}", artifact),
         _route("/photos/{reference}", photo),

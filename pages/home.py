@@ -21,8 +21,8 @@ from pages.ui.workbench import show_next
 SEES = "classify"
 """The method whose table `classes` stands beside the photo."""
 
-WAYS_ON = ("occlusion", "patches", "ascent")
-"""The three methods that a newcomer is offered, one of each kind."""
+WAYS_ON = {"occlusion": "Where does it look?", "patches": "What excites it?", "ascent": "Draw what it wants to see"}
+"""The three methods that a newcomer is offered, and what their buttons say."""
 
 
 def classes_beside() -> None:
@@ -58,11 +58,11 @@ def _wait(run_id: str) -> None:
 def three_ways_on() -> None:
     """Three large buttons; each starts a run with the defaults, or finds the one that is there, and shows it."""
     with st.container(key="home-verbs"):
-        for column, name in zip(st.columns(len(WAYS_ON)), WAYS_ON, strict=True):
+        for column, (name, words) in zip(st.columns(len(WAYS_ON)), WAYS_ON.items(), strict=True):
             method = methods().get(name)
             if method is None:
                 continue
-            if column.button(method.question, key=f"go:{name}", width="stretch", type="primary"):
+            if column.button(words, key=f"go:{name}", width="stretch", type="primary"):
                 _start(name)
             column.caption(plain(method.summary))
 

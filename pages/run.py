@@ -6,9 +6,9 @@ import streamlit as st
 
 from engine.errors import FoveaError
 from engine.method import find_method
-from engine.run import RunRecord, validate
+from engine.run import RunRecord
 from engine.store import StoredRun
-from engine.worker import submit
+from engine.worker import repeat
 from pages.ui import reads, state
 from pages.ui.forms import prefill
 from pages.ui.links import loopback_only, report_url, run_link, zip_url
@@ -78,9 +78,7 @@ def actions(run: StoredRun) -> None:
 
 
 def _repeat(record: RunRecord) -> None:
-    request = record.request()
-    validate(request)
-    st.switch_page(page("run"), query_params={"id": submit(request, fresh=True)})
+    st.switch_page(page("run"), query_params={"id": repeat(record.id)})
 
 
 def _change(record: RunRecord) -> None:

@@ -270,13 +270,15 @@ def _class(key: str, info: Any, text: str, card: Card, start: Any) -> Any:
 
 def _dataset(key: str, info: Any, text: str, card: Card, start: Any) -> str:
     names = reads.known_datasets()
-    _initial(key, info.default or names[0], start)
+    _initial(key, info.default or None, start if start is _MISSING else start or None)
     current = st.session_state[key]
-    options = names if current in names else [*names, current]
+    options = names if current in names or not current else [*names, current]
+    optional: dict[str, Any] = {} if info.default else {"index": None, "placeholder": "none"}
     st.selectbox(
         text,
         options,
         key=key,
+        **optional,
         help=f"{info.description} {'A path can be typed in.' if loopback_only() else ''}".strip(),
         accept_new_options=loopback_only(),
         persist_state="session",
@@ -343,6 +345,9 @@ def _choice(key: str, info: Any, text: str, choices: tuple[Any, ...]) -> Any:
 
 def _number(key: str, info: Any, text: str, kind: type) -> Any:
     low, high = _limits_of(info, kind)
+    # Only an option that may be empty gets the button that empties it.
+    optional = types.NoneType in _types_of(info)
+    blank: dict[str, Any] = {"value": None, "placeholder": "left to the method"} if optional else {}
     if st.session_state[key] is not None:
         st.session_state[key] = kind(st.session_state[key])
     if kind is float:
@@ -356,9 +361,9 @@ def _number(key: str, info: Any, text: str, kind: type) -> Any:
             step=step,
             format=f"%.{digits}f" if step >= 1e-4 else "%g",
             key=key,
-            value=None,
             help=info.description,
             persist_state="session",
+            **blank,
         )
     return st.number_input(
         text,
@@ -366,10 +371,9 @@ def _number(key: str, info: Any, text: str, kind: type) -> Any:
         max_value=high,
         step=1,
         key=key,
-        value=None,
-        placeholder="left to the method",
         help=info.description,
         persist_state="session",
+        **blank,
     )
 
 

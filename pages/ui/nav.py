@@ -87,3 +87,14 @@ def navigation() -> dict[str, list[Any]]:
         sections.setdefault(VERBS[family.verb], []).append(method_page(family.path))
     sections["Library"] = [page("library"), page("unit"), page("run")]
     return sections
+
+
+def menu(sections: dict[str, list[Any]]) -> None:
+    """The sections as links in the sidebar, below network and photo, which stay in sight however many follow."""
+    for title, pages in sections.items():
+        with st.container(gap="xxsmall", key=f"menu-{title.lower() or 'top'}"):
+            if title:
+                st.html(f'<div class="fovea-section">{title}</div>')
+            for entry in pages:
+                if entry.visibility != "hidden":
+                    st.page_link(entry, width="stretch")

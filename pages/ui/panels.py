@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from pages.ui.text import escaped, show_error
 
 CHART = {"displaylogo": False, "showSendToCloud": False, "scrollZoom": False, "displayModeBar": False}
 """Plotly's settings: no logo, nothing that sends data anywhere."""
+
+PICTURE_HEIGHT = 620
+"""Pixels of a picture with a map over it."""
 
 SMALL = frozenset({"curve", "bars", "table", "scatter", "heatmap"})
 """Kinds that share a row with their neighbour."""
@@ -59,8 +62,13 @@ def _panel(panel: Panel, run: Any, key: str) -> None:
             show_error(f"this panel cannot be drawn: {error}")
 
 
-def _chart(panel: Panel, run: Any, key: str, **choices: Any) -> None:
-    st.plotly_chart(figure(panel, run, **choices), key=f"{key}:chart", config=CHART)
+def _theme() -> Literal["light", "dark"]:
+    """Which of the theme's two faces this browser shows."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def _chart(panel: Panel, run: Any, key: str) -> None:
+    st.plotly_chart(figure(panel, run, theme=_theme()), key=f"{key}:chart", config=CHART, theme=None)
 
 
 def _image(panel: Panel, run: Any, key: str) -> None:
@@ -84,13 +92,15 @@ def _overlay(panel: Panel, run: Any, key: str) -> None:
             key=f"{key}:scale",
             help="Sequential runs from the smallest value to the largest; diverging is centred on zero.",
         )
-    chart = figure(panel, run, opacity=opacity, scale=scale)
+    chart = figure(panel, run, theme=_theme(), height=PICTURE_HEIGHT, opacity=opacity, scale=scale)
     if panel.cells is None:
-        st.plotly_chart(chart, key=f"{key}:chart", config=CHART)
+        st.plotly_chart(chart, key=f"{key}:chart", config=CHART, theme=None)
         return
     picture, beside = st.columns([3, 2], gap="medium")
     with picture:
-        event = st.plotly_chart(chart, key=f"{key}:chart", config=CHART, on_select="rerun", selection_mode="points")
+        event = st.plotly_chart(
+            chart, key=f"{key}:chart", config=CHART, theme=None, on_select="rerun", selection_mode="points"
+        )
     with beside:
         cell = clicked_cell(event)
         if cell is None:
@@ -151,7 +161,12 @@ def show_bars(table: pd.DataFrame) -> None:
 def _channels(panel: Panel, run: Any, key: str) -> None:
     """All channels as one picture of tiles; one of them, large, over the image."""
     event = st.plotly_chart(
-        figure(panel, run), key=f"{key}:chart", config=CHART, on_select="rerun", selection_mode="points"
+        figure(panel, run, theme=_theme()),
+        key=f"{key}:chart",
+        config=CHART,
+        theme=None,
+        on_select="rerun",
+        selection_mode="points",
     )
     count = len(run.array(panel.array))
     clicked = clicked_channel(event)
@@ -159,7 +174,8 @@ def _channels(panel: Panel, run: Any, key: str) -> None:
         st.session_state[f"{key}:clicked"] = clicked
         st.session_state[f"{key}:channel"] = clicked
     channel = st.number_input("Channel", 0, count - 1, key=f"{key}:channel", help=f"0 to {count - 1}", width=160)
-    st.plotly_chart(figure(panel, run, channel=int(channel)), key=f"{key}:one", config=CHART)
+    one = figure(panel, run, theme=_theme(), channel=int(channel))
+    st.plotly_chart(one, key=f"{key}:one", config=CHART, theme=None)
 
 
 def clicked_channel(event: Any) -> int | None:

@@ -55,13 +55,12 @@ def change(**values: str) -> None:
 
 def photo_title(reference: str) -> str:
     """A photo's name as people read it."""
-    from engine.image import SAMPLES
+    from engine.image import SAMPLES, photo_name
 
     kind, _, name = reference.partition(":")
     if kind == "sample":
-        sample = SAMPLES.get(name)
-        return str(getattr(sample, "title", name) or name) if sample else name
-    return str(st.session_state.get(f"title:{reference}") or f"uploaded {name[:8]}")
+        return SAMPLES[name].title if name in SAMPLES else name
+    return photo_name(reference)
 
 
 def photo_picker() -> None:
@@ -69,9 +68,12 @@ def photo_picker() -> None:
     reference = str(st.session_state["shell:photo"])
     if state.PHOTO.fullmatch(reference):
         title = photo_title(reference)
-        st.html(f'<img class="fovea-photo" src="{escaped(photo_url(reference, 480))}" alt="{escaped(title)}">')
-        st.caption(title)
-    if st.button("Change photo", icon=":material/photo_library:", width="stretch", key="picker:photo"):
+        st.html(
+            f'<div class="fovea-current"><img src="{escaped(photo_url(reference, 200))}" alt="">'
+            f"<span>{escaped(title)}</span></div>"
+        )
+    words = "A sample, an upload, or an item of a data set."
+    if st.button("Change photo", icon=":material/photo_library:", width="stretch", key="picker:photo", help=words):
         choose_photo()
 
 
@@ -101,14 +103,16 @@ def _thumbnails(references: list[str], prefix: str) -> None:
 def _samples() -> None:
     from engine.image import SAMPLES
 
-    _thumbnails([f"sample:{name}" for name in SAMPLES], "sample")
+    _thumbnails([f"sample:{name}" for name, sample in SAMPLES.items() if name == sample.picture], "sample")
+    st.caption("Whole pictures, as they were before the crop")
+    _thumbnails([f"sample:{name}" for name, sample in SAMPLES.items() if name != sample.picture], "sample")
 
 
 def kept_photos(limit: int = 8) -> list[str]:
     """The newest photos that were uploaded here."""
     folder = home() / "photos"
     files = sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True) if folder.is_dir() else []
-    found = [f"photo:{path.stem}" for path in files]
+    found = [f"photo:{path.stem}" for path in files if path.suffix != ".name"]
     return [reference for reference in found if state.PHOTO.fullmatch(reference)][:limit]
 
 
@@ -123,11 +127,10 @@ def _upload() -> None:
     )
     if given is not None:
         try:
-            reference = keep_photo(given.getvalue())
+            reference = keep_photo(given.getvalue(), given.name)
         except FoveaError as error:
             show_error(error)
         else:
-            st.session_state[f"title:{reference}"] = given.name
             change(photo=reference)
             st.rerun()
     earlier = kept_photos()
@@ -154,9 +157,7 @@ def _dataset_item() -> None:
                     show_error(error)
                     continue
                 if st.button("Take this", key=f"item:{name}:{index}", width="stretch", help=str(dataset.keys[index])):
-                    reference = keep_photo(dataset.photo(index))
-                    st.session_state[f"title:{reference}"] = str(dataset.keys[index])
-                    change(photo=reference)
+                    change(photo=keep_photo(dataset.photo(index), str(dataset.keys[index])))
                     st.rerun()
     except FoveaError as error:
         show_error(error)

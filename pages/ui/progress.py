@@ -7,9 +7,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from engine.method import find_method
-from pages.ui import reads
-from pages.ui.links import artifact_url
+from pages.ui import reads, state
+from pages.ui.links import artifact_url, photo_url
 from pages.ui.panels import show_panels
 from pages.ui.text import duration, errors_as_lines, escaped, label, plain, show_error, value
 
@@ -88,8 +87,9 @@ def _growing(live: Any, run: Any) -> None:
     """The picture and the losses so far, side by side."""
     picture, curve = live.preview, live.curve
     if not picture and not curve:
-        method = find_method(run.record.method)
-        st.caption(plain(method.summary))
+        if run.record.image and state.PHOTO.fullmatch(run.record.image):
+            source = photo_url(run.record.image, 900)
+            st.html(f'<img class="fovea-hero fovea-waiting" src="{escaped(source)}" alt="the photo that is looked at">')
         return
     left, right = st.columns([3, 2], gap="large")
     if picture:

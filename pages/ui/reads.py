@@ -45,8 +45,7 @@ def known_datasets() -> list[str]:
     """The registered data sets, `sample` first."""
     from engine.dataset import known_datasets as known
 
-    names = [str(getattr(entry, "name", entry)) for entry in known()]
-    return sorted(names, key=lambda name: (name != "sample", name))
+    return ["sample", *(name for name in known() if name != "sample")]
 
 
 @st.cache_data(show_spinner=False, ttl=300, max_entries=32)

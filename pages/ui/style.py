@@ -6,10 +6,13 @@ import streamlit as st
 
 _CSS = """
 <style>
-[data-testid="stMainBlockContainer"] { padding-top: 2.6rem; padding-bottom: 3rem; max-width: 1800px; }
-.fovea-photo { width: 100%; max-height: 240px; object-fit: cover; border-radius: 8px; display: block; }
+[data-testid="stMainBlockContainer"] { padding: 2.6rem 3rem 3rem; max-width: 1800px; }
+.fovea-current { display: flex; gap: .8rem; align-items: center; font-size: .87rem; }
+.fovea-current img { width: 84px; height: 84px; object-fit: cover; border-radius: 8px; flex: none; }
+.fovea-section { font-size: .8rem; opacity: .65; margin: .5rem 0 .15rem; letter-spacing: .02em; }
 .fovea-hero { width: 100%; max-height: 62vh; object-fit: contain; object-position: left top; border-radius: 10px;
   display: block; }
+.fovea-waiting { filter: grayscale(1); opacity: .45; }
 .fovea-thumb { width: 100%; aspect-ratio: 4 / 3; object-fit: cover; border-radius: 6px; display: block; }
 .fovea-preview { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block;
   background: rgba(128, 120, 105, .12); }
@@ -21,7 +24,8 @@ _CSS = """
 .fovea-facts { display: flex; flex-wrap: wrap; gap: .5rem 2rem; margin: .2rem 0 .6rem; }
 .fovea-fact span { display: block; font-size: .78rem; opacity: .7; }
 .fovea-fact b { font-weight: 600; font-variant-numeric: tabular-nums; }
-.st-key-home-verbs button { min-height: 5.2rem; font-size: 1.1rem; }
+.st-key-home-verbs button { min-height: 4.4rem; }
+.st-key-home-verbs button p { font-size: 1.15rem; font-weight: 600; }
 .st-key-growing-picture img { max-height: 68vh; object-fit: contain; object-position: left top; image-rendering: auto; }
 @media (max-width: 640px) {
   [data-testid="stMainBlockContainer"] { padding: 3rem .8rem 2rem; }

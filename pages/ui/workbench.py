@@ -99,7 +99,7 @@ def show_next(method: str, run_id: str) -> None:
 def _estimate(method: Method, values: dict[str, Any]) -> str:
     """How long it will take, before it is pressed."""
     images = 0
-    for name in method.options_of_kind("dataset"):
+    for name in filter(values.get, method.options_of_kind("dataset")):
         try:
             images = max(images, reads.dataset_size(str(home()), str(values[name])))
         except FoveaError:
