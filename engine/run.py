@@ -321,7 +321,7 @@ def _run(planned: Plan, store: Store, live: LiveRun, fresh: bool, listener: List
             result = planned.method.run(job)
             live.raise_if_cancelled()
             record = _ran_record(live.record, job, result, started, loaded)
-            store.save(record, result, frame, live)
+            record = store.save(record, result, frame, live)
         shutil.rmtree(_checkpoint_folder(store, planned), ignore_errors=True)
         return record
     except KeyboardInterrupt:

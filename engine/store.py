@@ -297,10 +297,9 @@ class StoredRun:
 
     def image(self, name: str) -> Image.Image:
         """The picture of that name, with or without ".png"; "photo" is the photo as the network got it."""
-        with _reading(self.id):
-            picture = Image.open(self.image_path(name))
-            picture.load()
-            return picture
+        path = self.image_path(name)
+        with _reading(self.id), Image.open(path) as picture:
+            return picture.copy()
 
     def image_path(self, name: str) -> Path:
         """The file of that picture."""
@@ -399,8 +398,8 @@ class Store:
             self._write_live(live.record)
             self._index(live.record)
 
-    def save(self, record: RunRecord, result: Result, frame: NDArray[np.uint8] | None, live: LiveRun) -> None:
-        """Write a finished run's folder in one step. Raises StoreError, with nothing half written."""
+    def save(self, record: RunRecord, result: Result, frame: NDArray[np.uint8] | None, live: LiveRun) -> RunRecord:
+        """Write a finished run's folder in one step and return its record. Raises StoreError, nothing half written."""
         record = self._keep_edits(record)
         with self._new_folder(record.id) as folder:
             pictures = _save_images(folder / "images", result)
@@ -415,6 +414,7 @@ class Store:
             (folder / "run.json").write_text(record.to_json(), encoding="utf-8")
         live.record = record
         self._index(record, preview is not None)
+        return record
 
     def finish(self, record: RunRecord, live: LiveRun, error: str = "", details: str = "") -> RunRecord:
         """Keep a run that did not end well: its record, its photo, the last picture that it showed."""
