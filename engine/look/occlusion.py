@@ -8,6 +8,7 @@ that the mean is exactly 0. Windows at the right and lower edge are clipped, nev
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from engine.errors import OptionsError, UnsupportedError
 from engine.method import Cells, Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
+    from engine.look.probe import Probe
     from models.card import Card
 
 BEST = 5
@@ -140,63 +142,90 @@ def run(job: Job) -> Result:
     `drop` is the clean score minus `score`. Table `top` (a class is watched): row, column, rank, class,
     probability of the five best classes under every window; table `clean` the same of the photo as it is.
     """
-    from engine.look.probe import Probe, batch_size
-
     options, card = job.options, job.card
     height, width = card.preprocessing.size
     ys, xs = corners(height, options.window, options.stride), corners(width, options.window, options.stride)
     cover = cover_picture(job)
     job.progress(0.0, "opening the network")
-    probe = Probe(job, [_tap(options)], _question(card, options))
+    found = watch_windows(job, open_probe(job), cover, ys, xs)
+    drop = np.float32(found.clean) - found.score
+    heatmap = mean_drop(drop, ys, xs, options.window, (height, width))
+    result = Result(
+        arrays={"score": found.score, "drop": drop, "heatmap": heatmap, "ys": ys, "xs": xs},
+        images={"cover": _picture(card.preprocessing.pixels(cover[0]))},
+        summary=_summary(card, options, found, drop, ys, xs),
+        preview=overlay(job.frame, heatmap),
+    )
+    if found.best is not None and found.clean_best is not None:
+        result.tables["top"] = _top_table(card, found.best)
+        result.tables["clean"] = _top_table(card, found.clean_best[None, None])[["rank", "class", "probability"]]
+    result.panels = _panels(card, options, result)
+    return result
 
-    def scores(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+
+def open_probe(job: Job) -> Probe:
+    """The session that takes the photo, the cover and window corners, and answers with the watched scores."""
+    from engine.look.probe import Probe
+
+    return Probe(job, [_tap(job.options)], _question(job.card, job.options))
+
+
+@dataclass
+class Watched:
+    """What was seen under the windows: the class's index (-1: a unit), the clean score, `score` (rows, cols),
+    and index and probability of the best classes, `best` (rows, cols, five, 2), `clean_best` (five, 2)."""
+
+    index: int
+    clean: float
+    score: NDArray[np.float32]
+    best: NDArray[np.float64] | None = None
+    clean_best: NDArray[np.float64] | None = None
+
+
+def watch_windows(
+    job: Job, probe: Probe, cover: NDArray[np.float32], ys: NDArray[np.int64], xs: NDArray[np.int64]
+) -> Watched:
+    """Run every window of the grid `ys` × `xs`, and the photo as it is."""
+    from engine.look import probe as probes
+
+    options, card = job.options, job.card
+    height, width = card.preprocessing.size
+
+    def ask(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         feeds: dict[str, NDArray[Any]] = {"photo": job.input, "cover": cover, "ys": rows, "xs": columns}
         return probe.run(feeds, batched=("ys", "xs"))
 
     # A window wholly below the frame covers nothing: the clean photo, through the very same graph.
-    outside = np.array([height], np.int64)
-    clean = scores(outside, np.zeros(1, np.int64))
-    watched = _watched(card, options, clean)
-
-    def value(answers: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-        found = answers["unit"] if options.layer else answers["scores"][:, watched]
-        return np.asarray(found, np.float32)
-
-    clean_score = float(value(clean)[0])
-    score = np.full((len(ys), len(xs)), np.nan, np.float32)
-    best = np.empty((len(ys), len(xs), min(BEST, len(card.classes) or BEST), 2), np.float64)
+    clean = ask(np.array([height], np.int64), np.zeros(1, np.int64))
+    index = _watched_class(card, options, clean)
+    found = Watched(index, float(_values(clean, index)[0]), np.full((len(ys), len(xs)), np.nan, np.float32))
+    if index >= 0:
+        found.clean_best = _best_classes(clean["probabilities"])[0]
+        found.best = np.empty((len(ys), len(xs), *found.clean_best.shape), np.float64)
     # Column by column: the graph prepares each distinct x of a batch once.
     order = [(row, column) for column in range(len(xs)) for row in range(len(ys))]
-    size, drawn = batch_size(probe.provider), time.monotonic()
+    size = probes.batch_size(probe.provider)
+    draw_next = time.monotonic() + PREVIEW_SECONDS
     for start in range(0, len(order), size):
         rows, columns = np.array(order[start : start + size]).T
-        answers = scores(ys[rows], xs[columns])
-        score[rows, columns] = value(answers)
-        if not options.layer:
-            best[rows, columns] = _best_classes(answers["probabilities"])
-        preview = None
-        if time.monotonic() - drawn > PREVIEW_SECONDS:
-            drawn = time.monotonic()
-            partial = mean_drop(np.float32(clean_score) - score, ys, xs, options.window, (height, width))
-            preview = overlay(job.frame, partial)
+        answers = ask(ys[rows], xs[columns])
+        found.score[rows, columns] = _values(answers, index)
+        if found.best is not None:
+            found.best[rows, columns] = _best_classes(answers["probabilities"])
+        preview, now = None, time.monotonic()
+        if now > draw_next:
+            drop = np.float32(found.clean) - found.score
+            preview = overlay(job.frame, mean_drop(drop, ys, xs, options.window, (height, width)))
+            # A map of many windows takes long to draw: never more than a small share of the time goes there.
+            draw_next = time.monotonic() + PREVIEW_SECONDS + 30 * (time.monotonic() - now)
         done = min(start + size, len(order))
         job.progress(done / len(order), f"window {done} of {len(order)}", preview)
+    return found
 
-    drop = np.float32(clean_score) - score
-    heatmap = mean_drop(drop, ys, xs, options.window, (height, width))
-    result = Result(
-        arrays={"score": score, "drop": drop, "heatmap": heatmap, "ys": ys, "xs": xs},
-        images={"cover": _picture(card.preprocessing.pixels(cover[0]))},
-        summary=_summary(card, options, watched, clean_score, drop, ys, xs),
-        preview=overlay(job.frame, heatmap),
-    )
-    if not options.layer:
-        result.tables["top"] = _top_table(card, best)
-        result.tables["clean"] = _top_table(card, _best_classes(clean["probabilities"])[:, None])[
-            ["rank", "class", "probability"]
-        ]
-    result.panels = _panels(card, options, result)
-    return result
+
+def _values(answers: dict[str, NDArray[Any]], index: int) -> NDArray[np.float32]:
+    """The watched value of each picture of a batch."""
+    return np.asarray(answers["unit"] if index < 0 else answers["scores"][:, index], np.float32)
 
 
 def _tap(options: Any) -> str:
@@ -226,8 +255,8 @@ def _question(card: Card, options: Any) -> Any:
     return build
 
 
-def _watched(card: Card, options: Any, clean: dict[str, NDArray[Any]]) -> int:
-    """The class that is watched: the target, or the clean photo's top class."""
+def _watched_class(card: Card, options: Any, clean: dict[str, NDArray[Any]]) -> int:
+    """The class that is watched: the target, or the clean photo's top class; -1 if it is a unit."""
     if options.layer:
         return -1
     if options.target:
@@ -253,26 +282,28 @@ def _top_table(card: Card, best: NDArray[np.float64]) -> pd.DataFrame:
 def _summary(
     card: Card,
     options: Any,
-    watched: int,
-    clean: float,
+    found: Watched,
     drop: NDArray[np.float32],
     ys: NDArray[np.int64],
     xs: NDArray[np.int64],
 ) -> dict[str, Any]:
     row, column = np.unravel_index(int(np.argmax(drop)), drop.shape)
-    name = f"{options.layer} unit {options.unit}" if options.layer else card.classes[watched]
-    measure = "value" if options.layer else options.score
     return {
-        "target": name,
-        f"clean {measure}": round(clean, 6),
+        "target": f"{options.layer} unit {options.unit}" if found.index < 0 else card.classes[found.index],
+        f"clean {_measure(options)}": round(found.clean, 6),
         "largest drop": round(float(drop[row, column]), 6),
         "at": f"x {xs[column]}, y {ys[row]}",
         "windows": int(drop.size),
     }
 
 
+def _measure(options: Any) -> str:
+    """What is watched, in a word: of a unit its value, of a class its probability or logit."""
+    return "value" if options.layer else str(options.score)
+
+
 def _panels(card: Card, options: Any, result: Result) -> list[Panel]:
-    measure = "value" if options.layer else options.score
+    measure = _measure(options)
     target = result.summary["target"]
     cells = Cells(
         ys="ys",
@@ -312,9 +343,8 @@ def _panels(card: Card, options: Any, result: Result) -> list[Panel]:
 
 
 def overlay(frame: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The frame with a map over it, uint8 (H, W, 3): red where the score falls, blue where it rises."""
+    """The frame in grey with a map over it, uint8 (H, W, 3): red where the score falls, blue where it rises."""
     grey = frame[..., :3].mean(axis=-1, keepdims=True)
-    # (float64 picture in grey, so that the colours are the map's alone)
     strength = heatmap / max(float(np.abs(heatmap).max()), 1e-12)
     colour = np.where(strength[..., None] >= 0, np.array([214, 39, 40]), np.array([31, 119, 180]))
     alpha = 0.75 * np.abs(strength)[..., None]
