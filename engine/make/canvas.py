@@ -1,0 +1,150 @@
+"""What is painted on: tensors that an optimiser moves, and the picture that they stand for.
+
+A picture here is float (N, C, H, W), RGB order, 0 black and 1 white; a free canvas may leave that range.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from models.card import Preprocessing
+
+
+class Canvas(Protocol):
+    """`parameters` are what the optimiser moves; `picture()` (N, C, H, W) is differentiable in them."""
+
+    parameters: list[Tensor]
+
+    def picture(self) -> Tensor:
+        """The picture that the parameters stand for."""
+
+
+class PixelCanvas:
+    """The pixels themselves, starting at `start` (N, C, H, W)."""
+
+    def __init__(self, start: Tensor) -> None:
+        self.pixels = start.detach().clone().requires_grad_(True)
+        self.parameters = [self.pixels]
+
+    def picture(self) -> Tensor:
+        """The pixels, as they are."""
+        return self.pixels
+
+
+# Square root of the covariance of ImageNet's colours, and its largest column norm: Lucid, "Feature Visualization"
+# (Olah et al. 2017, appendix on preconditioning).
+_COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
+
+
+def colour_matrix() -> Tensor:
+    """Decorrelated colours to RGB, (3, 3), scaled so that its largest column has length 1."""
+    matrix = torch.tensor(_COLOURS)
+    length: Tensor = torch.linalg.vector_norm(matrix, dim=0).max()
+    return matrix / length
+
+
+def frequency_scale(height: int, width: int, decay: float) -> Tensor:
+    """What each coefficient of `rfft2` is multiplied with: 1 / frequency^decay, (H, W // 2 + 1)."""
+    rows = torch.fft.fftfreq(height)[:, None]
+    columns = torch.fft.rfftfreq(width)[None, :]
+    frequency = torch.sqrt(rows**2 + columns**2).clamp_min(1.0 / max(height, width))
+    scale: Tensor = torch.pow(frequency, -decay) * float(height * width) ** 0.5
+    return scale
+
+
+class FourierCanvas:
+    """Fourier coefficients scaled by 1/frequency, with decorrelated colours and a sigmoid (Olah et al. 2017).
+
+    A step on a coefficient moves the whole picture, so colours and large shapes form as fast as fine detail.
+    `shape` is the picture's (N, C, H, W); the start is normal noise of `deviation` (Lucid: 0.01), or `start`, a
+    picture of that shape. Colours are decorrelated for three channels only.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        *,
+        generator: torch.Generator,
+        deviation: float = 0.01,
+        decay: float = 1.0,
+        start: Tensor | None = None,
+        device: str = "cpu",
+    ) -> None:
+        count, channels, self.height, self.width = shape
+        self.scale = frequency_scale(self.height, self.width, decay).to(device)
+        self.colours = (colour_matrix() if channels == 3 else torch.eye(channels)).to(device)
+        noise = torch.randn((count, channels, *self.scale.shape, 2), generator=generator).to(device) * deviation
+        if start is not None:
+            noise = self._coefficients(start.to(device))
+        self.spectrum = noise.requires_grad_(True)
+        self.parameters = [self.spectrum]
+
+    def _coefficients(self, picture: Tensor) -> Tensor:
+        """The parameters whose picture this is, up to values nearer to black or white than 1/256."""
+        logits = torch.logit(picture.float(), eps=1 / 256)
+        plain = torch.einsum("dc,ncyx->ndyx", torch.linalg.inv(self.colours), logits)
+        return torch.view_as_real(torch.fft.rfft2(plain) * 4 / self.scale).contiguous()
+
+    def picture(self) -> Tensor:
+        """Values in (0, 1)."""
+        spectrum = torch.view_as_complex(self.spectrum) * self.scale
+        # Lucid divides by 4, so that a step of its learning rate 0.05 has the right size.
+        plain = torch.fft.irfft2(spectrum, s=(self.height, self.width)) / 4
+        return torch.sigmoid(torch.einsum("cd,ndyx->ncyx", self.colours, plain))
+
+
+class Normalise:
+    """A picture to the network's input, differentiable: order, range, mean and std of its preprocessing."""
+
+    def __init__(self, preprocessing: Preprocessing, device: str = "cpu") -> None:
+        self.flip = preprocessing.order == "BGR"
+        self.low, self.high = preprocessing.range
+        self.mean = torch.tensor(preprocessing.mean, device=device).view(1, -1, 1, 1)
+        self.std = torch.tensor(preprocessing.std, device=device).view(1, -1, 1, 1)
+
+    def __call__(self, picture: Tensor) -> Tensor:
+        """(N, C, H, W) with 0 black and 1 white, to the normalised input of that shape."""
+        if self.flip:
+            picture = picture.flip(1)
+        return (picture * (self.high - self.low) + self.low - self.mean) / self.std
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """The picture whose normalised input this is."""
+        picture = (x * self.std + self.mean - self.low) / (self.high - self.low)
+        return picture.flip(1) if self.flip else picture
+
+
+def to_picture(frame: NDArray[np.uint8], device: str = "cpu") -> Tensor:
+    """uint8 (H, W, C) or (N, H, W, C) to a picture (N, C, H, W) in [0, 1]."""
+    frames = frame if frame.ndim == 4 else frame[None]
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, 1))).to(device).float() / 255
+
+
+def to_pixels(picture: Tensor) -> NDArray[np.uint8]:
+    """A picture (N, C, H, W) to uint8 (N, H, W, C), rounded and clipped."""
+    values = (picture.detach().clamp(0, 1) * 255).round().to(torch.uint8)
+    return np.ascontiguousarray(values.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def to_image(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 (H, W, C) as Pillow takes it: one channel loses its axis."""
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+
+def to_preview(picture: Tensor) -> NDArray[np.uint8]:
+    """The first picture as uint8 (H, W, 3), grey repeated."""
+    pixels = to_pixels(picture[:1])[0]
+    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels[..., :3]
+
+
+def resized(picture: Tensor, height: int, width: int) -> Tensor:
+    """The picture at another size: bilinear, smoothed before it shrinks."""
+    out: Any = F.interpolate(picture, (height, width), mode="bilinear", align_corners=False, antialias=True)
+    return out  # type: ignore[no-any-return]

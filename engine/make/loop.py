@@ -1,0 +1,188 @@
+"""The one loop: minimise Σ weight · loss(features of transforms(canvas)) under a projection.
+
+Canvas, losses, transforms, projection and optimiser are parts; a method is a short recipe of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from engine.errors import NetworkError
+from engine.explain.rules import Rule, backward_rule
+from engine.make.canvas import Canvas, Normalise, to_preview
+from engine.make.losses import Term, View, total
+from engine.make.transforms import Transform, compose
+from models.torch_net import forward_taps
+
+if TYPE_CHECKING:
+    from engine.make.projection import Projection
+    from engine.method import Job
+
+PREVIEW_SECONDS = 0.3
+REDIRECT_STEPS = 16
+"""Lucid lets gradients through closed ReLUs for the first 16 steps, so that a dead unit can wake up."""
+
+Optimiser = Callable[[list[Tensor]], torch.optim.Optimizer]
+
+
+class GradientSteps(torch.optim.Optimizer):
+    """Steps of a fixed size against the gradient, each picture's gradient brought to length 1 first.
+
+    `norm` "mean": divided by its mean |·| (DeepDream 2015); "sign": its sign (FGSM, Goodfellow 2015);
+    "l2": divided by its Euclidean length.
+    """
+
+    def __init__(self, parameters: list[Tensor], lr: float, norm: str = "mean") -> None:
+        super().__init__(parameters, {"lr": lr})
+        self.norm = norm
+
+    def step(self, closure: Any = None) -> Any:
+        """One step."""
+        loss = None if closure is None else closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter -= group["lr"] * self._direction(parameter.grad)
+        return loss
+
+    def _direction(self, gradient: Tensor) -> Tensor:
+        if self.norm == "sign":
+            return gradient.sign()
+        flat = gradient.flatten(1)
+        size = flat.abs().mean(1) if self.norm == "mean" else flat.norm(dim=1)
+        return gradient / size.clamp_min(1e-12).view(-1, *[1] * (gradient.ndim - 1))
+
+
+def adam(learning_rate: float) -> Optimiser:
+    """Adam with its usual constants."""
+    return lambda parameters: torch.optim.Adam(parameters, lr=learning_rate)
+
+
+def gradient_steps(size: float, norm: str = "mean") -> Optimiser:
+    """`GradientSteps` of this size."""
+    return lambda parameters: GradientSteps(parameters, size, norm)
+
+
+def lbfgs(learning_rate: float = 1.0) -> Optimiser:
+    """L-BFGS, one evaluation a step, as Gatys et al. used it."""
+    return lambda parameters: torch.optim.LBFGS(parameters, lr=learning_rate, max_iter=1, history_size=20)
+
+
+@dataclass
+class Made:
+    """What the loop made: the last `picture` (N, C, H, W), and `losses`, a row for each step.
+
+    `losses` has columns step, loss (the weighted sum) and one for each term (unweighted, mean of the pictures).
+    `stopped` says why it ended before its last step, or is empty.
+    """
+
+    picture: Tensor
+    losses: pd.DataFrame
+    stopped: str = ""
+
+
+class _NotFinite(Exception):
+    """Some term became NaN or infinite."""
+
+
+class _Loop:
+    """One optimisation on its way."""
+
+    def __init__(
+        self, job: Job, canvas: Canvas, terms: Sequence[Term], transforms: Sequence[Transform], seed: int
+    ) -> None:
+        self.job = job
+        self.module = job.network.module(job.device)
+        self.normalise = Normalise(job.card.preprocessing, job.device)
+        self.canvas = canvas
+        self.terms = list(terms)
+        self.taps = list(dict.fromkeys(tap for term in terms for tap in term.loss.taps))
+        self.transform = compose(transforms)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.rows: list[dict[str, float]] = []
+        self.good = canvas.picture().detach().clone()
+
+    def _losses(self, rule: Rule) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        picture = self.canvas.picture()
+        features: dict[str, Tensor] = {}
+        if self.taps:
+            with backward_rule(rule):
+                features = forward_taps(self.module, self.normalise(self.transform(picture, self.generator)), self.taps)
+        loss, each = total(self.terms, View(picture, self.normalise(picture), features))
+        return loss, each, picture
+
+    def _backward(self, rule: Rule) -> tuple[Tensor, dict[str, Tensor], Tensor, tuple[Tensor, ...]]:
+        with torch.enable_grad():
+            loss, each, picture = self._losses(rule)
+            gradients = torch.autograd.grad(loss, self.canvas.parameters, materialize_grads=True)
+        return loss.detach(), each, picture, gradients
+
+    def evaluate(self) -> float:
+        """The loss at the canvas as it is; leaves the gradients on its parameters and keeps a row."""
+        loss, each, picture, gradients = self._backward("gradient")
+        if len(self.rows) < REDIRECT_STEPS and not any(bool(g.any()) for g in gradients):
+            loss, each, picture, gradients = self._backward("redirected")
+        row = {name: float(values.detach().mean()) for name, values in each.items()}
+        bad = [name for name, value in row.items() if value - value != 0]
+        if bad or not all(bool(torch.isfinite(g).all()) for g in gradients):
+            raise _NotFinite(f"the term {bad[0]}" if bad else "the gradient")
+        self.rows.append({"step": len(self.rows), "loss": float(loss), **row})
+        self.good = picture.detach().clone()
+        for parameter, gradient in zip(self.canvas.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return float(loss)
+
+
+def optimise(
+    job: Job,
+    canvas: Canvas,
+    terms: Sequence[Term],
+    *,
+    steps: int,
+    optimiser: Optimiser,
+    transforms: Sequence[Transform] = (),
+    projection: Projection | None = None,
+    seed: int | None = None,
+    portion: tuple[float, float] = (0.0, 1.0),
+    message: str = "",
+    preview: Callable[[Tensor], Any] = to_preview,
+) -> Made:
+    """Move the canvas for `steps` steps so that the weighted sum of the terms falls.
+
+    The network runs no further than the deepest tap that a term reads. `job.progress` is told after each step,
+    with a picture at most every `PREVIEW_SECONDS`, as the fractions `portion` of the whole run; it may raise
+    Cancelled. Where a term or the gradient is not finite, the loop stops with the last good picture and warns
+    which it was. Raises NetworkError if that happens before the first step.
+    """
+    loop = _Loop(job, canvas, terms, transforms, job.seed if seed is None else seed)
+    mover = optimiser(canvas.parameters)
+    shown, stopped = 0.0, ""
+    for step in range(steps):
+        try:
+            mover.step(loop.evaluate)
+        except _NotFinite as error:
+            stopped = f"{error} was not finite in step {step + 1}: stopped, with the last good picture"
+            if step == 0:
+                raise NetworkError(f"{error} is not finite on the starting picture: the network overflows") from None
+            job.warn(stopped)
+            break
+        if projection is not None:
+            projection(canvas, step)
+        now = time.monotonic()
+        due = now - shown >= PREVIEW_SECONDS
+        picture = preview(canvas.picture().detach()) if due else None
+        shown = now if due else shown
+        fraction = portion[0] + (portion[1] - portion[0]) * (step + 1) / steps
+        curve = {name: value for name, value in loop.rows[-1].items() if name != "step"}
+        job.progress(fraction, f"{message or 'step'} {step + 1} of {steps}", picture, curve)
+    with torch.no_grad():
+        last = canvas.picture().detach()
+    picture = loop.good if stopped or not bool(torch.isfinite(last).all()) else last.clone()
+    return Made(picture, pd.DataFrame(loop.rows), stopped)

@@ -1,0 +1,259 @@
+"""What is asked of a picture: each loss maps a View to one number per picture (N,), smaller is better.
+
+A loss names the taps that it reads, so that the network is cut after the deepest of them. `ascend` is the one
+place where a quantity to be raised gets its minus sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.features import unit_maps
+from models.card import OUTPUT
+
+if TYPE_CHECKING:
+    from models.card import Layer
+
+
+@dataclass(frozen=True)
+class View:
+    """What a loss can look at, all differentiable in the canvas.
+
+    `picture` (N, C, H, W), 0 black and 1 white; `values`, the same normalised for the network but not transformed;
+    `features`, tap to output for the transformed picture.
+    """
+
+    picture: Tensor
+    values: Tensor
+    features: Mapping[str, Tensor]
+
+
+class Loss(Protocol):
+    """`taps` are the layers it reads (none for a loss on the picture itself)."""
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Names of layers, or `OUTPUT`."""
+
+    def __call__(self, view: View) -> Tensor:
+        """One number per picture, (N,)."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """A loss with its name in the curves and its weight in the sum that is minimised."""
+
+    name: str
+    loss: Loss
+    weight: float = 1.0
+
+
+def ascend(name: str, loss: Loss, weight: float = 1.0) -> Term:
+    """A term whose quantity is raised: its weight is negative, and nothing else changes sign."""
+    return Term(name, loss, -weight)
+
+
+@dataclass(frozen=True)
+class UnitActivation:
+    """A unit's value at `place` (row, column), at the "centre" of its map, or its "mean" over the map.
+
+    `unit` None takes the mean over all units.
+    """
+
+    layer: Layer
+    unit: int | None
+    place: tuple[int, int] | Literal["centre", "mean", "max"] = "centre"
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The unit's layer."""
+        return (self.layer.name,)
+
+    def __call__(self, view: View) -> Tensor:
+        """The activation, (N,)."""
+        maps = unit_maps(view.features[self.layer.name], self.layer)
+        fired = maps.mean(1) if self.unit is None else maps[:, self.unit]
+        if self.place == "mean":
+            return fired.mean((1, 2))
+        if self.place == "max":
+            return fired.amax((1, 2))
+        row, column = (fired.shape[1] // 2, fired.shape[2] // 2) if self.place == "centre" else self.place
+        return fired[:, row, column]
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A class's logit (Simonyan et al. 2013, section 2, prefer it to the probability) or log probability."""
+
+    target: int
+    score: Literal["logit", "log_probability"] = "logit"
+    probabilities: bool = False
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The network's output."""
+        return (OUTPUT,)
+
+    def __call__(self, view: View) -> Tensor:
+        """The score, (N,); where the network returns `probabilities`, their logarithm."""
+        output = view.features[OUTPUT]
+        if self.probabilities:
+            return output[:, self.target].clamp_min(1e-12).log()
+        if self.score == "log_probability":
+            return F.log_softmax(output, 1)[:, self.target]
+        return output[:, self.target]
+
+
+@dataclass(frozen=True)
+class LayerEnergy:
+    """The mean square of all of a layer's values: what DeepDream raises (Mordvintsev et al. 2015)."""
+
+    layer: Layer
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The layer."""
+        return (self.layer.name,)
+
+    def __call__(self, view: View) -> Tensor:
+        """The mean square, (N,)."""
+        return view.features[self.layer.name].flatten(1).square().mean(1)
+
+
+@dataclass(frozen=True)
+class GuideSimilarity:
+    """The mean product of each position's features with those of the guide that suit it best.
+
+    `guide` (positions, units) are the guide photo's features (Mordvintsev et al. 2015, guided dreams).
+    """
+
+    layer: Layer
+    guide: Tensor
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The layer."""
+        return (self.layer.name,)
+
+    def __call__(self, view: View) -> Tensor:
+        """The mean over the positions, (N,)."""
+        places = unit_maps(view.features[self.layer.name], self.layer).flatten(2).transpose(1, 2)
+        best = (places.detach() @ self.guide.T).argmax(2)
+        return (places * self.guide[best]).mean((1, 2))
+
+
+@dataclass(frozen=True)
+class FeatureDistance:
+    """Σ (features − wanted)² / Σ wanted²: the relative error of Mahendran and Vedaldi 2015, eq. 1.
+
+    `wanted` has the tap's shape without the batch, or with a batch of one.
+    """
+
+    tap: str
+    wanted: Tensor
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The tap."""
+        return (self.tap,)
+
+    def __call__(self, view: View) -> Tensor:
+        """The squared relative error, (N,)."""
+        difference = view.features[self.tap] - self.wanted
+        return difference.square().flatten(1).sum(1) / self.wanted.square().sum().clamp_min(1e-12)
+
+
+def gram_matrix(maps: Tensor) -> Tensor:
+    """Inner products of the units' maps over all positions, (N, C, h, w) to (N, C, C), divided by h·w.
+
+    Gatys et al. 2015 (texture), eq. 2, with their 1/M of eq. 4 taken into the matrix, so that pictures of
+    different sizes can be compared.
+    """
+    flat = maps.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
+
+
+@dataclass(frozen=True)
+class GramDistance:
+    """Σ (G − wanted)² / (4 C²): Gatys et al. 2015 (texture), eq. 4, with Gram matrices divided by positions.
+
+    `relative` divides by Σ wanted² / (4 C²) instead, so that every layer starts near 1.
+    """
+
+    layer: Layer
+    wanted: Tensor
+    relative: bool = False
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The layer."""
+        return (self.layer.name,)
+
+    def __call__(self, view: View) -> Tensor:
+        """The squared distance, (N,)."""
+        gram = gram_matrix(unit_maps(view.features[self.layer.name], self.layer))
+        distance = (gram - self.wanted).square().flatten(1).sum(1)
+        if self.relative:
+            return distance / self.wanted.square().sum().clamp_min(1e-12)
+        return distance / (4 * gram.shape[1] ** 2)
+
+
+@dataclass(frozen=True)
+class TotalVariation:
+    """The mean over pixels and channels of (Δx² + Δy²)^(beta/2) (Mahendran and Vedaldi 2015, eq. 4).
+
+    Differences are of the picture's values, black 0 to white 1. `epsilon` keeps the root differentiable at 0.
+    """
+
+    beta: float = 2.0
+    epsilon: float = 1e-8
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def __call__(self, view: View) -> Tensor:
+        """The variation, (N,)."""
+        picture = view.picture
+        down = picture[:, :, 1:, :-1] - picture[:, :, :-1, :-1]
+        right = picture[:, :, :-1, 1:] - picture[:, :, :-1, :-1]
+        squares = down.square() + right.square()
+        if self.beta != 2.0:
+            squares = (squares + self.epsilon) ** (self.beta / 2)
+        return squares.flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """The mean of |value|^exponent of the normalised picture, whose 0 is the network's mean colour.
+
+    Exponent 2 is Simonyan's L2 term (2013, eq. 1); 6 is Mahendran and Vedaldi's alpha-norm (2015, section 3).
+    """
+
+    exponent: float = 2.0
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def __call__(self, view: View) -> Tensor:
+        """The mean power, (N,)."""
+        values = view.values.flatten(1)
+        if self.exponent == 2.0:
+            return values.square().mean(1)
+        return values.abs().pow(self.exponent).mean(1)
+
+
+def total(terms: list[Term], view: View) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum over terms and pictures (a scalar), and each term's unweighted values (N,)."""
+    each = {term.name: term.loss(view) for term in terms}
+    weighted = [term.weight * each[term.name] for term in terms]
+    return torch.stack([value.sum() for value in weighted]).sum(), each

@@ -1,0 +1,51 @@
+"""What the network says of a finished picture, read from its 8-bit pixels as they are saved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from engine.explain.scores import probabilities
+from engine.make.losses import Loss, View
+from models.card import OUTPUT
+from models.torch_net import forward_taps
+
+if TYPE_CHECKING:
+    from engine.method import Job
+
+
+def _features(
+    job: Job, pixels: NDArray[np.uint8], taps: tuple[str, ...]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    x = torch.from_numpy(job.card.preprocessing.normalise(pixels)[None]).to(job.device)
+    with torch.no_grad():
+        return x, forward_taps(job.network.module(job.device), x, taps) if taps else {}
+
+
+def activation_on(job: Job, loss: Loss, pixels: NDArray[np.uint8]) -> float:
+    """The loss's own value on an 8-bit picture (H, W, C)."""
+    x, features = _features(job, pixels, loss.taps)
+    picture = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(job.device).float() / 255
+    with torch.no_grad():
+        return float(loss(View(picture, x, features))[0])
+
+
+def probabilities_of(job: Job, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Class probabilities (classes,) of an 8-bit picture (H, W, C) of the network's input size."""
+    output = _features(job, pixels, (OUTPUT,))[1][OUTPUT]
+    values: NDArray[np.float32] = probabilities(job.card, output)[0].cpu().numpy()
+    return values
+
+
+def best_classes(job: Job, pixels: NDArray[np.uint8], count: int = 5) -> pd.DataFrame | None:
+    """The best classes of an 8-bit picture, columns class and probability; None where there are no classes."""
+    if not job.card.classes or job.card.output == "features":
+        return None
+    values = probabilities_of(job, pixels)
+    best = np.argsort(-values, kind="stable")[:count]
+    names = [job.card.classes[i] if i < len(job.card.classes) else str(i) for i in best]
+    return pd.DataFrame({"class": names, "probability": values[best].astype(float)})
