@@ -74,12 +74,14 @@ def figure(
     opacity: float = 0.6,
     scale: Scale | None = None,
     colours: str = "",
+    grey: bool = True,
     channel: int | None = None,
 ) -> go.Figure:
     """The panel as a Plotly figure.
 
     `height` in pixels (by default what suits the kind). `opacity` in [0, 1] of the map over its picture; `scale`
-    and `colours` (one of SEQUENTIAL or DIVERGING) in place of the panel's. `channel`: that one of a `channels`
+    and `colours` (one of SEQUENTIAL or DIVERGING) in place of the panel's; `grey` takes the
+    colours from the picture under a map. `channel`: that one of a `channels`
     panel alone, over its image. A clicked point carries `customdata`: [row, column, value] of an overlay's cell,
     [channel] of a tile.
     Raises OptionsError on an unknown choice, and whatever the run raises on a missing name.
@@ -92,7 +94,7 @@ def figure(
     table = SEQUENTIAL if chosen == "sequential" else DIVERGING
     if chosen not in ("sequential", "diverging") or (colours and colours not in SEQUENTIAL + DIVERGING):
         raise OptionsError(f"colours must be one of {', '.join(SEQUENTIAL + DIVERGING)}, not {colours or chosen!r}")
-    look = _Look(theme, height, opacity, chosen, colours or table[0], channel)
+    look = _Look(theme, height, opacity, chosen, colours or table[0], grey, channel)
     drawn: go.Figure = _KINDS[panel.kind](panel, run, look)
     return drawn
 
@@ -101,10 +103,17 @@ class _Look:
     """The choices of one figure."""
 
     def __init__(
-        self, theme: Theme, height: int | None, opacity: float, scale: Scale, colours: str, channel: int | None
+        self,
+        theme: Theme,
+        height: int | None,
+        opacity: float,
+        scale: Scale,
+        colours: str,
+        grey: bool,
+        channel: int | None,
     ) -> None:
         self.theme, self.height, self.opacity, self.scale = theme, height, opacity, scale
-        self.colours, self.channel = colours, channel
+        self.colours, self.grey, self.channel = colours, grey, channel
 
     def scale_of(self, fade: bool) -> list[tuple[float, str]]:
         """The colour scale; with `fade` what is near zero lets the picture through."""
@@ -126,6 +135,8 @@ class _Look:
             largest = float(np.abs(finite).max()) or 1.0
             return -largest, largest
         low, high = float(finite.min()), float(finite.max())
+        if finite.size >= 10_000:  # a few extreme pixels would leave the rest of a saliency map in the dark
+            high = min(high, 2 * float(np.quantile(finite, 0.995)))
         return (low, high) if high > low else (low, low + 1.0)
 
 
@@ -194,7 +205,12 @@ def _picture_axes(drawn: go.Figure, width: float, height: float) -> None:
     drawn.update_yaxes(range=[height - 0.5, -0.5], scaleanchor="x", **bare)
 
 
-def _lay_below(drawn: go.Figure, picture: Image.Image | NDArray[np.uint8], width: float, height: float) -> None:
+def _lay_below(
+    drawn: go.Figure, picture: Image.Image | NDArray[np.uint8], width: float, height: float, grey: bool = False
+) -> None:
+    """The picture under the map; `grey` takes its colours away, so that those of the map can be read."""
+    if grey and isinstance(picture, Image.Image):
+        picture = picture.convert("L")
     drawn.add_layout_image(
         source=data_uri(picture),
         xref="x",
@@ -271,7 +287,7 @@ def _overlay(panel: Panel, run: RunView, look: _Look) -> go.Figure:
     values = _two_axes(run.array(panel.array), panel.array)
     width, height = picture.size
     drawn = _blank(look, 560)
-    _lay_below(drawn, picture, width, height)
+    _lay_below(drawn, picture, width, height, grey=look.grey)
     drawn.add_trace(_map_trace(values, (width, height), look, panel.units, fade=True))
     if panel.cells is not None:
         drawn.data[0].update(hoverinfo="skip", hovertemplate=None)
@@ -380,7 +396,7 @@ def _one_channel(panel: Panel, run: RunView, look: _Look, maps: NDArray[Any]) ->
     if panel.image:
         picture = run.image(panel.image)
         width, height = picture.size
-        _lay_below(drawn, picture, width, height)
+        _lay_below(drawn, picture, width, height, grey=look.grey)
     else:
         height, width = values.shape
     drawn.add_trace(_map_trace(values, (width, height), look, panel.units, fade=bool(panel.image)))
@@ -459,19 +475,32 @@ def _bars(panel: Panel, run: RunView, look: _Look) -> go.Figure:
             y=list(range(len(table))),
             orientation="h",
             text=shown,
-            textposition="auto",
-            marker={"color": LINES[look.theme][0], "cornerradius": 3},
+            textposition="outside",
+            cliponaxis=False,
+            marker={"cornerradius": 3},
             customdata=[_plain(str(name)) for name in table[panel.x]],
             hovertemplate=hover,
             showlegend=False,
         )
     )
     drawn.update_layout(bargap=0.28)
-    drawn.update_yaxes(tickvals=list(range(len(table))), ticktext=names, autorange="reversed", showgrid=False)
+    drawn.update_yaxes(
+        tickvals=list(range(len(table))), ticktext=names, ticksuffix=" ", autorange="reversed", showgrid=False
+    )
     drawn.update_xaxes(
-        title_text=_plain(panel.units or panel.y[0]), tickformat=".0%" if share else None, rangemode="tozero"
+        title_text=_plain(panel.units or panel.y[0]),
+        tickformat=".0%" if share else None,
+        range=_with_room(values.to_numpy()),
     )
     return drawn
+
+
+def _with_room(values: NDArray[Any]) -> list[float]:
+    """From zero to the largest value, with room for its number behind the bar."""
+    finite = values[np.isfinite(values)]
+    low, high = min(0.0, finite.min(initial=0)), max(0.0, finite.max(initial=0))
+    room = 0.16 * ((high - low) or 1.0)
+    return [float(low - room) if low < 0 else 0.0, float(high + room)]
 
 
 def _scatter(panel: Panel, run: RunView, look: _Look) -> go.Figure:
@@ -505,7 +534,7 @@ def _scatter(panel: Panel, run: RunView, look: _Look) -> go.Figure:
 def _coloured(table: pd.DataFrame, column: str, look: _Look) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
     """The points by colour: one trace on a scale for numbers, one a label for up to eight labels, the rest in grey."""
     if not column:
-        return [("", table, {"color": LINES[look.theme][0]})]
+        return [("", table, {})]
     values = table[column]
     if values.dtype.kind in "fi" and values.nunique() > 12:
         bar = {"title": {"text": _plain(column)}, "thickness": 10, "outlinewidth": 0}
@@ -516,9 +545,7 @@ def _coloured(table: pd.DataFrame, column: str, look: _Look) -> list[tuple[str, 
     rest = table[~labels.isin(common)]
     if len(rest):
         parts.append(("others", rest, {"color": "#9a958a", "opacity": 0.5}))
-    for label, colour in zip(common, LINES[look.theme], strict=False):
-        parts.append((label, table[labels == label], {"color": colour}))
-    return parts
+    return parts + [(label, table[labels == label], {}) for label in common]
 
 
 def captions(table: pd.DataFrame, columns: Sequence[str], joint: str = "<br>") -> list[str]:
