@@ -57,7 +57,10 @@ class CardStatus:
 
 
 def is_immediate() -> bool:
-    """Whether work is done at once in this process (FOVEA_IMMEDIATE=1), as tests of pages want it."""
+    """Whether work is done at once in this process, as tests of pages want it.
+
+    FOVEA_IMMEDIATE=1: before `submit` returns; FOVEA_IMMEDIATE=thread: in a thread of its own.
+    """
     return os.environ.get("FOVEA_IMMEDIATE", "") not in ("", "0")
 
 
@@ -167,6 +170,9 @@ def _enqueue(lane: str, task: str, *arguments: Any, priority: int = USER) -> Non
 
     huey = _queue(home(), lane, is_immediate())
     kind = next(cls for name, cls in huey._registry._registry.items() if name.rpartition(".")[2] == task)
+    if os.environ.get("FOVEA_IMMEDIATE") == "thread":
+        _thread(huey.enqueue, kind(args=arguments, priority=priority))
+        return
     try:
         huey.enqueue(kind(args=arguments, priority=priority))
     except sqlite3.Error as error:

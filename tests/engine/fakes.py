@@ -138,4 +138,5 @@ if __name__ == "__main__":
     from engine import worker
 
     worker.CANCEL_SECONDS = 0.5
+    worker._warm_up = lambda: None  # these methods need no torch
     worker.work(sys.argv[sys.argv.index("--lane") + 1], "--supervised" in sys.argv)  # type: ignore[arg-type]
