@@ -39,7 +39,7 @@ def estimate_seconds(
 
 def _seconds_per_forward(store: Store, method: str, network: str, parameters: int) -> float | None:
     """The best known figure for one forward pass of one picture by this method on this network."""
-    for rates in (_rates(store, method, network), _rates(store, None, network)):
+    for rates in (_rates(store, method, network), _rates(store, None, network, least=TELLING)):
         if rates:
             return statistics.median(rates)
     forwards = forward_times()
@@ -49,8 +49,8 @@ def _seconds_per_forward(store: Store, method: str, network: str, parameters: in
     return statistics.median(scaled) * parameters if scaled else None
 
 
-def _rates(store: Store, method: str | None, network: str) -> list[float]:
-    return [max(seconds, 0.0) / work for seconds, work, _ in store.measured(method, network)]
+def _rates(store: Store, method: str | None, network: str, least: float = 0) -> list[float]:
+    return [max(seconds, 0.0) / work for seconds, work, _ in store.measured(method, network) if work >= least]
 
 
 def forward_times() -> dict[str, tuple[float, int]]:
