@@ -18,9 +18,6 @@ from pages.ui.text import escaped, show_error
 CHART = {"displaylogo": False, "showSendToCloud": False, "scrollZoom": False, "displayModeBar": False}
 """Plotly's settings: no logo, nothing that sends data anywhere."""
 
-PICTURE_HEIGHT = 620
-"""Pixels of a picture with a map over it."""
-
 SMALL = frozenset({"curve", "bars", "table", "scatter", "heatmap"})
 """Kinds that share a row with their neighbour."""
 
@@ -82,34 +79,44 @@ def _image(panel: Panel, run: Any, key: str) -> None:
 
 def _overlay(panel: Panel, run: Any, key: str) -> None:
     """The map over the picture, its opacity and scale; a click on a cell shows what the network saw there."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        opacity = st.slider("Opacity of the map", 0.0, 1.0, 0.55, 0.05, key=f"{key}:opacity", width=260)
+    picture, beside = st.columns([2, 1], gap="medium")
+    with beside:
+        opacity = st.slider("Opacity of the map", 0.0, 1.0, 0.6, 0.05, key=f"{key}:opacity")
         scale = st.segmented_control(
             "Scale",
             ("sequential", "diverging"),
             default=panel.scale,
             required=True,
             key=f"{key}:scale",
+            width="stretch",
             help="Sequential runs from the smallest value to the largest; diverging is centred on zero.",
         )
-    chart = figure(panel, run, theme=_theme(), height=PICTURE_HEIGHT, opacity=opacity, scale=scale)
-    if panel.cells is None:
-        st.plotly_chart(chart, key=f"{key}:chart", config=CHART, theme=None)
-        return
-    picture, beside = st.columns([3, 2], gap="medium")
+    chart = figure(panel, run, theme=_theme(), opacity=opacity, scale=scale)
     with picture:
-        event = st.plotly_chart(
-            chart, key=f"{key}:chart", config=CHART, theme=None, on_select="rerun", selection_mode="points"
-        )
+        event = _square_chart(chart, key, clickable=panel.cells is not None)
+    if panel.cells is None:
+        return
     with beside:
         cell = clicked_cell(event)
         if cell is None:
-            st.info(
-                "Click a place on the picture to see what the network saw with that window covered.",
-                icon=":material/touch_app:",
-            )
+            st.info("Click a place on the picture to cover it.", icon=":material/touch_app:")
         else:
             show_cell(panel.cells, run, *cell)
+
+
+def _square_chart(chart: Any, key: str, *, clickable: bool = False) -> Any:
+    """A picture with a colour bar under it, as wide as its column and as high as that asks for."""
+    chart.update_layout(height=None)
+    with st.container(key=f"square-{key}".replace(":", "-")):
+        return st.plotly_chart(
+            chart,
+            key=f"{key}:chart",
+            config=CHART,
+            theme=None,
+            height="stretch",
+            on_select="rerun" if clickable else "ignore",
+            selection_mode="points",
+        )
 
 
 def clicked_cell(event: Any) -> tuple[int, int] | None:

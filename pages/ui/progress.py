@@ -24,8 +24,9 @@ def show_run(run_id: str, key: str) -> Any:
     if run.record.status != "done":
         show_unfinished(run)
         return None
-    show_notes(run)
+    show_warnings(run)
     show_panels(run, f"{key}:{run_id}")
+    show_summary(run)
     return run
 
 
@@ -45,18 +46,21 @@ def show_unfinished(run: Any) -> None:
         st.html(f'<img class="fovea-hero" src="{escaped(artifact_url(run.id, "preview.png"))}" alt="the last picture">')
 
 
-def show_notes(run: Any) -> None:
-    """The summary's numbers in a row, then what a reader must know."""
-    summary = {name: number for name, number in (run.record.summary or {}).items() if number is not None}
-    if summary:
-        facts = "".join(
-            f'<div class="fovea-fact"><span>{escaped(label(name))}</span><b>{escaped(value(number))}</b></div>'
-            for name, number in summary.items()
-            if not isinstance(number, (dict, list)) or len(number) <= 5
-        )
-        st.html(f'<div class="fovea-facts">{facts}</div>')
+def show_warnings(run: Any) -> None:
+    """What a reader must know before the pictures, each in one line."""
     for line in run.record.warnings or []:
-        st.warning(plain(line), icon=":material/info:")
+        st.badge(plain(line), icon=":material/info:", color="orange")
+
+
+def show_summary(run: Any) -> None:
+    """The numbers that name the outcome, in a row."""
+    facts = "".join(
+        f'<div class="fovea-fact"><span>{escaped(label(name))}</span><b>{escaped(value(number))}</b></div>'
+        for name, number in (run.record.summary or {}).items()
+        if number is not None and (not isinstance(number, dict | list) or len(number) <= 5)
+    )
+    if facts:
+        st.html(f'<div class="fovea-facts">{facts}</div>')
 
 
 def live_run(run_id: str, key: str) -> None:

@@ -16,6 +16,8 @@ _CSS = """
 .fovea-thumb { width: 100%; aspect-ratio: 4 / 3; object-fit: cover; border-radius: 6px; display: block; }
 .fovea-preview { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block;
   background: rgba(128, 120, 105, .12); }
+[class*="st-key-square-"] { max-width: 78vh; }
+[class*="st-key-square-"] [data-testid="stPlotlyChart"] { aspect-ratio: 1 / 1.16; height: auto !important; }
 .fovea-bar { display: grid; grid-template-columns: 1fr auto; column-gap: 12px; margin-bottom: .65rem; }
 .fovea-bar-name { overflow-wrap: anywhere; }
 .fovea-bar-share { font-variant-numeric: tabular-nums; opacity: .8; }

@@ -71,7 +71,7 @@ def label(name: str, unit: str = "") -> str:
     """An option's name as a label: "top_k" -> "Top k"; its unit in brackets."""
     words = name.replace("_", " ")
     words = words[:1].upper() + words[1:]
-    return f"{words} ({unit})" if unit else words
+    return f"{words} ({unit})" if unit and unit not in name else words
 
 
 def value(number: Any) -> str:
