@@ -13,6 +13,9 @@ from engine.method import Options, find_method
 from engine.store import Store
 from models.home import home
 
+TELLING = 32
+"""Another method's run tells of forward passes only if it made this many; a shorter one is mostly its start."""
+
 
 def estimate_seconds(
     method: str, network: str, options: Options | Mapping[str, Any], images: int = 0, store: Store | None = None
