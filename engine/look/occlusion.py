@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from engine.errors import OptionsError, UnsupportedError
 from engine.method import Cells, Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from engine.look.probe import Probe
     from models.card import Card
 
@@ -271,6 +272,8 @@ def _best_classes(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _top_table(card: Card, best: NDArray[np.float64]) -> pd.DataFrame:
+    import pandas as pd
+
     rows, columns, ranks, _ = best.shape
     row, column, rank = (grid.ravel() for grid in np.meshgrid(range(rows), range(columns), range(ranks), indexing="ij"))
     names = [card.classes[int(index)] for index in best[..., 0].ravel()]

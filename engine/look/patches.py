@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,6 +25,8 @@ from engine.look.merge import SCALE, LayerPart, Partial, from_bytes, histogram_e
 from engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from engine.dataset import Dataset
     from engine.look.probe import Probe
     from models.card import Card, Layer
@@ -306,6 +307,8 @@ def _counts(labels: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
 
 
 def _patches_table(miner: Miner, found: Partial) -> pd.DataFrame:
+    import pandas as pd
+
     keys = np.array(miner.dataset.keys, dtype=object)
     frame = miner.job.card.preprocessing.size
     tables = []
@@ -351,6 +354,8 @@ def _boxes(
 def _units_table(miner: Miner, found: Partial) -> pd.DataFrame:
     """One row a unit: layer, unit, maximum, mean (of the images' maxima), silent (share of images where it
     never rises above zero), dead (on all of them), labels (whose images excite it most, with their mean)."""
+    import pandas as pd
+
     tables = []
     for layer in miner.layers:
         part = found.layers[layer.name]
@@ -384,6 +389,8 @@ def _best_labels(miner: Miner, found: Partial, part: LayerPart, most: int = 3) -
 
 
 def _unreadable_table(miner: Miner, found: Partial) -> pd.DataFrame:
+    import pandas as pd
+
     reasons = []
     for rank in found.unreadable:
         index = int(miner.by_rank[rank])
