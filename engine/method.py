@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from engine.dataset import Dataset
     from models.card import Card
-    from models.zoo import Network
+    from models.network import Network
 
 VERBS = {"look": "Look", "explain": "Explain", "make": "Make"}
 """The folders that hold methods, in the order of the navigation, with their titles."""
@@ -73,7 +73,7 @@ def option(
     `advanced` options sit behind a fold. `needs` restricts a layer option to "spatial" layers or "weights".
     `limits` are pydantic's (ge, gt, le, lt, max_length, …). Choices are a `Literal` type on the field.
     """
-    extra = {"kind": kind, "unit": unit, "advanced": advanced, "needs": needs}
+    extra: dict[str, Any] = {"kind": kind, "unit": unit, "advanced": advanced, "needs": needs}
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
