@@ -118,7 +118,9 @@ class _Look:
     def scale_of(self, fade: bool) -> list[tuple[float, str]]:
         """The colour scale; with `fade` what is near zero lets the picture through."""
         places = np.linspace(0, 1, 33)
-        colours = sample_colorscale(get_colorscale(self.colours), places.tolist(), colortype="tuple")
+        # The ends of a diverging scale are near black: over a photo its strong colours tell more.
+        read = 0.5 + 0.8 * (places - 0.5) if self.scale == "diverging" else places
+        colours = sample_colorscale(get_colorscale(self.colours), read.tolist(), colortype="tuple")
         drawn = []
         for place, (red, green, blue) in zip(places, colours, strict=True):
             strength = abs(2 * place - 1) if self.scale == "diverging" else place

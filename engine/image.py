@@ -11,6 +11,7 @@ import io
 import os
 import re
 import tempfile
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 
@@ -83,6 +84,9 @@ FOREIGN = (
 BROKEN = (OSError, SyntaxError, ValueError, IndexError, TypeError, KeyError, EOFError, OverflowError, MemoryError)
 """What Pillow's readers raise on files that are not what they seem."""
 
+# Pillow warns about EXIF blocks that it cannot read in full; here they only lose the photo its orientation.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+
 ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -120,7 +124,7 @@ def decode(data: bytes, name: str = "the photo") -> Image.Image:
     header = _header(data, name)
     try:
         orientation = header.getexif().get(ORIENTATION, 1)
-    except BROKEN:
+    except (*BROKEN, UserWarning):
         orientation = 1
     if header.format in ("JPEG", "MPO") and header.mode in ("RGB", "L"):
         picture = _decode_jpeg(data, header.mode, name)
@@ -129,7 +133,9 @@ def decode(data: bytes, name: str = "the photo") -> Image.Image:
         return picture if picture.mode == "RGB" else picture.convert("RGB")
     try:
         header.load()
-        with contextlib.suppress(*BROKEN):  # an EXIF block that cannot be read says nothing about the pixels
+        with contextlib.suppress(
+            *BROKEN, UserWarning
+        ):  # an EXIF block that cannot be read says nothing about the pixels
             header = ImageOps.exif_transpose(header)
         return _to_rgb(header)
     except BROKEN as error:
