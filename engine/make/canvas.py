@@ -124,7 +124,7 @@ class Normalise:
 def to_picture(frame: NDArray[np.uint8], device: str = "cpu") -> Tensor:
     """uint8 (H, W, C) or (N, H, W, C) to a picture (N, C, H, W) in [0, 1]."""
     frames = frame if frame.ndim == 4 else frame[None]
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, 1))).to(device).float() / 255
+    return torch.from_numpy(np.moveaxis(frames, -1, 1).astype(np.float32)).to(device) / 255
 
 
 def to_pixels(picture: Tensor) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.explain.scores import probabilities
+from engine.make.canvas import to_picture
 from engine.make.losses import Loss, View
 from models.card import OUTPUT
 from models.torch_net import forward_taps
@@ -29,9 +30,8 @@ def _features(
 def activation_on(job: Job, loss: Loss, pixels: NDArray[np.uint8]) -> float:
     """The loss's own value on an 8-bit picture (H, W, C)."""
     x, features = _features(job, pixels, loss.taps)
-    picture = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(job.device).float() / 255
     with torch.no_grad():
-        return float(loss(View(picture, x, features))[0])
+        return float(loss(View(to_picture(pixels, job.device), x, features))[0])
 
 
 def probabilities_of(job: Job, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,0 +1,136 @@
+"""Canvases, transforms and projections, each against what it says it does."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from engine.make import projection
+from engine.make.canvas import (
+    FourierCanvas,
+    Normalise,
+    PixelCanvas,
+    colour_matrix,
+    resized,
+    to_picture,
+    to_pixels,
+)
+from engine.make.transforms import Jitter, Roll, ScaleAndRotate, compose, lucid_transforms
+from models.card import Preprocessing
+from tests.oracles.make_formulas import fourier_picture
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 6, 8), (1, 3, 7, 5), (2, 1, 8, 6)])
+def test_the_fourier_canvas_is_its_transform(shape: tuple[int, int, int, int]) -> None:
+    canvas = FourierCanvas(shape, generator=seeded(), deviation=0.3, decay=1.0)
+    colours = colour_matrix().numpy() if shape[1] == 3 else np.eye(shape[1])
+    for index in range(shape[0]):
+        spectrum = canvas.spectrum[index].detach().double().numpy()
+        expected = fourier_picture(spectrum, shape[2], shape[3], 1.0, colours)
+        np.testing.assert_allclose(canvas.picture()[index].detach().numpy(), expected, atol=1e-5)
+
+
+def test_the_fourier_canvas_starts_at_a_photo() -> None:
+    photo = torch.rand(1, 3, 16, 12, generator=seeded()) * 0.9 + 0.05
+    canvas = FourierCanvas((1, 3, 16, 12), generator=seeded(), start=photo)
+    torch.testing.assert_close(canvas.picture().detach(), photo, atol=1e-4, rtol=0)
+
+
+def test_the_normaliser_is_the_cards() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    for facts in ({}, {"order": "BGR", "range": (0.0, 255.0), "mean": (103.9, 116.8, 123.7), "std": (1.0, 1.0, 1.0)}):
+        preprocessing = Preprocessing(size=(5, 4), **facts)  # type: ignore[arg-type]
+        normalise = Normalise(preprocessing)
+        expected = torch.from_numpy(preprocessing.normalise(frame)[None])
+        torch.testing.assert_close(normalise(to_picture(frame)), expected, atol=1e-4, rtol=1e-5)
+        np.testing.assert_array_equal(to_pixels(normalise.inverse(expected))[0], frame)
+
+
+def test_pixels_survive_the_way_there_and_back() -> None:
+    frame = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    np.testing.assert_array_equal(to_pixels(to_picture(frame))[0], frame)
+    assert to_pixels(torch.tensor([[[[-0.5, 1.5]]]])).ravel().tolist() == [0, 255]
+
+
+def test_jitter_shifts_and_repeats_the_edge() -> None:
+    picture = torch.arange(20.0).view(1, 1, 4, 5)
+    for seed in range(8):
+        shifted = Jitter(2)(picture, seeded(seed))
+        y, x = (int(v) for v in torch.randint(0, 5, (2,), generator=seeded(seed)))
+        rows = (torch.arange(4) + y - 2).clamp(0, 3)
+        columns = (torch.arange(5) + x - 2).clamp(0, 4)
+        torch.testing.assert_close(shifted, picture[:, :, rows][..., columns])
+    assert torch.equal(Jitter(0)(picture, seeded()), picture)
+
+
+def test_roll_loses_nothing() -> None:
+    picture = torch.rand(2, 3, 8, 9, generator=seeded())
+    rolled = Roll(5)(picture, seeded(3))
+    assert not torch.equal(rolled, picture)
+    torch.testing.assert_close(rolled.flatten(1).sort().values, picture.flatten(1).sort().values)
+
+
+def test_a_quarter_turn_and_a_scale_are_what_they_say() -> None:
+    picture = torch.rand(1, 2, 9, 9, generator=seeded())
+    turned = ScaleAndRotate((1.0,), (90.0,))(picture, seeded())
+    candidates = [torch.rot90(picture, k, (2, 3)) for k in (1, 3)]
+    assert any(torch.allclose(turned, candidate, atol=1e-5) for candidate in candidates)
+    same = ScaleAndRotate()(picture, seeded())
+    torch.testing.assert_close(same, picture, atol=1e-5, rtol=0)
+    yy, xx = torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing="ij")
+    disc = (((yy - 9.5) ** 2 + (xx - 14.5) ** 2) < 36).float()[None, None]
+    larger = ScaleAndRotate((1.5,), (30.0,))(disc, seeded())
+    assert float(larger.sum() / disc.sum()) == pytest.approx(1.5**2, rel=0.08)
+    rows, columns = larger[0, 0].amax(1).sum(), larger[0, 0].amax(0).sum()
+    assert abs(float(rows - columns)) < 1.5, "a disc stays round on a picture that is not square"
+
+
+def test_transforms_keep_the_size_and_follow_the_seed() -> None:
+    picture = torch.rand(2, 3, 24, 30, generator=seeded())
+    apply = compose(lucid_transforms())
+    one, two, other = apply(picture, seeded(1)), apply(picture, seeded(1)), apply(picture, seeded(2))
+    assert one.shape == picture.shape
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_projections_stay_inside() -> None:
+    centre = torch.rand(2, 3, 6, 6, generator=seeded())
+    for norm, radius in ((math.inf, 8 / 255), (2.0, 0.7)):
+        canvas = PixelCanvas(centre + torch.randn(2, 3, 6, 6, generator=seeded(1)))
+        projection.Ball(centre, radius, norm)(canvas, 0)
+        lengths = torch.linalg.vector_norm((canvas.pixels - centre).flatten(1), norm, dim=1)
+        assert (lengths <= radius * (1 + 1e-5)).all()
+        assert canvas.pixels.min() >= 0
+        assert canvas.pixels.max() <= 1
+        before = canvas.pixels.detach().clone()
+        projection.Ball(centre, radius, norm)(canvas, 1)
+        torch.testing.assert_close(canvas.pixels.detach(), before, atol=1e-6, rtol=0)
+    canvas = PixelCanvas(torch.tensor([[[[-1.0, 0.4, 2.0]]]]))
+    projection.box(canvas, 0)
+    assert canvas.pixels.flatten().tolist() == pytest.approx([0, 0.4, 1])
+
+
+def test_blur_is_a_gaussian_and_comes_when_it_is_time() -> None:
+    scipy = pytest.importorskip("scipy.ndimage")
+    picture = torch.rand(1, 2, 14, 11, generator=seeded(), dtype=torch.float64)
+    expected = np.stack([scipy.gaussian_filter(c, 1.3, mode="nearest", radius=4) for c in picture[0].numpy()])
+    np.testing.assert_allclose(projection.gaussian_blur(picture, 1.3)[0].numpy(), expected, atol=1e-9)
+    canvas = PixelCanvas(picture.float())
+    blur = projection.Blur(1.3, every=4)
+    for step in range(3):
+        blur(canvas, step)
+    torch.testing.assert_close(canvas.pixels.detach(), picture.float())
+    blur(canvas, 3)
+    np.testing.assert_allclose(canvas.pixels[0].detach().numpy(), expected, atol=1e-5)
+
+
+def test_resized_keeps_a_constant() -> None:
+    torch.testing.assert_close(resized(torch.full((1, 3, 8, 8), 0.3), 5, 13), torch.full((1, 3, 5, 13), 0.3))
