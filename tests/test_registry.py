@@ -1,0 +1,207 @@
+"""Every method of the registry on tiny networks of every kind: it runs, saves what it declares, repeats itself."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.errors import FoveaError, UnsupportedError
+from engine.method import methods, option_extra
+from engine.run import Request, execute
+from engine.store import Store
+
+NETWORKS = ["residual", "branching", "depthwise", "functional", "grey", "wide"]
+
+SOURCE = textwrap.dedent(
+    '''
+    """Tiny networks of every kind that a method has to bear."""
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+
+    class Residual(nn.Module):
+        def __init__(self, num_classes=5):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+            self.bn = nn.BatchNorm2d(8)
+            self.relu = nn.ReLU(inplace=True)
+            self.conv = nn.Conv2d(8, 8, 3, 1, 1)
+            self.pool = nn.AdaptiveAvgPool2d(1)
+            self.fc = nn.Linear(8, num_classes)
+
+        def forward(self, x):
+            x = self.relu(self.bn(self.stem(x)))
+            x = self.relu(x + self.conv(x))
+            return self.fc(self.pool(x).flatten(1))
+
+
+    class Branching(nn.Module):
+        def __init__(self, num_classes=5):
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+            self.one = nn.Sequential(nn.Conv2d(8, 4, 1), nn.ReLU())
+            self.five = nn.Sequential(nn.Conv2d(8, 4, 5, padding=2), nn.ReLU())
+            self.pooled = nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(8, 4, 1))
+            self.fc = nn.Linear(12, num_classes)
+
+        def forward(self, x):
+            x = self.stem(x)
+            x = torch.cat([self.one(x), self.five(x), self.pooled(x)], 1)
+            return self.fc(x.mean((2, 3)))
+
+
+    class Depthwise(nn.Module):
+        def __init__(self, num_classes=5):
+            super().__init__()
+            self.features = nn.Sequential(
+                nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU6(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU6(),
+                nn.Conv2d(8, 12, 1),
+            )
+            self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(12, num_classes))
+
+        def forward(self, x):
+            return self.classifier(F.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
+
+
+    class Functional(nn.Module):
+        def __init__(self, num_classes=5, channels=3):
+            super().__init__()
+            self.conv1 = nn.Conv2d(channels, 8, 5, 2, 2)
+            self.conv2 = nn.Conv2d(8, 8, 3, 1, 1)
+            self.fc = nn.Linear(8, num_classes)
+
+        def forward(self, x):
+            x = F.relu(self.conv1(x))
+            x = F.max_pool2d(torch.relu(self.conv2(x)), 2)
+            return self.fc(x.amax((2, 3)))
+    '''
+)
+
+INPUTS: dict[str, dict[str, Any]] = {
+    "grey": {"size": [32, 32], "resize": 36, "mean": [0.5], "std": [0.25], "channels": 1},
+    "wide": {"size": [32, 48], "resize": 34, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "channels": 3},
+}
+CLASSES = {"residual": "Residual", "branching": "Branching", "depthwise": "Depthwise", "functional": "Functional"}
+
+
+@pytest.fixture(scope="module")
+def store(fovea_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store beside registered tiny networks with seeded weights."""
+    import importlib.util
+
+    import torch
+    from safetensors.torch import save_file
+
+    from models.zoo import register
+
+    folder = tmp_path_factory.mktemp("tiny")
+    source = folder / "tiny_nets.py"
+    source.write_text(SOURCE)
+    spec = importlib.util.spec_from_file_location("tiny_nets_for_weights", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (folder / "classes.txt").write_text("cat\ndog\ncup\nface\nboat\n")
+    for name in NETWORKS:
+        architecture = CLASSES.get(name, "Functional")
+        arguments = {"channels": 1} if name == "grey" else {}
+        torch.manual_seed(0)
+        net = getattr(module, architecture)(**arguments)
+        save_file(net.state_dict(), folder / f"{name}.safetensors")
+        register(
+            f"tiny-{name}",
+            architecture=f"{source}:{architecture}",
+            weights=str(folder / f"{name}.safetensors"),
+            classes=str(folder / "classes.txt"),
+            input=INPUTS.get(name, INPUTS["wide"] | {"size": [32, 32]}),
+            arguments=arguments,
+        )
+    return Store()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six small photos of coloured noise with a shape in them."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        pixels = rng.integers(0, 120, (40, 52, 3), dtype=np.uint8)
+        pixels[8 + index : 24 + index, 10 : 26 + index] += 100
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return folder
+
+
+def small_options(name: str, photos: Path, card: Any) -> dict[str, Any]:
+    """Options that make any method small, chosen by what its options declare and never by its name."""
+    method = methods()[name]
+    chosen: dict[str, Any] = {}
+    for option, info in method.options.model_fields.items():
+        kind = option_extra(info)["kind"]
+        unit = option_extra(info)["unit"]
+        if kind == "dataset" and info.default:
+            chosen[option] = str(photos)
+        elif kind == "photo" and info.is_required():
+            chosen[option] = str(photos / "1.png")
+        elif unit == "px" and isinstance(info.default, int) and info.default > 8:
+            chosen[option] = 8
+        elif unit in ("steps", "samples") and isinstance(info.default, int):
+            chosen[option] = min(info.default, 4)
+    return chosen
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_every_method_runs_on_every_kind_of_network(name: str, network: str, store: Store, photos: Path) -> None:
+    from models.zoo import load
+
+    method = methods()[name]
+    options = small_options(name, photos, load(f"tiny-{network}").card)
+    request = Request(
+        method=name,
+        network=f"tiny-{network}",
+        image=str(photos / "0.png") if method.photo else None,
+        options=options,
+        seed=3,
+        device="cpu",
+        provider="cpu",
+    )
+    try:
+        record = execute(request, store, fresh=True)
+    except UnsupportedError as error:
+        pytest.skip(f"says why it cannot: {error}")
+    assert record.status == "done", record.error
+    run = store.run(record.id)
+    assert run.record.panels
+    for panel in run.record.panels:
+        if panel.array:
+            assert np.isfinite(run.array(panel.array)).all()
+        if panel.table:
+            table = run.table(panel.table)
+            assert {*panel.caption, *panel.group, *panel.y, *filter(None, [panel.x])} <= set(table.columns)
+        if panel.image:
+            assert run.image(panel.image).size
+    again = store.run(execute(request, store, fresh=True).id)
+    for array in [panel.array for panel in run.record.panels if panel.array]:
+        np.testing.assert_array_equal(run.array(array), again.array(array))
+    assert (run.folder / "preview.png").is_file()
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_every_method_refuses_nonsense_in_one_line(name: str, store: Store, photos: Path) -> None:
+    method = methods()[name]
+    image = str(photos / "0.png") if method.photo else None
+    for kind, value in (("layer", "no-such-layer"), ("layers", "no-such-layer"), ("class", "no-such-class")):
+        for option in method.options_of_kind(kind):  # type: ignore[arg-type]
+            request = Request(method=name, network="tiny-residual", image=image, options={option: value})
+            with pytest.raises(FoveaError, match="no-such") as caught:
+                execute(request, store, fresh=True)
+            assert "\n" not in str(caught.value)
+    with pytest.raises(FoveaError):
+        execute(Request(method=name, network="tiny-residual", image=image, options={"no_such_option": 1}), store)
