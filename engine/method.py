@@ -53,7 +53,10 @@ class Options(BaseModel):
             if first["type"] == "extra_forbidden":
                 raise OptionsError(str(unknown("option", name, cls.model_fields, cls.__name__))) from None
             message = first["msg"].removeprefix("Value error, ")
-            raise OptionsError(f"{name}: {message}, not {first['input']!r}") from None
+            message = (
+                message.replace("Input should be", f"{name} must be", 1) if "Input" in message else f"{name}: {message}"
+            )
+            raise OptionsError(f"{message}, not {first['input']!r}") from None
 
 
 def option(

@@ -188,6 +188,7 @@ class LiveRun:
     _preview: NDArray[np.uint8] | None = None
     _curve: list[str] = field(default_factory=list)
     _steps: int = 0
+    _begun: tuple[float, float] | None = None
 
     def raise_if_cancelled(self) -> None:
         """Raise Cancelled once somebody has asked for it."""
@@ -219,7 +220,10 @@ class LiveRun:
                 with open(self.folder / "curve.jsonl", "a", encoding="utf-8") as file:
                     file.write("\n".join(self._curve) + "\n")
                 self._curve.clear()
-            state = {"fraction": fraction, "message": message, "seconds": round(elapsed, 3), "at": time.time()}
+            if self._begun is None and fraction > 0:
+                self._begun = (fraction, elapsed)
+            state: dict[str, Any] = {"fraction": fraction, "message": message, "at": time.time()}
+            state |= {"seconds": round(elapsed, 3), "begun": self._begun}
             _replace(self.folder / "progress.json", json.dumps(state).encode())
 
     def show(self) -> None:
@@ -575,7 +579,9 @@ class Store:
         seconds = float(state.get("seconds", 0.0))
         if state:
             seconds += max(time.time() - float(state["at"]), 0.0)
-        left = seconds * (1 - fraction) / fraction if fraction > 0.02 else None
+        begun, begun_at = state.get("begun") or (0.0, 0.0)  # loading the network is not part of the pace
+        done = fraction - begun
+        left = max(seconds - begun_at, 0.0) * (1 - fraction) / done if done > 0.02 else None
         preview = folder / "preview.png"
         return Live(
             status=status,

@@ -202,12 +202,15 @@ def test_the_queue_is_counted(store: Store) -> None:
 def test_progress_can_be_watched(store: Store) -> None:
     record = store.new_record(fakes.request())
     with store.begin(record) as live_run:
+        live_run.started -= 30
+        live_run.report(0.25, "loaded")
+        live_run.started -= 10
         live_run.report(0.5, "half", np.zeros((9, 9, 3), np.uint8), {"loss": 2.0})
         live = Store().live(record.id)
         assert live is not None
         assert (live.fraction, live.message, live.curve) == (0.5, "half", [{"step": 0, "loss": 2.0}])
         assert live.preview is not None
-        assert live.seconds_left == pytest.approx(live.seconds, abs=0.5)
+        assert live.seconds_left == pytest.approx(2 * (live.seconds - 30), abs=0.5)
         assert store.artifact(record.id, "preview.png") == live.preview
 
 
