@@ -154,14 +154,16 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
         await run_in_threadpool(stop_workers)
 
 
+ROUTES = [
+    _route("/artifacts/{run}/{name:path}", artifact),
+    _route("/photos/{reference}", photo),
+    _route("/exports/{name}", export),
+]
+
 app = st.App(
     ROOT / "pages" / "shell.py",
     lifespan=lifespan,
     middleware=[Middleware(NoClimbing)],
     on_script_error=tell_in_one_line,
-    routes=[
-        _route("/artifacts/{run}/{name:path}", artifact),
-        _route("/photos/{reference}", photo),
-        _route("/exports/{name}", export),
-    ],
+    routes=ROUTES,
 )

@@ -12,24 +12,33 @@ ROOT = Path(__file__).resolve().parents[2]
 NETWORK = "torchvision:squeezenet1_1@random"
 
 
-@pytest.fixture
-def immediate(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fresh home whose runs are computed where they are queued."""
+@pytest.fixture(autouse=True)
+def immediate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are computed where they are queued."""
     monkeypatch.setenv("FOVEA_IMMEDIATE", "1")
-    return own_home
 
 
 @pytest.fixture
-def open_page(immediate: Path) -> Callable[..., Any]:
+def open_page() -> Callable[..., Any]:
     """Open a page of the dashboard by its path, with what its address says."""
     from streamlit.testing.v1 import AppTest
 
-    def opened(path: str = "", **query: str) -> Any:
+    def opened(path: str = "home", **query: str) -> Any:
         app = AppTest.from_file(str(ROOT / "pages" / "shell.py"), default_timeout=120)
         for name, value in ({"network": NETWORK} | query).items():
             app.query_params[name] = value
-        if path:
-            app.switch_page(str(ROOT / "pages" / f"{path}.py"))
+        if path != "home":
+            app.switch_page(f"{path}.py")
         return app.run()
 
     return opened
+
+
+@pytest.fixture(scope="session")
+def occlusion_run(fovea_home: Path) -> str:
+    """A finished run of four windows."""
+    from engine.run import Request, execute
+    from engine.store import Store
+
+    options = {"window": 112, "stride": 112}
+    return execute(Request(method="occlusion", network=NETWORK, image="sample:cat", options=options), Store()).id
