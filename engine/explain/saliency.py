@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 class SaliencyOptions(Options):
     """What saliency can be told."""
 
-    target: str = option("", "Class whose score is explained; empty: the network's top class", kind="class")
+    target: str = option(
+        "", "Class whose score is explained; empty: the network's top class", kind="class", coerce_numbers_to_str=True
+    )
     layer: str = option("", "Layer whose unit is explained instead of a class", kind="layer")
     unit: int | None = option(None, "Unit of that layer; empty: the one that fires most", kind="unit", ge=0)
     position: str = option("max", POSITION_HELP, kind="position")

@@ -23,7 +23,7 @@ class Score:
     """`tap` is the layer that `of(output)` reads; it turns the tap's output (N, …) into scores (N,).
 
     `saturates`: it is a probability, flat near 1. `words` names it for people ("logit of tabby", "conv1 unit 7 at
-    3,5"), `summary` for the record.
+    3,5"), `summary` for the record. `place`: the (row, column) of a unit's map, None for all or for a class.
     """
 
     tap: str
@@ -31,6 +31,7 @@ class Score:
     words: str
     summary: dict[str, object]
     saturates: bool = False
+    place: tuple[int, int] | None = None
 
 
 def place_of(text: str, fired: Tensor, layer: Layer) -> tuple[int, int] | None:
@@ -70,7 +71,7 @@ def unit_score(card: Card, features: Tensor, layer_name: str, unit: int | None, 
 
     where = "summed" if place is None else f"at {place[0]},{place[1]}"
     summary: dict[str, object] = {"layer": layer_name, "unit": chosen, "position": where.removeprefix("at ")}
-    return Score(layer_name, of, f"{layer_name} unit {chosen} {where}", summary)
+    return Score(layer_name, of, f"{layer_name} unit {chosen} {where}", summary, place=place)
 
 
 def class_score(card: Card, output: Tensor, target: str, score: str) -> Score:

@@ -50,7 +50,7 @@ simonyan: the L2 term alone, from zero (eq. 1). none: no regulariser at all, whi
 class AscentOptions(Options):
     """What ascent can be told."""
 
-    target: str = option("", "Class to excite; empty: the photo's top class, without a photo the first", kind="class")
+    target: str = option("", "Class to excite; empty: the photo's top class, without a photo the first", kind="class", coerce_numbers_to_str=True)
     layer: str = option("", "Layer whose unit is excited instead of a class", kind="layer")
     unit: int | None = option(None, "Unit of that layer; empty: the first", kind="unit", ge=0)
     position: str = option(

@@ -1,0 +1,162 @@
+"""Grad-CAM: a layer's maps, weighted by how much each raises the class, as one coarse map of the photo.
+
+Selvaraju et al. 2017, section 3 (and 3.1, guided Grad-CAM); Chattopadhyay et al. 2018, eq. 19, for Grad-CAM++.
+Departure: any layer with maps will do, also a transformer's token grid, and a unit may take the class's place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from engine.errors import UnsupportedError
+from engine.method import Job, Method, Options, Panel, Result, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.card import Card, Layer
+
+
+class GradcamOptions(Options):
+    """What Grad-CAM can be told."""
+
+    target: str = option(
+        "", "Class that is explained; empty: the network's top class", kind="class", coerce_numbers_to_str=True
+    )
+    layer: str = option("", "Layer with maps; empty: the last one (Selvaraju 2017)", kind="layer", needs="spatial")
+    variant: Literal["gradcam", "gradcam++"] = option(
+        "gradcam", "Weights: mean gradient (Selvaraju 2017), or pixel-wise for several objects (Chattopadhyay 2018)"
+    )
+
+
+def _layer(card: Card, options: GradcamOptions) -> Layer | None:
+    if options.layer:
+        return card.layer(options.layer)
+    spatial = card.spatial_layers()
+    return spatial[-1] if spatial else None
+
+
+def check(card: Card, options: GradcamOptions) -> None:
+    """Raise UnsupportedError where the network has no class or no layer with maps."""
+    if card.output == "features" or not card.classes:
+        raise UnsupportedError(f"{card.name} has no classes, and Grad-CAM explains a class: use saliency on a unit")
+    if _layer(card, options) is None:
+        raise UnsupportedError(f"{card.name} has no layer whose units are maps: use saliency instead")
+
+
+def class_activation_map(maps: Tensor, gradients: Tensor, plus_plus: bool = False) -> Tensor:
+    """max(0, Σ weight · map): (h, w) from a layer's maps and the score's gradients there, both (C, h, w).
+
+    Weights are the gradients' means; for Grad-CAM++ Σ alpha · max(0, gradient), with alpha = g² / (2 g² + Σ A g³).
+    """
+    if plus_plus:
+        square, cube = gradients.square(), gradients**3
+        below = 2 * square + (maps * cube).sum((1, 2), keepdim=True)
+        alpha = square / below.where(below != 0, below.new_ones(()))
+        weights = (alpha * gradients.clamp_min(0)).sum((1, 2))
+    else:
+        weights = gradients.mean((1, 2))
+    return (weights[:, None, None] * maps).sum(0).clamp_min(0)
+
+
+def gradcam(job: Job) -> Result:
+    """Array `gradcam` (H, W): the class activation map over the frame; `map` (h, w) as the layer has it."""
+    import torch
+    import torch.nn.functional as F
+
+    from engine.errors import NetworkError
+    from engine.explain.attribution import explain
+    from engine.explain.pictures import signed_picture
+    from engine.explain.scores import class_score
+    from engine.features import unit_maps
+    from models.card import OUTPUT
+    from models.torch_net import forward_taps
+
+    options, card = job.options, job.card
+    layer = _layer(card, options)
+    assert layer is not None, "check() refuses a network without a layer of maps"
+    module = job.network.module(job.device)
+    x = torch.from_numpy(job.input).to(job.device)
+
+    job.progress(0.0, "forward and backward")
+    with torch.enable_grad():
+        taps = forward_taps(module, x.clone().requires_grad_(True), [layer.name, OUTPUT])
+        score = class_score(card, taps[OUTPUT].detach(), options.target, "logit")
+        (gradients,) = torch.autograd.grad(
+            score.of(taps[OUTPUT]).sum(), taps[layer.name], allow_unused=True, materialize_grads=True
+        )
+    if not bool(torch.isfinite(gradients).all()):
+        raise NetworkError(f"the gradient of {score.words} is not finite: the network overflows on this input")
+    coarse = class_activation_map(
+        unit_maps(taps[layer.name].detach(), layer)[0], unit_maps(gradients, layer)[0], options.variant == "gradcam++"
+    )
+    size = tuple(x.shape[-2:])
+    fine = F.interpolate(coarse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+    if not bool(gradients.any()):
+        job.warn(f"{layer.name} has no influence on {score.words}: choose a layer before the output")
+    elif not bool(coarse.any()):
+        job.warn(f"no place of {layer.name} speaks for {score.words}: every weighted map is negative")
+
+    job.progress(0.5, "guided backpropagation")
+    explained = explain(module, x, OUTPUT, lambda output: score, "guided")
+    for note in explained.notes:
+        job.warn(note)
+    guided = (explained.gradient[0] * fine).cpu().numpy()
+    job.record(provider="torch", precision="fp32")
+    name = str(score.summary["target"])
+    return Result(
+        arrays={"gradcam": fine.cpu().numpy(), "map": coarse.cpu().numpy(), "guided_gradcam": guided},
+        images={"guided_gradcam": signed_picture(guided)},
+        summary={
+            **score.summary,
+            "logit": float(taps[OUTPUT].detach()[0, card.class_index(name)]),
+            "layer": layer.name,
+            "rows": layer.grid[0],
+            "columns": layer.grid[1],
+        },
+        panels=[
+            Panel(
+                kind="overlay",
+                title=f"Where {name} is",
+                help=f"What {layer.name} contributes to the logit, enlarged from its "
+                f"{coarse.shape[0]} x {coarse.shape[1]} places.",
+                image="photo",
+                array="gradcam",
+                units="contribution to the logit",
+            ),
+            Panel(
+                kind="image",
+                title="Guided Grad-CAM",
+                help="Guided backpropagation of the class, kept where Grad-CAM is high. The edges are the photo's; "
+                "only where they show comes from the class.",
+                image="guided_gradcam",
+            ),
+            Panel(
+                kind="heatmap",
+                title=f"As {layer.name} has it",
+                help="One value for each place of the layer.",
+                array="map",
+                units="contribution to the logit",
+            ),
+        ],
+    )
+
+
+def work(card: Card, options: GradcamOptions, images: int) -> float:
+    """Forward passes: two forwards and two backwards."""
+    return 6.0
+
+
+METHOD = Method(
+    name="gradcam",
+    title="Grad-CAM",
+    verb="explain",
+    family="Saliency maps",
+    question="Where in the photo is the class?",
+    summary="A layer's maps weighted by their gradients, over the photo (Selvaraju et al. 2017).",
+    options=GradcamOptions,
+    run=gradcam,
+    work=work,
+    gradients=True,
+    check=check,
+)
