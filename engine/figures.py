@@ -115,6 +115,11 @@ class _Look:
         self.theme, self.height, self.opacity, self.scale = theme, height, opacity, scale
         self.colours, self.grey, self.channel = colours, grey, channel
 
+    @property
+    def brightness(self) -> float:
+        """Of a grey picture under a map: bright colours stand out from a darker one."""
+        return 0.6 if self.scale == "sequential" else 1.0
+
     def scale_of(self, fade: bool) -> list[tuple[float, str]]:
         """The colour scale; with `fade` what is near zero lets the picture through."""
         places = np.linspace(0, 1, 33)
@@ -138,7 +143,7 @@ class _Look:
             return -largest, largest
         low, high = float(finite.min()), float(finite.max())
         if finite.size >= 10_000:  # a few extreme pixels would leave the rest of a saliency map in the dark
-            high = min(high, 2 * float(np.quantile(finite, 0.995)))
+            high = min(high, float(np.quantile(finite, 0.999)))
         return (low, high) if high > low else (low, low + 1.0)
 
 
@@ -208,11 +213,16 @@ def _picture_axes(drawn: go.Figure, width: float, height: float) -> None:
 
 
 def _lay_below(
-    drawn: go.Figure, picture: Image.Image | NDArray[np.uint8], width: float, height: float, grey: bool = False
+    drawn: go.Figure,
+    picture: Image.Image | NDArray[np.uint8],
+    width: float,
+    height: float,
+    grey: bool = False,
+    brightness: float = 1.0,
 ) -> None:
     """The picture under the map; `grey` takes its colours away, so that those of the map can be read."""
     if grey and isinstance(picture, Image.Image):
-        picture = picture.convert("L")
+        picture = picture.convert("L").point(lambda level: round(level * brightness))
     drawn.add_layout_image(
         source=data_uri(picture),
         xref="x",
@@ -289,7 +299,7 @@ def _overlay(panel: Panel, run: RunView, look: _Look) -> go.Figure:
     values = _two_axes(run.array(panel.array), panel.array)
     width, height = picture.size
     drawn = _blank(look, 560)
-    _lay_below(drawn, picture, width, height, grey=look.grey)
+    _lay_below(drawn, picture, width, height, look.grey, look.brightness)
     drawn.add_trace(_map_trace(values, (width, height), look, panel.units, fade=True))
     if panel.cells is not None:
         drawn.data[0].update(hoverinfo="skip", hovertemplate=None)
@@ -348,11 +358,12 @@ def _channels(panel: Panel, run: RunView, look: _Look) -> go.Figure:
         raise OptionsError(f"array {panel.array} has shape {maps.shape}, expected (channels, rows, columns)")
     if look.channel is not None:
         return _one_channel(panel, run, look, maps)
-    sheet, columns, pitch = channel_sheet(maps, look.scale, look.colours)
+    order = run.table(panel.table)["unit"].to_numpy() if panel.table else np.arange(len(maps))
+    sheet, columns, pitch = channel_sheet(maps[order], look.scale, look.colours)
     drawn = _blank(look, 640)
     _lay_below(drawn, sheet, sheet.shape[1], sheet.shape[0])
-    index = np.arange(len(maps))
-    largest = maps.reshape(len(maps), -1).max(axis=1)
+    index = np.arange(len(order))
+    largest = maps[order].reshape(len(order), -1).max(axis=1)
     drawn.add_trace(
         go.Scatter(
             x=((index % columns + 0.5) * pitch).tolist(),
@@ -361,7 +372,7 @@ def _channels(panel: Panel, run: RunView, look: _Look) -> go.Figure:
             marker={"size": 16, "symbol": "square-open", "opacity": 0, "color": LINES["dark"][1], "line": {"width": 3}},
             selected={"marker": {"opacity": 1}},
             unselected={"marker": {"opacity": 0}},
-            customdata=[[int(channel), float(value)] for channel, value in zip(index, largest, strict=True)],
+            customdata=[[int(channel), float(value)] for channel, value in zip(order, largest, strict=True)],
             hovertemplate="channel <b>%{customdata[0]}</b><br>largest %{customdata[1]:.4g}<extra></extra>",
             name="channels",
             showlegend=False,
@@ -398,12 +409,23 @@ def _one_channel(panel: Panel, run: RunView, look: _Look, maps: NDArray[Any]) ->
     if panel.image:
         picture = run.image(panel.image)
         width, height = picture.size
-        _lay_below(drawn, picture, width, height, grey=look.grey)
+        _lay_below(drawn, picture, width, height, look.grey, look.brightness)
     else:
         height, width = values.shape
-    drawn.add_trace(_map_trace(values, (width, height), look, panel.units, fade=bool(panel.image)))
+    trace = _map_trace(values, (width, height), look, panel.units, fade=bool(panel.image))
+    if panel.cells is not None and panel.image and max(values.shape) <= LONGEST:
+        _place(trace, panel.cells, run)
+    drawn.add_trace(trace)
     _picture_axes(drawn, width, height)
     return drawn
+
+
+def _place(trace: go.Heatmap, cells: Cells, run: RunView) -> None:
+    """Lay each value of a map where its cell lies, e.g. at its receptive field's middle."""
+    for axis, name, side in (("x", cells.xs, cells.width), ("y", cells.ys, cells.height)):
+        corners = run.array(name)
+        step = float(corners[1] - corners[0]) if len(corners) > 1 else float(side)
+        trace.update({f"{axis}0": float(corners[0]) + step / 2 - 0.5, f"d{axis}": step})
 
 
 def _gallery(panel: Panel, run: RunView, look: _Look) -> go.Figure:

@@ -112,7 +112,8 @@ class Panel(BaseModel):
     - curve: columns `y` of `table` against column `x`; `log` for a logarithmic y axis.
     - bars: column `y[0]` of `table` by label column `x`.
     - scatter: points of `table` at `x`, `y[0]`, coloured by `caption[0]`, named by the other captions.
-    - channels: `array` (C, h, w) as one picture of C tiles; a click shows one of them over `image`.
+    - channels: `array` (C, h, w) as one picture of C tiles, in the order of the column `unit` of `table` if there
+      is one; a click shows one of them over `image`, each value at its place in `cells` if these are given.
     - table: `table` as it is.
     - text: `title` and `help` alone.
 
