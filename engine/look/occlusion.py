@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import OptionsError, UnsupportedError
+from engine.look.layers import with_units
 from engine.method import Cells, Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ def check(card: Card, options: Any) -> None:
         raise OptionsError(f"dataset: it fills the windows only with fill dataset, not with fill {options.fill}")
     if options.layer and options.target:
         raise OptionsError("target: give a class or a layer with a unit, not both")
-    if options.layer and card.layer(options.layer).axes == "none":
-        raise UnsupportedError(f"layer {options.layer} of {card.name} has no units: choose another layer")
+    if options.layer:
+        with_units(card, options.layer)
     if not options.layer and (not card.classes or card.output == "features"):
         raise UnsupportedError(f"{card.name} has no classes to watch: choose a layer and a unit instead")
     if not options.layer and options.score == "logit" and card.output == "probabilities":

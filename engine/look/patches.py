@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.errors import DatasetError, UnsupportedError
+from engine.look.layers import last_of_each_resolution, with_units
 from engine.look.merge import SCALE, LayerPart, Partial, from_bytes, histogram_edges, layer_part, merge, to_bytes
 from engine.method import Job, Method, Options, Panel, Result, option
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 SHARD = 256
 """Images a shard: after each the work so far is kept, so that a killed run loses no more than this."""
-DEFAULT_LAYERS = 4
 TILES = (64, 48, 32, 24)
 SHEET_PIXELS = 45_000_000
 """A sheet of crops is kept below this, by smaller tiles and then by fewer of them: browsers decode it whole."""
@@ -53,24 +53,16 @@ class PatchesOptions(Options):
 
 
 def chosen_layers(card: Card, layers: str) -> list[Layer]:
-    """The layers of a comma list; without one, the last layer of each resolution, deepest resolutions first kept.
+    """The layers of a comma list; without one, the last layer of each of the deepest resolutions.
 
     Raises UnknownNameError, or UnsupportedError if one has no units.
     """
     names = list(dict.fromkeys(part.strip() for part in layers.split(",") if part.strip()))
-    if not names:
-        last = {layer.grid: layer.name for layer in card.spatial_layers()}
-        # A grid that comes back later in the network counts where it was last seen.
-        order = {layer.name: index for index, layer in enumerate(card.layers)}
-        names = sorted(last.values(), key=order.__getitem__)[-DEFAULT_LAYERS:]
-    if not names:
+    found = [with_units(card, name) for name in names] or last_of_each_resolution(card)
+    if not found:
         raise UnsupportedError(
             f"{card.name} has no layer whose units are maps: name layers, e.g. {card.layers[-1].name}"
         )
-    found = [card.layer(name) for name in names]
-    for layer in found:
-        if layer.axes == "none":
-            raise UnsupportedError(f"layer {layer.name} of {card.name} has no units: choose another")
     return found
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.errors import UnsupportedError
+from engine.look.layers import with_units
 from models.card import OUTPUT, Card, Layer, Preprocessing
 
 PREFIX = "look."
@@ -131,12 +132,7 @@ def read_layer(card: Card, tap: str) -> Layer:
     """
     if tap == OUTPUT and all(layer.name != OUTPUT for layer in card.layers):
         return Layer(name=OUTPUT, kind="output", shape=(len(card.classes),), axes="vector", units=len(card.classes))
-    layer = card.layer(tap)
-    if layer.axes == "none":
-        raise UnsupportedError(
-            f"layer {tap} of {card.name} has shape {layer.shape}, which has no units: choose another"
-        )
-    return layer
+    return with_units(card, tap)
 
 
 def as_maps(editor: Editor, tensor: str, layer: Layer) -> str:
@@ -197,6 +193,12 @@ def _first_equal(editor: Editor, values: str, wanted: str, length: int) -> str:
 def spatial_sum(editor: Editor, maps: str) -> str:
     """The sum of every unit's map, (N, C). It is NaN wherever the map holds a NaN."""
     return editor.reduce("ReduceSum", maps, [2, 3])
+
+
+def share_above_zero(editor: Editor, maps: str) -> str:
+    """The share of every unit's positions where it is above zero, (N, C)."""
+    above = editor.node("Greater", maps, editor.constant(0, "float32"))
+    return editor.reduce("ReduceMean", editor.node("Cast", above, to=TensorProto.FLOAT), [2, 3])
 
 
 def spatial_mean(editor: Editor, maps: str) -> str:

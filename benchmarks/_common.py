@@ -1,0 +1,77 @@
+"""What the benchmarks share: the machine in words, fair timing, networks with random weights."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from models.network import Network
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+"""Real weights and photos, beside a development checkout."""
+
+
+def use_own_home() -> Path:
+    """A home for benchmarks alone, kept between them so that networks are exported once."""
+    home = Path(os.environ.get("FOVEA_BENCHMARK_HOME") or Path(tempfile.gettempdir()) / "fovea-benchmarks")
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["FOVEA_HOME"] = str(home)
+    return home
+
+
+def machine() -> str:
+    """Processor, cores, memory and the versions that count, on one line."""
+    import onnxruntime
+    import torch
+
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = models[0] if models else name
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    versions = f"torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}"
+    return f"{name}, {cores} cores{load}; {versions}; {datetime.now(UTC):%Y-%m-%d}"
+
+
+def random_network(name: str) -> Network:
+    """torchvision's network of that name with random weights; only its speed is of interest."""
+    from models.zoo import load
+
+    return load(f"torchvision:{name}@random")
+
+
+def interleaved(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each run, `repeats` times in turn, after one turn to warm up.
+
+    In turn, so that what else the machine does meets all of them alike.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(repeats + 1):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], slow: str, fast: str) -> float:
+    """How many times as long `slow` took as `fast`: the median of the ratios turn by turn."""
+    return statistics.median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
