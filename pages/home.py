@@ -7,7 +7,7 @@ import streamlit as st
 from engine.errors import FoveaError
 from engine.method import methods
 from engine.run import Request, validate
-from engine.worker import submit
+from engine.worker import repeat, submit
 from pages.ui import reads, state
 from pages.ui.cards import card_or_wait
 from pages.ui.links import photo_url
@@ -33,7 +33,7 @@ def classes_beside() -> None:
     if not card.classes:
         st.info("This network has no classes; the views of its layers and units all work.")
         return
-    run_id = reads.newest_run(SEES, state.network(), state.photo())
+    run_id = reads.newest_run(SEES, state.network(), state.photo(), failed=True)
     if run_id is None:
         request = Request(method=SEES, network=state.network(), image=state.photo())
         validate(request)
@@ -47,6 +47,9 @@ def classes_beside() -> None:
             st.caption(plain(line))
     else:
         show_unfinished(run)
+        if st.button("Try again", icon=":material/refresh:", key="home:again"):
+            repeat(run.id)
+            st.rerun()
 
 
 def _wait(run_id: str) -> None:

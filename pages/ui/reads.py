@@ -63,10 +63,13 @@ def card(name: str) -> Card | None:
     return cached_card(name)
 
 
-def newest_run(method: str, network: str, photo: str) -> str | None:
-    """The newest finished or unfinished run of a method on this network, and on this photo where it takes one."""
+def newest_run(method: str, network: str, photo: str, *, failed: bool = False) -> str | None:
+    """The newest finished or unfinished run of a method on this network, and on this photo where it takes one.
+
+    With `failed`, also one that ended badly.
+    """
     takes_photo = find_method(method).photo
     for row in store().list(method=method, network=network, limit=60):
-        if row.status in ("done", "running", "queued") and (not takes_photo or row.image == photo):
+        if (failed or row.status in ("done", "running", "queued")) and (not takes_photo or row.image == photo):
             return row.id
     return None

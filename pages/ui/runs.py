@@ -9,6 +9,7 @@ import streamlit as st
 from engine.errors import FoveaError
 from engine.method import find_method
 from engine.store import RunRow
+from pages.ui import reads
 from pages.ui.links import artifact_url
 from pages.ui.nav import page
 from pages.ui.pickers import network_title
@@ -49,8 +50,14 @@ def run_cards(rows: Sequence[RunRow], *, columns: int, key: str, selectable: boo
     return ticked
 
 
+def _growing(row: RunRow) -> bool:
+    """Whether a running run has a picture to show."""
+    live = reads.store().live(row.id) if row.status == "running" else None
+    return live is not None and live.preview is not None
+
+
 def _card(row: RunRow) -> None:
-    if row.preview is not None:
+    if row.preview is not None or _growing(row):
         source = artifact_url(row.id, "preview.png")
         st.html(f'<img class="fovea-preview" loading="lazy" src="{escaped(source)}" alt="{escaped(run_title(row))}">')
     else:
