@@ -143,7 +143,8 @@ class _Look:
             return -largest, largest
         low, high = float(finite.min()), float(finite.max())
         if finite.size >= 10_000:  # a few extreme pixels would leave the rest of a saliency map in the dark
-            high = min(high, float(np.quantile(finite, 0.999)))
+            most = float(np.quantile(finite, 0.999))
+            high = most if most > low else high
         return (low, high) if high > low else (low, low + 1.0)
 
 
@@ -278,6 +279,8 @@ def _map_trace(values: NDArray[Any], size: tuple[float, float], look: _Look, uni
     low, high = look.limits(values)
     rows, columns = values.shape
     width, height = size
+    largest = float(np.nanmax(values, initial=low))
+    told = f"{units} (up to {largest:.3g})".strip() if largest > high else units
     return go.Heatmap(
         z=values,
         x0=-0.5 + width / columns / 2,
@@ -288,7 +291,7 @@ def _map_trace(values: NDArray[Any], size: tuple[float, float], look: _Look, uni
         zmax=high,
         colorscale=look.scale_of(fade),
         opacity=look.opacity if fade else 1.0,
-        colorbar=_bar(units),
+        colorbar=_bar(told),
         hovertemplate=f"x %{{x:.0f}}, y %{{y:.0f}}<br><b>%{{z:.4g}}</b> {_plain(units)}<extra></extra>",
         name="map",
     )
@@ -572,11 +575,14 @@ def _coloured(table: pd.DataFrame, column: str, look: _Look) -> list[tuple[str, 
     return parts + [(label, table[labels == label], {}) for label in common]
 
 
-def captions(table: pd.DataFrame, columns: Sequence[str], joint: str = "<br>") -> list[str]:
-    """One text a row with the values of these columns, safe to show as Plotly's hover text."""
+def captions(table: pd.DataFrame, columns: Sequence[str], joint: str = "<br>", escaped: bool = True) -> list[str]:
+    """One text a row with the names and values of these columns; `escaped` for Plotly's hover text."""
     there = [column for column in columns if column in table]
+    if not there:
+        return [""] * len(table)
+    clean = _plain if escaped else str
     rows = table[there].itertuples(index=False, name=None)
-    return [joint.join(_plain(f"{c} {words(v)}") for c, v in zip(there, row, strict=True)) for row in rows]
+    return [joint.join(clean(f"{c} {words(v)}") for c, v in zip(there, row, strict=True)) for row in rows]
 
 
 def words(value: Any) -> str:

@@ -13,7 +13,8 @@ import hashlib
 import json
 import math
 import shlex
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment
@@ -22,17 +23,21 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from engine.errors import FoveaError, UnknownNameError
-from engine.figures import RunView, data_uri, figure, rows_of, template, words
+from engine.figures import RunView, captions, data_uri, figure, rows_of, template, words
 from engine.method import Cells, Panel, find_method
+from engine.sheet import cut_tile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHARTS = frozenset({"overlay", "heatmap", "curve", "bars", "scatter", "channels"})
 """The kinds that are drawn by Plotly; the others are plain HTML."""
 
 CONFIG = {"displayModeBar": False, "displaylogo": False, "showSendToCloud": False, "responsive": True}
 TABLE_ROWS = 300
-SHEET_LONGEST = 6144
 CARDS = 1024
-"""So many rows of a table, pixels of a sheet's side, and cards of a gallery are put into a report."""
+GALLERY_PIXELS = 16_000_000
+"""So many rows of a table, cards of a gallery and pixels of all its tiles are put into a report."""
 
 
 def report_html(run: RunView) -> str:
@@ -168,52 +173,64 @@ def _cells(cells: Cells, run: RunView) -> dict[str, Any]:
 
 
 def _gallery(panel: Panel, run: RunView) -> dict[str, Any]:
-    """The sheet as one picture, and for each card its name, its tiles' places on the sheet and their captions."""
-    sheet = run.image(panel.image)
-    columns = panel.columns or max(1, sheet.width // max(1, panel.tile))
-    pitch = sheet.width / columns
-    rows = max(1, round(sheet.height / pitch))
+    """For each card its name, its tiles cut from the sheet as one strip, and their captions.
+
+    A strip for each card instead of the sheet for all: a browser decodes only those that are in sight.
+    """
     table = rows_of(panel, run)
     if "tile" not in table:
         table = table.assign(tile=np.arange(len(run.table(panel.table)))[table.index])
     group = [column for column in panel.group if column in table]
     # A column that is the same for every card names nothing.
     naming = [column for column in group if table[column].nunique() > 1] or group[-1:]
-    cards = []
-    if group:
-        for _, part in table.groupby(group, sort=False):
-            first = part.iloc[0]
-            name = " · ".join(f"{column} {words(first[column])}" for column in naming)
-            cards.append({"name": name, "tiles": _tiles(part, panel, columns, rows)})
-    else:
-        cards = [{"name": "", "tiles": [tile]} for tile in _tiles(table, panel, columns, rows)]
+    cards = list(table.groupby(group, sort=False).indices.values()) if group else [[row] for row in range(len(table))]
+    shown = cards[:CARDS]
+    sheet = _Sheet(run.image(panel.image), panel, sum(len(rows) for rows in shown))
+    tiles = table["tile"].to_numpy()
+    names = captions(table, naming, " · ", escaped=False)
+    told = [" · ".join(map(words, row)) for row in _rows(table, panel.caption)]
     return {
-        "sheet": data_uri(_bounded(sheet), longest=SHEET_LONGEST, lossy=True),
-        "size": f"{columns * 100}% {rows * 100}%",
-        "cards": cards[:CARDS],
-        "left_out": max(0, len(cards) - CARDS),
+        "cards": [
+            {
+                "name": names[rows[0]],
+                "strip": sheet.strip(tiles[rows]),
+                "size": f"{len(rows) * 100}% 100%",
+                "tiles": [
+                    {"at": f"{100 * place / max(1, len(rows) - 1):.4f}% 0", "caption": told[row]}
+                    for place, row in enumerate(rows)
+                ],
+            }
+            for rows in shown
+        ],
+        "left_out": len(cards) - len(shown),
         "grouped": bool(group),
-        "tile": panel.tile,
+        "tile": max(96, panel.tile),
     }
 
 
-def _bounded(sheet: Image.Image) -> Image.Image:
-    """At most 24 megapixels, so that a phone can show it."""
-    factor = math.sqrt(24e6 / (sheet.width * sheet.height))
-    if factor >= 1:
-        return sheet
-    return sheet.resize((round(sheet.width * factor), round(sheet.height * factor)), Image.Resampling.BILINEAR)
+def _rows(table: pd.DataFrame, columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:
+    """The values of these columns, where there are such, row by row."""
+    there = [column for column in columns if column in table]
+    return table[there].itertuples(index=False, name=None) if there else ((),) * len(table)
 
 
-def _tiles(table: Any, panel: Panel, columns: int, rows: int) -> list[dict[str, str]]:
-    there = [column for column in panel.caption if column in table]
-    tiles = []
-    for tile, *values in table[["tile", *there]].itertuples(index=False, name=None):
-        x, y = int(tile) % columns, int(tile) // columns
-        across = 100 * x / (columns - 1) if columns > 1 else 0.0
-        down = 100 * y / (rows - 1) if rows > 1 else 0.0
-        tiles.append({"at": f"{across:.4f}% {down:.4f}%", "caption": " · ".join(words(value) for value in values)})
-    return tiles
+class _Sheet:
+    """A sheet that strips of tiles are cut from, all of them together within GALLERY_PIXELS."""
+
+    def __init__(self, sheet: Image.Image, panel: Panel, tiles: int) -> None:
+        self.columns = panel.columns or max(1, sheet.width // max(1, panel.tile))
+        self.pitch = max(1, sheet.width // self.columns)
+        self.side = max(24, min(self.pitch, math.isqrt(GALLERY_PIXELS // max(1, tiles))))
+        self.pixels = np.asarray(sheet.convert("RGB"))
+
+    def strip(self, tiles: Iterable[int]) -> str:
+        """These tiles beside each other, as a data URI."""
+        found = np.concatenate([cut_tile(self.pixels, int(tile), self.pitch, self.columns) for tile in tiles], axis=1)
+        picture = Image.fromarray(found)
+        if self.side != self.pitch:
+            count = found.shape[1] // self.pitch
+            picture = picture.resize((count * self.side, self.side), Image.Resampling.BOX)
+        return data_uri(picture, longest=65_000, lossy=True)
 
 
 # -- The record --------------------------------------------------------------------------------------------------------
@@ -345,7 +362,7 @@ img { max-width: 100%; height: auto; display: block; border-radius: 4px; }
 .tiles { display: grid; gap: 2px; grid-template-columns: repeat(3, 1fr); }
 .tile { min-width: 0; }
 .tile i { display: block; aspect-ratio: 1; border-radius: 2px; background-repeat: no-repeat;
-  background-image: var(--sheet); background-size: var(--size); }
+  background-image: var(--strip); background-size: var(--size); }
 .tile span { display: none; }
 .single .tiles { grid-template-columns: 1fr; }
 .single .tile span, .card[open] .tile span { display: block; font-size: .78rem; color: var(--faint);
@@ -479,11 +496,10 @@ PAGE = """<!doctype html>
   {% elif panel.kind == "image" %}
   <img src="{{ panel.source }}" alt="{{ panel.title }}" class="whole" style="max-width:{{ panel.width }}px">
   {% elif panel.kind == "gallery" %}
-  <style>.sheet-{{ panel.index }} { --sheet: url({{ panel.sheet }}); --size: {{ panel.size }}; --tile: {{ [panel.tile, 96] | max }}px; }</style>
-  <div class="cards sheet-{{ panel.index }}{% if not panel.grouped %} single{% endif %}">
+  <div class="cards{% if not panel.grouped %} single{% endif %}" style="--tile: {{ panel.tile }}px">
     {% for card in panel.cards %}
     {% if panel.grouped %}<details class="card"><summary>{% else %}<div class="card">{% endif %}
-    <div class="tiles">{% for tile in card.tiles %}<div class="tile" title="{{ tile.caption }}"><i style="background-position:{{ tile.at }}"></i><span>{{ tile.caption }}</span></div>{% endfor %}</div>
+    <div class="tiles" style="--strip: url({{ card.strip }}); --size: {{ card.size }}">{% for tile in card.tiles %}<div class="tile" title="{{ tile.caption }}"><i style="background-position:{{ tile.at }}"></i><span>{{ tile.caption }}</span></div>{% endfor %}</div>
     {% if card.name %}<strong>{{ card.name }}</strong>{% endif %}
     {% if panel.grouped %}</summary></details>{% else %}</div>{% endif %}
     {% endfor %}
