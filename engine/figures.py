@@ -512,7 +512,7 @@ def _bars(panel: Panel, run: RunView, look: _Look) -> go.Figure:
     )
     drawn.update_layout(bargap=0.28)
     drawn.update_yaxes(
-        tickvals=list(range(len(table))), ticktext=names, ticksuffix=" ", autorange="reversed", showgrid=False
+        tickvals=list(range(len(table))), ticktext=names, ticklabelstandoff=6, autorange="reversed", showgrid=False
     )
     drawn.update_xaxes(
         title_text=_plain(panel.units or panel.y[0]),
@@ -526,7 +526,7 @@ def _with_room(values: NDArray[Any]) -> list[float]:
     """From zero to the largest value, with room for its number behind the bar."""
     finite = values[np.isfinite(values)]
     low, high = min(0.0, finite.min(initial=0)), max(0.0, finite.max(initial=0))
-    room = 0.16 * ((high - low) or 1.0)
+    room = 0.22 * ((high - low) or 1.0)
     return [float(low - room) if low < 0 else 0.0, float(high + room)]
 
 
