@@ -174,7 +174,8 @@ class Card(_Frozen):
     """Everything the rest of the product knows of a network without loading it.
 
     `output`: what the network returns. `weights`: where they come from ("bundled", "DEFAULT", "random",
-    a file's name). `random`: weights are random, and every result says so. `sha256`: of the weights.
+    a file's name). `random`: weights are random, and every result says so. `sha256`: of the weights, the
+    user's own code, the preprocessing and the kind of output: what makes it this network.
     `notes`: what a user should know (licence, accuracy, a choice made while loading), one line each.
     """
 

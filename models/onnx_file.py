@@ -69,7 +69,7 @@ def load(name: str, path: Path, hints: Hints) -> Network:
         classes=() if kind == "features" else classes,
         layers=_layers(model, names, values),
         parameters=sum(_count(t) for t in model.graph.initializer),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=hashlib.sha256(path.read_bytes() + f"{preprocessing.model_dump_json()} {kind}".encode()).hexdigest(),
         weights=path.name,
         gradients=False,
         output=kind,

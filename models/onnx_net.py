@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.card import Card
+from models.card import OUTPUT, Card
 from models.errors import NetworkError, ParityError, ProviderError, unknown
 from models.home import home
 
@@ -62,11 +62,9 @@ def export(module: nn.Module, card: Card, path: Path) -> None:
             f"{card.name} has {size / 1e9:.1f} GB of weights, and ONNX files end at 2 GB: only torch methods work on it"
         )
     shape = (card.preprocessing.channels, *card.preprocessing.size)
+    # Two images: with one, code that drops axes of size one would be recorded wrongly.
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
-    from models import torch_net
-
-    with torch.no_grad():
-        names = list(torch_net.all_taps(module, x))
+    names = [*(layer.name for layer in card.layers), OUTPUT]
     input_name = "input" if "input" not in names else "network_input"
     scratch = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
@@ -98,10 +96,13 @@ def _trace(module: nn.Module, x: Any, path: Path, input_name: str, names: list[s
             return tuple(torch_net.all_taps(self.network, x).values())
 
     wrapper = AllTaps().eval()
+    exporter: Any = torch.onnx
+    exporter.register_custom_op_symbolic("aten::adaptive_avg_pool2d", _adaptive_average, OPSET)
     try:
         # The TorchScript exporter: it keeps the names of taps and needs no further package. It warns of its age and
         # of every Python branch on a shape; what a branch could break, the parity check at another batch size finds.
-        with warnings.catch_warnings(), torch.no_grad(), _quiet_python():
+        # Where it fails it prints the whole graph, natively.
+        with warnings.catch_warnings(), torch.no_grad(), _quiet_python(), _build_lock, _native_output(1, 2):
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 wrapper,
@@ -118,6 +119,34 @@ def _trace(module: nn.Module, x: Any, path: Path, input_name: str, names: list[s
     except Exception as error:
         text = str(error).strip().splitlines() or [type(error).__name__]
         raise NetworkError(f"the network cannot be exported to ONNX: {text[0][:200]}") from error
+
+
+def _adaptive_average(g: Any, x: Any, output_size: Any) -> Any:
+    """Adaptive average pooling for the exporter, which has none where the sizes do not divide.
+
+    Rows and columns are averaged by one product each with a constant matrix.
+    """
+    import torch
+
+    height, width = x.type().varyingSizes()[-2:]
+    rows, columns = output_size.node().t("value").tolist()
+    if (rows, columns) == (1, 1):
+        return g.op("GlobalAveragePool", x)
+    if height % rows == 0 and width % columns == 0:
+        kernel = [height // rows, width // columns]
+        return g.op("AveragePool", x, kernel_shape_i=kernel, strides_i=kernel)
+    down = g.op("Constant", value_t=torch.from_numpy(_averages(height, rows)))
+    across = g.op("Constant", value_t=torch.from_numpy(_averages(width, columns).T.copy()))
+    return g.op("MatMul", g.op("MatMul", down, x), across)
+
+
+def _averages(length: int, cells: int) -> NDArray[np.float32]:
+    """(cells, length): row i holds the weights of the i-th cell of an adaptive average pooling."""
+    weights = np.zeros((cells, length), np.float32)
+    for i in range(cells):
+        start, end = i * length // cells, -(-(i + 1) * length // cells)
+        weights[i, start:end] = 1 / (end - start)
+    return weights
 
 
 @contextlib.contextmanager
@@ -158,13 +187,14 @@ def check_parity(
     input_name: str,
     shape: Sequence[int],
     name: str,
-    batch: int = 3,
+    batch: int = 1,
     tolerance: float = PARITY_TOLERANCE,
 ) -> dict[str, float]:
     """The largest difference between torch and ONNX Runtime at every tap, as a share of the tap's largest magnitude.
 
-    `shape` (C, H, W) of the input, which is normal noise. Raises ParityError that names the first tap, in forward
-    order, whose difference is above `tolerance`, whose shape differs, or that is not finite on one side alone.
+    `shape` (C, H, W) of the input, which is `batch` images of normal noise: by default one, since the graph was
+    recorded with two, so that a batch size that stuck in it is found. Raises ParityError that names the first tap,
+    in forward order, whose difference is above `tolerance`, whose shape differs, or that is not finite on one side.
     """
     import torch
 
@@ -175,7 +205,11 @@ def check_parity(
         expected = {tap: value.numpy() for tap, value in torch_net.all_taps(module, x).items()}
     tensors = list(dict.fromkeys(taps.values()))
     session = Session(model, provider="cpu", optimise=False)
-    found = dict(zip(tensors, session.run({input_name: x.numpy()}, tensors), strict=True))
+    try:
+        found = dict(zip(tensors, session.run({input_name: x.numpy()}, tensors), strict=True))
+    except Exception as error:
+        text = (str(error).splitlines() or [type(error).__name__])[-1]
+        raise ParityError(f"{name}: the exported graph does not run with a batch of {batch}: {text[:200]}") from error
     differences: dict[str, float] = {}
     for tap, tensor in taps.items():
         want, got = expected[tap], found[tensor]
@@ -347,7 +381,7 @@ class Session:
         if provider != "cpu":
             providers.append(_EXECUTION["cpu"])
         # Provider libraries write to the process's own stderr; sessions of one process are built one after another.
-        with _build_lock, _native_stderr() as said:
+        with _build_lock, _native_output(2) as said:
             if provider != "cpu":
                 _preload()
             try:
@@ -449,22 +483,25 @@ def _preload() -> None:
 
 
 @contextlib.contextmanager
-def _native_stderr() -> Iterator[Callable[[], str]]:
-    """What native code writes to file descriptor 2 goes to a file; yields a function that reads it."""
+def _native_output(*descriptors: int) -> Iterator[Callable[[], str]]:
+    """What native code writes to the process's `descriptors` goes to a file; yields a function that reads it."""
     with tempfile.TemporaryFile() as sink:
 
         def said() -> str:
             sink.seek(0)
             return sink.read().decode(errors="replace")
 
+        sys.stdout.flush()
         sys.stderr.flush()
-        saved = os.dup(2)
-        os.dup2(sink.fileno(), 2)
+        saved = [os.dup(descriptor) for descriptor in descriptors]
+        for descriptor in descriptors:
+            os.dup2(sink.fileno(), descriptor)
         try:
             yield said
         finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+            for descriptor, copy in zip(descriptors, saved, strict=True):
+                os.dup2(copy, descriptor)
+                os.close(copy)
 
 
 def _reason(text: str) -> str:

@@ -88,11 +88,11 @@ class Seen(Tensor):
         return _dispatch(func, args, kwargs or {})
 
 
-def coordinates(channels: int, height: int, width: int) -> Seen:
-    """The input (4, channels, height, width): every element depends on its own pixel."""
+def coordinates(channels: int, height: int, width: int, dtype: torch.dtype = torch.float32) -> Seen:
+    """The input (4, channels, height, width) that claims to be of `dtype`: every element depends on its own pixel."""
     rows = torch.arange(height, dtype=torch.float32).view(1, height, 1).expand(channels, height, width)
     columns = torch.arange(width, dtype=torch.float32).view(1, 1, width).expand(channels, height, width)
-    return Seen(torch.stack([-rows, rows + 1, -columns, columns + 1]), (1, 2, 3))
+    return Seen(torch.stack([-rows, rows + 1, -columns, columns + 1]), (1, 2, 3), dtype)
 
 
 def field(planes: Tensor, frame: tuple[int, int]) -> ReceptiveField | None:
@@ -104,8 +104,9 @@ def field(planes: Tensor, frame: tuple[int, int]) -> ReceptiveField | None:
         return None
     top, bottom = -planes[0].amax(1), planes[1].amax(1)
     left, right = -planes[2].amax(0), planes[3].amax(0)
-    (y_size, y_stride, y_offset, y_even), (x_size, x_stride, x_offset, x_even) = _fit(top, bottom), _fit(left, right)
     height, width = frame
+    y_size, y_stride, y_offset, y_even = _fit(top, bottom, height)
+    x_size, x_stride, x_offset, x_even = _fit(left, right, width)
     covers = bool(
         (planes[0] >= 0).all() and (planes[1] >= height).all() and (planes[2] >= 0).all() and (planes[3] >= width).all()
     )
@@ -115,16 +116,29 @@ def field(planes: Tensor, frame: tuple[int, int]) -> ReceptiveField | None:
     return ReceptiveField(size=(y_size, x_size), stride=(y_stride, x_stride), offset=(y_offset, x_offset))
 
 
-def _fit(low: Tensor, high: Tensor) -> tuple[int, float, float, bool]:
-    """Size, stride and offset of evenly spaced intervals that contain [low[i], high[i]); whether they equal them."""
+def _fit(low: Tensor, high: Tensor, length: int) -> tuple[int, float, float, bool]:
+    """Size, stride and offset of evenly spaced intervals that contain [low[i], high[i]); whether they equal them.
+
+    Where they are not even (windows of attention, uneven pooling), the stride that needs the smaller size is taken:
+    that from end to end, or the positions spread evenly over the frame's `length`.
+    """
     count = len(low)
-    stride = float(low[-1] + high[-1] - low[0] - high[0]) / (2 * (count - 1)) if count > 1 else 0.0
-    marks = [index * stride for index in range(count)]
+    if count == 1:
+        return math.ceil(float(high[0]) - math.floor(float(low[0]))), 0.0, float(low[0]), True
     lows, highs = low.tolist(), high.tolist()
-    offset = min(lo - mark for lo, mark in zip(lows, marks, strict=True))
-    size = max(hi - math.floor(offset + mark) for hi, mark in zip(highs, marks, strict=True))
-    even = all(lo == offset + mark for lo, mark in zip(lows, marks, strict=True))
-    return math.ceil(size), stride, offset, even
+    ends = (lows[-1] + highs[-1] - lows[0] - highs[0]) / (2 * (count - 1))
+    even = all(
+        lo == lows[0] + i * ends and hi == highs[0] + i * ends
+        for i, (lo, hi) in enumerate(zip(lows, highs, strict=True))
+    )
+    best: tuple[int, float, float] | None = None
+    for stride in (ends,) if even else (ends, length / count):
+        offset = min(lo - i * stride for i, lo in enumerate(lows))
+        size = math.ceil(max(hi - math.floor(offset + i * stride) for i, hi in enumerate(highs)))
+        if best is None or size < best[0]:
+            best = (size, stride, offset)
+    assert best is not None
+    return (*best, even)
 
 
 # --- the tables ----------------------------------------------------------------------------------------------

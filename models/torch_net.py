@@ -202,8 +202,8 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, .
             tape, output = _on_coordinates(module, (channels, height, width))
         except Exception:
             with _taping(None) as tape:
-                device = next(iter(module.parameters()), torch.zeros(())).device
-                grey = torch.zeros(receptive.PLANES, channels, height, width, device=device)
+                like = next(iter(module.parameters()), torch.zeros(()))
+                grey = torch.zeros(receptive.PLANES, channels, height, width, device=like.device, dtype=like.dtype)
                 output = first_tensor(module(grey))
     if output is None:
         raise NetworkError("it returns no tensor")
@@ -220,10 +220,12 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, .
 def _on_coordinates(module: nn.Module, shape: tuple[int, int, int]) -> tuple[_Tape, Tensor | None]:
     from models import receptive
 
+    dtype = next(iter(module.parameters()), torch.zeros(())).dtype
+
     def run() -> tuple[_Tape, Tensor | None]:
         with _taping(None) as tape:
             tape.settle = receptive.settle_roles
-            return tape, first_tensor(module(receptive.coordinates(*shape)))
+            return tape, first_tensor(module(receptive.coordinates(*shape, dtype=dtype)))
 
     try:
         return run()

@@ -5,10 +5,13 @@ Nothing here runs code from a file: safetensors, or `torch.load(weights_only=Tru
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import inspect
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +119,10 @@ def _read_torch(path: Path) -> Any:
     if head != b"PK" and not head.startswith(b"\x80"):
         raise WeightsError(f"{path.name} holds no weights: expected safetensors or a torch state dict")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # A plain pickle of a newer protocol is warned about before it is refused.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported global" in str(error) or "weights_only" in str(error).lower():
             wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -229,14 +235,21 @@ def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], title: s
 
 
 def fingerprint(module: nn.Module) -> str:
-    """sha256 of every parameter and buffer: names, types, shapes and bytes."""
+    """sha256 of every parameter and buffer (names, types, shapes, bytes) and of the code of a user's own modules.
+
+    The code belongs to it: a network whose `forward` was edited is another network with the same weights.
+    """
     import torch
 
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(module).encode())
     for name, value in sorted(module.state_dict().items()):
         data = value.detach().cpu().contiguous()
         digest.update(f"{name}:{data.dtype}:{tuple(data.shape)};".encode())
         digest.update(data.reshape(-1).view(torch.uint8).numpy().data if data.numel() else b"")
+    for kind in sorted({type(child) for child in module.modules()}, key=lambda k: (k.__module__, k.__qualname__)):
+        if not kind.__module__.startswith(("torch.", "torchvision.", "timm.")):
+            with contextlib.suppress(OSError, TypeError):
+                digest.update(inspect.getsource(kind).encode())
     return digest.hexdigest()
 
 

@@ -225,7 +225,9 @@ def _finish(name: str, built: _Built, known: Card | None) -> Network:
     from models.weights import fingerprint
 
     module = torch_net.prepare(built.module)
-    sha256 = fingerprint(module)
+    # Runs and exports are found again by this: how a photo is prepared decides what they show, as weights do.
+    facts = f"{fingerprint(module)} {built.preprocessing.model_dump_json()} {built.output}"
+    sha256 = hashlib.sha256(facts.encode()).hexdigest()
     if known is not None and known.sha256 == sha256 and known.name == name:
         return Network(name, known, module)
     shape = (built.preprocessing.channels, *built.preprocessing.size)

@@ -1,0 +1,173 @@
+"""Torch and ONNX agree at every tap; cuts, sessions, providers, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from models import onnx_net, torch_net, zoo
+from models.card import OUTPUT, Preprocessing
+from models.errors import NetworkError, ParityError, ProviderError, UnknownNameError
+from models.network import Network
+from tests.models.nets import Functional, SliceWriter, TupleOutput, Twice
+
+ARCHITECTURES = ("resnet18", "squeezenet1_1", "mobilenet_v2", "vgg11")
+
+
+def own(module: nn.Module, side: int = 24) -> Network:
+    """A `Network` of a module of the tests' own."""
+    torch_net.randomise(module)
+    return zoo._finish(
+        type(module).__name__, zoo._Built(module, "", "tests", Preprocessing(size=(side, side)), (), "random"), None
+    )
+
+
+def parity(network: Network, batch: int) -> dict[str, float]:
+    graph = network.graph()
+    model = onnx.load(str(graph.path))
+    return onnx_net.check_parity(
+        network.module(), model, graph.taps, graph.input, graph.input_shape, network.name, batch=batch
+    )
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_parity_at_every_tap(architecture: str, small: Callable[..., Network]) -> None:
+    network = small(architecture)
+    for batch in (2, 3):
+        assert set(parity(network, batch)) == {layer.name for layer in network.card.layers} | {OUTPUT}
+
+
+@pytest.mark.parametrize("module", [Functional, Twice, TupleOutput, SliceWriter])
+def test_parity_of_functional_repeated_and_tuple_code(module: Callable[[], nn.Module], fovea_home: Path) -> None:
+    network = own(module())
+    assert set(parity(network, 2)) == {layer.name for layer in network.card.layers} | {OUTPUT}
+
+
+def test_names_of_one_tensor_are_aliases(fovea_home: Path) -> None:
+    graph = own(Twice()).graph()
+    assert graph.taps["conv"] == graph.taps["drop"] == graph.taps["same"]
+    model = graph.cut(["drop", "conv", "conv#2"])
+    assert [o.name for o in model.graph.output] == [graph.taps["conv"], graph.taps["conv#2"]]
+
+
+def test_a_cut_holds_what_its_taps_need_and_no_more(small: Callable[..., Network]) -> None:
+    network = small("resnet18")
+    graph, x = network.graph(), torch.randn(3, 3, 64, 64)
+    model = graph.cut(["layer1.0.relu#2"])
+    assert not any(t.name.startswith("layer2") for t in model.graph.initializer)
+    (found,) = onnx_net.Session(model, "cpu").run({graph.input: x.numpy()})
+    with torch.inference_mode():
+        wanted = torch_net.forward_taps(network.module(), x, ["layer1.0.relu#2"])["layer1.0.relu#2"].numpy()
+    assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()
+    # The caller may add a reduction to what it got: the next cut is not touched by it.
+    del model.graph.output[:]
+    assert len(graph.cut(["layer1.0.relu#2"]).graph.output) == 1
+
+
+def test_an_unknown_tap(small: Callable[..., Network]) -> None:
+    with pytest.raises(UnknownNameError, match=r"did you mean .*layer1\.0\.conv1"):
+        small("resnet18").graph().cut(["layer1.0.conv9"])
+
+
+def test_the_export_is_kept(small: Callable[..., Network], monkeypatch: pytest.MonkeyPatch) -> None:
+    network = small("squeezenet1_1")
+    path = network.graph().path
+    monkeypatch.setattr(onnx_net, "export", lambda *_: pytest.fail("exported again"))
+    assert Network(network.name, network.card, network.module()).graph().path == path
+
+
+def test_a_graph_that_disagrees_is_refused_at_its_first_layer(small: Callable[..., Network]) -> None:
+    network = small("squeezenet1_1")
+    graph = network.graph()
+    model = onnx.load(str(graph.path))
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("features.3.expand1x1.weight"):
+            values = onnx.numpy_helper.to_array(tensor) * 1.01
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
+    with pytest.raises(ParityError, match=r"disagree at layer features\.3\.expand1x1 by"):
+        onnx_net.check_parity(network.module(), model, graph.taps, graph.input, graph.input_shape, "it")
+
+
+def test_what_cannot_be_exported_is_one_line(fovea_home: Path) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.linalg.svdvals(x[:, :, :3, :3]).mean(1))
+
+    with pytest.raises(NetworkError, match="cannot be exported to ONNX") as caught:
+        own(Odd()).graph()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_batch_size_that_stuck_is_found(fovea_home: Path) -> None:
+    class Stuck(Functional):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).reshape(int(x.shape[0]), -1)
+
+    with pytest.raises(NetworkError, match="batch"):
+        own(Stuck()).graph()
+
+
+def test_providers() -> None:
+    rows = {row["name"]: row for row in onnx_net.check_providers()}
+    assert list(rows) == ["cpu", "cuda", "tensorrt"]
+    assert rows["cpu"] == {"name": "cpu", "works": True, "reason": ""}
+    for row in rows.values():
+        assert row["works"] or row["reason"]
+        assert "\n" not in row["reason"]
+
+
+def test_a_provider_that_does_not_work_says_why(capfd: pytest.CaptureFixture[str]) -> None:
+    model = onnx_net._small_convolution()
+    for row in onnx_net.check_providers():
+        if row["works"]:
+            assert onnx_net.Session(model, row["name"]).provider == row["name"]
+        else:
+            with pytest.raises(ProviderError, match=f"provider {row['name']} does not work here"):
+                onnx_net.Session(model, row["name"])
+    with pytest.raises(ProviderError, match="no provider named 'gpu'"):
+        onnx_net.Session(model, "gpu")
+    assert onnx_net.Session(model, "auto").provider in onnx_net.PROVIDERS
+    assert capfd.readouterr().err == ""
+
+
+def test_halving_on_out_of_memory() -> None:
+    sizes: list[int] = []
+
+    def run(items: Sequence[int]) -> list[int]:
+        sizes.append(len(items))
+        if len(items) > 3:
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 1")
+        return [i * 2 for i in items]
+
+    results = list(onnx_net.run_halving(run, range(10), 8))
+    assert [v for values, _ in results for v in values] == [i * 2 for i in range(10)]
+    assert sizes == [8, 4, 2, 2, 2, 2, 2]
+
+    def never(items: Sequence[int]) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        list(onnx_net.run_halving(never, range(4), 4))
+    with pytest.raises(ZeroDivisionError):
+        list(onnx_net.run_halving(lambda items: 1 / 0, range(4), 4))
+
+
+@pytest.mark.gpu
+def test_the_gpu_agrees_with_the_cpu(small: Callable[..., Network]) -> None:
+    rows = {row["name"]: row for row in onnx_net.check_providers()}
+    if not rows["cuda"]["works"]:
+        pytest.skip(f"CUDA does not run here: {rows['cuda']['reason']}")
+    graph, x = small("resnet18").graph(), np.random.default_rng(0).standard_normal((4, 3, 64, 64)).astype(np.float32)
+    model = graph.cut(["layer3", OUTPUT])
+    for cpu, gpu in zip(*(onnx_net.Session(model, p).run({graph.input: x}) for p in ("cpu", "cuda")), strict=True):
+        assert np.abs(cpu - gpu).max() < 1e-3 * np.abs(cpu).max()
