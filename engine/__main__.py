@@ -540,22 +540,31 @@ def add_dataset(name: str, path: str, debug: Debug = False) -> None:
 def inspect_dataset(name: str, debug: Debug = False) -> None:
     """How many images a data set has, its labels, and which images cannot be read."""
     with _errors(debug):
-        from engine.dataset import open_dataset
-        from engine.errors import ImageError
+        from engine import dataset as sets
 
-        dataset = open_dataset(name)
-        labels = sorted(set(dataset.labels or []))
-        print(f"{dataset.name}: {len(dataset)} images, {len(labels)} labels")
-        for label in labels:
-            print(f"  {label}: {sum(one == label for one in dataset.labels or [])}")
-        broken = 0
-        for index, key in enumerate(dataset.keys):
-            try:
-                dataset.photo(index)
-            except ImageError as error:
-                broken += 1
-                print(f"  unreadable: {key}: {error}")
-        print(f"{broken} cannot be read")
+        found = sets.inspect_dataset(sets.open_dataset(name))
+        labels = {label: count for label, count in sorted(found.labels.items()) if label}
+        print(f"{found.name}: {found.images} images, {len(labels)} labels")
+        for label, count in labels.items():
+            print(f"  {label}: {count}")
+        for key, reason in found.unreadable:
+            print(f"  unreadable: {key}: {reason}")
+        print(", ".join(f"{fact}: {value}" for fact, value in found.summary().items()))
+        print(f"{len(found.unreadable)} cannot be read")
+
+
+@datasets_app.command("download")
+def download_dataset(name: Annotated[str, typer.Argument()] = "", debug: Debug = False) -> None:
+    """Fetch a public set and register it; without a name, list those that there are."""
+    with _errors(debug):
+        from engine import downloads
+
+        if not name:
+            for one in downloads.DOWNLOADS.values():
+                print(f"{one.name}: {one.title}; {one.images:,} images, {one.megabytes} MB; {one.licence}")
+            return
+        found = downloads.download_dataset(name)
+        print(f"{name}: {len(found)} images ({downloads.DOWNLOADS[name].licence})")
 
 
 @datasets_app.command("remove")
