@@ -22,12 +22,12 @@ SMALL = frozenset({"curve", "bars", "table", "scatter", "heatmap"})
 """Kinds that share a row with their neighbour."""
 
 
-def show_panels(run: Any, key: str, *, first_only: bool = False) -> None:
-    """All panels of a run: pictures across the whole width, small charts two in a row."""
+def show_panels(run: Any, key: str) -> None:
+    """All panels of a run: pictures across the whole width, small charts two in a row, sister galleries in turn."""
     waiting: list[tuple[int, Panel]] = []
-    panels = list(enumerate(run.record.panels))
-    for index, panel in panels[:1] if first_only else panels:
-        if panel.kind in SMALL:
+    for group in _sisters(run.record.panels):
+        index, panel = group[0]
+        if len(group) == 1 and panel.kind in SMALL:
             waiting.append((index, panel))
             if len(waiting) == 2:
                 _row(waiting, run, key)
@@ -35,8 +35,39 @@ def show_panels(run: Any, key: str, *, first_only: bool = False) -> None:
             continue
         _row(waiting, run, key)
         waiting = []
-        _panel(panel, run, f"{key}:{index}")
+        if len(group) == 1:
+            _panel(panel, run, f"{key}:{index}")
+        else:
+            st.fragment(_in_turn)(group, run, f"{key}:{index}")
     _row(waiting, run, key)
+
+
+def _sisters(panels: list[Panel]) -> list[list[tuple[int, Panel]]]:
+    """The panels in order; galleries of one table that differ in `where` alone stand together."""
+    groups: list[list[tuple[int, Panel]]] = []
+    for index, panel in enumerate(panels):
+        before = groups[-1][-1][1] if groups else None
+        if before and panel.kind == before.kind == "gallery" and panel.where and panel.table == before.table:
+            groups[-1].append((index, panel))
+        else:
+            groups.append([(index, panel)])
+    return groups
+
+
+def _in_turn(group: list[tuple[int, Panel]], run: Any, key: str) -> None:
+    """One of several sister galleries, chosen by what each keeps of the table."""
+    names = [", ".join(str(value) for value in panel.where.values()) for _, panel in group]
+    columns = ", ".join(group[0][1].where)
+    chosen = st.segmented_control(
+        columns.capitalize(),
+        range(len(group)),
+        default=0,
+        required=True,
+        key=f"{key}:turn",
+        format_func=names.__getitem__,
+    )
+    index, panel = group[chosen]
+    _panel(panel, run, f"{key}:{index}")
 
 
 def _row(panels: list[tuple[int, Panel]], run: Any, key: str) -> None:

@@ -10,8 +10,8 @@ _CSS = """
 .fovea-current { display: flex; gap: .8rem; align-items: center; font-size: .87rem; }
 .fovea-current img { width: 84px; height: 84px; object-fit: cover; border-radius: 8px; flex: none; }
 .fovea-section { font-size: .8rem; opacity: .65; margin: .5rem 0 .15rem; letter-spacing: .02em; }
-.fovea-hero { width: 100%; max-height: 62vh; object-fit: contain; object-position: left top; border-radius: 10px;
-  display: block; }
+.fovea-hero { height: 60vh; width: auto; max-width: 100%; object-fit: contain; object-position: left top;
+  border-radius: 8px; display: block; }
 .fovea-waiting { filter: grayscale(1); opacity: .45; }
 .fovea-thumb { width: 100%; aspect-ratio: 4 / 3; object-fit: cover; border-radius: 6px; display: block; }
 .fovea-preview { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block;
@@ -23,6 +23,13 @@ _CSS = """
 .fovea-bar-share { font-variant-numeric: tabular-nums; opacity: .8; }
 .fovea-bar-track { grid-column: 1 / -1; height: 9px; border-radius: 5px; background: rgba(128, 120, 105, .2); }
 .fovea-bar-fill { height: 100%; border-radius: 5px; background: #d08a1d; }
+.fovea-loss { display: grid; grid-template-columns: 1fr auto; margin-bottom: .7rem; font-size: .85rem; }
+.fovea-loss b { font-weight: 600; font-variant-numeric: tabular-nums; }
+.fovea-loss svg { grid-column: 1 / -1; width: 100%; height: 62px; border-bottom: 1px solid rgba(128, 120, 105, .35); }
+.fovea-loss polyline { fill: none; stroke: #d08a1d; stroke-width: 2; vector-effect: non-scaling-stroke; }
+.fovea-loss-1 polyline { stroke: #2f8f98; }
+.fovea-loss-2 polyline { stroke: #b55c82; }
+.fovea-loss-3 polyline { stroke: #7d9a45; }
 .fovea-facts { display: flex; flex-wrap: wrap; gap: .5rem 2rem; margin: .2rem 0 .6rem; }
 .fovea-fact span { display: block; font-size: .78rem; opacity: .7; }
 .fovea-fact b { font-weight: 600; font-variant-numeric: tabular-nums; }
@@ -31,7 +38,7 @@ _CSS = """
 .st-key-growing-picture img { max-height: 68vh; object-fit: contain; object-position: left top; image-rendering: auto; }
 @media (max-width: 640px) {
   [data-testid="stMainBlockContainer"] { padding: 3rem .8rem 2rem; }
-  .fovea-hero { max-height: 48vh; }
+  .fovea-hero { height: auto; max-height: 48vh; }
 }
 </style>
 """
