@@ -9,11 +9,13 @@ are nine images.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +39,8 @@ SHARD = 256
 TILES = (64, 48, 32, 24)
 SHEET_PIXELS = 45_000_000
 """A sheet of crops is kept below this, by smaller tiles and then by fewer of them: browsers decode it whole."""
+KEPT_BYTES = 160 * 2**20
+"""Decoded frames are kept up to this much, so that a small data set is decoded once and not again for the crops."""
 LABEL_SUMS = 20_000_000
 """Sums by label are kept up to this many units times labels."""
 BACKGROUND = 128
@@ -114,6 +118,7 @@ class Miner:
         self.label_names, self.labels = self._read_labels()
         self._probe: Probe | None = None
         self._whole_maps: Probe | None = None
+        self._kept: dict[int, NDArray[np.uint8]] = {}
 
     def _read_labels(self) -> tuple[list[str], NDArray[np.int64] | None]:
         names = self.dataset.classes
@@ -200,6 +205,8 @@ class Miner:
         frames: list[NDArray[np.uint8]] = []
         preprocessing, threads = self.job.card.preprocessing, self.options.threads
         for index, frame in self.dataset.frames(preprocessing, indices, threads=threads, unreadable=unreadable):
+            if (len(self._kept) + 1) * frame.nbytes <= KEPT_BYTES:
+                self._kept[index] = frame
             batch.append(index)
             frames.append(frame)
             if len(batch) == size:
@@ -207,6 +214,13 @@ class Miner:
                 batch, frames = [], []
         if batch:
             yield batch, np.stack(frames)
+
+    def frames_again(self, indices: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Frames of images that were mined: those still in memory first, the others decoded once more."""
+        yield from ((index, self._kept[index]) for index in indices if index in self._kept)
+        others = [index for index in indices if index not in self._kept]
+        preprocessing, threads = self.job.card.preprocessing, self.options.threads
+        yield from self.dataset.frames(preprocessing, others, threads=threads, unreadable=[])
 
     def _ask(self, frames: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         """For every layer the units' scores (n, C) and their places in the flattened map."""
@@ -436,17 +450,27 @@ def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
     for patch, key in enumerate(patches["image"]):
         if tiles[patch] >= 0:
             drawn_on[index_of[key]].append(patch)
-    layers, boxes = patches["layer"].to_numpy(), patches[["box_x0", "box_y0", "box_x1", "box_y1"]].to_numpy()
-    frames = miner.dataset.frames(
-        job.card.preprocessing, sorted(drawn_on), threads=miner.options.threads, unreadable=[]
-    )
-    for done, (index, frame) in enumerate(frames):
-        picture = _rgb(frame)
+    layers, boxes = patches["layer"].tolist(), patches[["box_x0", "box_y0", "box_x1", "box_y1"]].to_numpy().tolist()
+
+    def draw(one: tuple[int, NDArray[np.uint8]]) -> None:
+        """Cut all patches out of one image. Units of a layer often share a place: each is cut out once."""
+        index, frame = one
+        picture = Image.fromarray(_rgb(frame))
+        cut: dict[tuple[int, ...], NDArray[np.uint8]] = {}
         for patch in drawn_on[index]:
             tile, columns = plans[layers[patch]]
-            top, left = (int(place) * tile for place in divmod(tiles[patch], columns))
-            sheets[layers[patch]][top : top + tile, left : left + tile] = crop_tile(picture, boxes[patch], tile)
-        if done % 32 == 0:
+            key = (tile, *boxes[patch])
+            if key not in cut:
+                cut[key] = crop_tile(picture, boxes[patch], tile)
+            top, left = (place * tile for place in divmod(int(tiles[patch]), columns))
+            sheets[layers[patch]][top : top + tile, left : left + tile] = cut[key]
+
+    with ThreadPoolExecutor(miner.options.threads, thread_name_prefix="crop") as pool:
+        frames = miner.frames_again(sorted(drawn_on))
+        done = 0
+        while some := list(itertools.islice(frames, 32)):
+            list(pool.map(draw, some))
+            done += len(some)
             job.progress(0.98 + 0.02 * done / len(drawn_on), "cutting out the patches")
     for layer in miner.layers:
         tile, columns = plans[layer.name]
@@ -499,20 +523,20 @@ def _rgb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(frame[..., :1], 3, axis=2) if frame.shape[2] < 3 else frame[..., :3]
 
 
-def crop_tile(frame: NDArray[np.uint8], box: Sequence[int], tile: int) -> NDArray[np.uint8]:
-    """The box (x0, y0, x1, y1) of an RGB frame as a square tile, uint8 (tile, tile, 3), its shape kept."""
+def crop_tile(picture: Image.Image, box: Sequence[int], tile: int) -> NDArray[np.uint8]:
+    """The box (x0, y0, x1, y1) of an RGB picture as a square tile, uint8 (tile, tile, 3), its shape kept."""
     x0, y0, x1, y1 = (int(value) for value in box)
-    crop = Image.fromarray(np.ascontiguousarray(frame[y0:y1, x0:x1]))
-    scale = tile / max(crop.size)
-    size = max(1, round(crop.width * scale)), max(1, round(crop.height * scale))
+    width, height = x1 - x0, y1 - y0
+    scale = tile / max(width, height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
     # Single pixels of a small field should be seen as such; a large field is averaged.
     filter = Image.Resampling.NEAREST if scale >= 3 else Image.Resampling.BILINEAR
-    crop = crop.resize(size, filter)
+    crop = np.asarray(picture.resize(size, filter, box=(x0, y0, x1, y1)))
     if size == (tile, tile):
-        return np.asarray(crop)
+        return crop
     square = np.full((tile, tile, 3), BACKGROUND, np.uint8)
     top, left = (tile - size[1]) // 2, (tile - size[0]) // 2
-    square[top : top + size[1], left : left + size[0]] = np.asarray(crop)
+    square[top : top + size[1], left : left + size[0]] = crop
     return square
 
 

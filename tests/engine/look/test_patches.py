@@ -271,7 +271,7 @@ def test_the_sheet_shows_every_patch_at_its_tile(network: TinyNetwork, dataset: 
     for number in (0, 17, len(gallery) - 1):
         row, patch = gallery.iloc[number], result.tables["patches"].iloc[number]
         frame = network.card.preprocessing.frame(dataset.photo(dataset.keys.index(patch["image"])))
-        wanted = crop_tile(frame, patch[["box_x0", "box_y0", "box_x1", "box_y1"]], panel.tile)
+        wanted = crop_tile(Image.fromarray(frame), patch[["box_x0", "box_y0", "box_x1", "box_y1"]], panel.tile)
         top, left = (place * panel.tile for place in divmod(int(row["tile"]), panel.columns))
         np.testing.assert_array_equal(sheet[top : top + panel.tile, left : left + panel.tile], wanted)
 
