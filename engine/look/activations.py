@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from engine.errors import UnsupportedError
@@ -18,6 +17,8 @@ from engine.look.layers import last_of_each_resolution, with_units
 from engine.method import Cells, Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from engine.look.reducers import Editor
     from models.card import Card, Layer
 
@@ -107,6 +108,8 @@ def _maps(job: Job, layer: Layer, inputs: list[NDArray[np.float32]]) -> list[NDA
 
 
 def _units_table(maps: NDArray[np.float32], order: str) -> pd.DataFrame:
+    import pandas as pd
+
     flat = np.nan_to_num(maps.reshape(len(maps), -1), nan=-np.inf)
     row, column = np.divmod(flat.argmax(axis=1), maps.shape[2])
     table = pd.DataFrame(
@@ -153,6 +156,8 @@ def side_by_side(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArra
 
 def _layers_table(job: Job) -> pd.DataFrame:
     """One row a layer with units: its size, strongest units, largest and mean value, share of zero or less."""
+    import pandas as pd
+
     from engine.look import reducers
     from engine.look.probe import Probe
 
