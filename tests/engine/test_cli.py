@@ -187,18 +187,18 @@ def test_help_imports_nothing_heavy(own_home: Path) -> None:
     assert python("-c", code, home=own_home).stdout.strip() == "[]"
 
 
-def test_a_real_method_keeps_the_contract(own_home: Path) -> None:
+def test_a_real_method_keeps_the_contract(fovea_home: Path) -> None:
     arguments = ("occlusion", "--network", "torchvision:squeezenet1_1@random", "--image", "sample:cat")
     quick = ("--window", "112", "--stride", "56", "--device", "cpu")
-    done = python("-m", "engine", *arguments, *quick, "--json", home=own_home)
+    done = python("-m", "engine", *arguments, *quick, "--json", home=fovea_home)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["status"] == "done"
     assert Path(found["folder"], "arrays.npz").is_file()
-    wrong = python("-m", "engine", *arguments, "--window", "0", home=own_home)
+    wrong = python("-m", "engine", *arguments, "--window", "0", home=fovea_home)
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert len(wrong.stderr.splitlines()) == 1
-    usage = python("-m", "engine", "occlusion", "--bogus", home=own_home)
+    usage = python("-m", "engine", "occlusion", "--bogus", home=fovea_home)
     assert usage.returncode == 2
 
 
