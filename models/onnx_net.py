@@ -75,7 +75,8 @@ def export(module: nn.Module, card: Card, path: Path) -> None:
             entry = model.metadata_props.add()
             entry.key, entry.value = key, value
         onnx.save(model, str(scratch))
-        check_parity(module, model, taps, input_name, shape, card.name)
+        del model
+        check_parity(module, scratch, taps, input_name, shape, card.name)
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
@@ -182,7 +183,7 @@ def _merge_aliases(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, st
 
 def check_parity(
     module: nn.Module,
-    model: onnx.ModelProto,
+    model: onnx.ModelProto | Path,
     taps: Mapping[str, str],
     input_name: str,
     shape: Sequence[int],
@@ -321,7 +322,7 @@ def _runtime() -> Any:
 
 
 class Session:
-    """One model on one provider of ONNX Runtime.
+    """One model (a proto, its bytes, or a file) on one provider of ONNX Runtime.
 
     `provider`: "auto" takes TensorRT if its libraries are there, else CUDA, else the CPU, and says nothing; a named
     one that does not work raises ProviderError with the reason. `self.provider` is the one that really runs.
@@ -331,7 +332,7 @@ class Session:
 
     def __init__(
         self,
-        model: onnx.ModelProto | bytes,
+        model: onnx.ModelProto | bytes | Path,
         provider: str = "auto",
         threads: int | None = None,
         *,
@@ -340,7 +341,7 @@ class Session:
     ) -> None:
         if provider != "auto" and provider not in PROVIDERS:
             raise ProviderError(f"no provider named {provider!r}: there are auto, {', '.join(PROVIDERS)}")
-        content = model if isinstance(model, bytes) else model.SerializeToString()
+        content = model if isinstance(model, (bytes, Path)) else model.SerializeToString()
         wanted = (
             [provider] if provider != "auto" else [p for p in ("tensorrt", "cuda") if _missing(p) is None] + ["cpu"]
         )
@@ -366,7 +367,7 @@ class Session:
         result: list[Array] = self._session.run(list(outputs) if outputs is not None else None, dict(feeds))
         return result
 
-    def _build(self, content: bytes, provider: str) -> Any:
+    def _build(self, content: bytes | Path, provider: str) -> Any:
         ort = _runtime()
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -385,7 +386,8 @@ class Session:
             if provider != "cpu":
                 _preload()
             try:
-                session = ort.InferenceSession(content, options, providers=providers)
+                source = str(content) if isinstance(content, Path) else content
+                session = ort.InferenceSession(source, options, providers=providers)
             except Exception as error:
                 raise ProviderError(_reason(str(error))) from None
         if _EXECUTION[provider] not in session.get_providers():
@@ -394,7 +396,7 @@ class Session:
             session.disable_fallback()
         return session
 
-    def _provider_options(self, content: bytes, provider: str) -> dict[str, str]:
+    def _provider_options(self, content: bytes | Path, provider: str) -> dict[str, str]:
         if provider == "cuda":
             # TF32 keeps ten bits of the mantissa: too few for maps that are compared with the CPU's.
             return {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
@@ -416,11 +418,12 @@ class Session:
         return facts if profile else {k: v for k, v in facts.items() if "profile" not in k}
 
 
-def _default_profile(content: bytes) -> dict[str, tuple[Sequence[int], Sequence[int], Sequence[int]]]:
+def _default_profile(content: bytes | Path) -> dict[str, tuple[Sequence[int], Sequence[int], Sequence[int]]]:
     import onnx
 
     profile: dict[str, tuple[Sequence[int], Sequence[int], Sequence[int]]] = {}
-    for value in onnx.load_from_string(content).graph.input:
+    model = onnx.load(str(content)) if isinstance(content, Path) else onnx.load_from_string(content)
+    for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         shape = [d.dim_value for d in dims]
         if all(shape[1:]) and shape and shape[0] == 0:

@@ -114,6 +114,12 @@ def cached_card(name: str) -> Card | None:
         return None
 
 
+def forget() -> None:
+    """Let go of the networks that are kept in memory."""
+    with _load_lock:
+        _loaded.clear()
+
+
 _loaded: OrderedDict[str, Network] = OrderedDict()
 _load_lock = threading.RLock()
 

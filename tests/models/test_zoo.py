@@ -146,7 +146,7 @@ def test_without_weights_it_is_random_and_says_so(folder: Path) -> None:
     card = zoo.load("own").card
     assert card.random
     assert any("random" in note for note in card.notes)
-    zoo._loaded.clear()
+    zoo.forget()
     assert zoo.load("own").card.sha256 == card.sha256
 
 
