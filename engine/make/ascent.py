@@ -40,7 +40,7 @@ class Recipe:
 PRESETS = {
     "lucid": Recipe("fourier", "noise", 0.05, 0.0, 0.0, 8, True, 0.0),
     "yosinski": Recipe("pixels", "zero", 0.02, 0.1, 0.0, 0, False, 1.0),
-    "simonyan": Recipe("pixels", "zero", 0.01, 1.0, 0.0, 0, False, 0.0),
+    "simonyan": Recipe("pixels", "zero", 0.01, 10.0, 0.0, 0, False, 0.0),
     "none": Recipe("pixels", "noise", 0.01, 0.0, 0.0, 0, False, 0.0),
 }
 """lucid: render.py's defaults. yosinski: blur of 1 pixel every 4 steps and a small decay (table 1, third row).
@@ -50,7 +50,12 @@ simonyan: the L2 term alone, from zero (eq. 1). none: no regulariser at all, whi
 class AscentOptions(Options):
     """What ascent can be told."""
 
-    target: str = option("", "Class to excite; empty: the photo's top class, without a photo the first", kind="class", coerce_numbers_to_str=True)
+    target: str = option(
+        "",
+        "Class to excite; empty: the photo's top class, without a photo the first",
+        kind="class",
+        coerce_numbers_to_str=True,
+    )
     layer: str = option("", "Layer whose unit is excited instead of a class", kind="layer")
     unit: int | None = option(None, "Unit of that layer; empty: the first", kind="unit", ge=0)
     position: str = option(

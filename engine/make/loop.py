@@ -5,6 +5,7 @@ Canvas, losses, transforms, projection and optimiser are parts; a method is a sh
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -140,6 +141,13 @@ class _Loop:
         return float(loss)
 
 
+def _cool(mover: torch.optim.Optimizer, done: float) -> None:
+    """Set each step size to its part of what it was at first; `done` from 0 to 1."""
+    for group in mover.param_groups:
+        first = group.setdefault("first_lr", group["lr"])
+        group["lr"] = first * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
 def optimise(
     job: Job,
     canvas: Canvas,
@@ -153,18 +161,22 @@ def optimise(
     portion: tuple[float, float] = (0.0, 1.0),
     message: str = "",
     preview: Callable[[Tensor], Any] = to_preview,
+    cooling: bool = False,
 ) -> Made:
     """Move the canvas for `steps` steps so that the weighted sum of the terms falls.
 
     The network runs no further than the deepest tap that a term reads. `job.progress` is told after each step,
     with a picture at most every `PREVIEW_SECONDS`, as the fractions `portion` of the whole run; it may raise
-    Cancelled. Where a term or the gradient is not finite, the loop stops with the last good picture and warns
+    Cancelled. With `cooling` the optimiser's step falls to a twentieth along half a cosine, so that the last steps
+    settle. Where a term or the gradient is not finite, the loop stops with the last good picture and warns
     which it was. Raises NetworkError if that happens before the first step.
     """
     loop = _Loop(job, canvas, terms, transforms, job.seed if seed is None else seed)
     mover = optimiser(canvas.parameters)
     shown, stopped = 0.0, ""
     for step in range(steps):
+        if cooling:
+            _cool(mover, step / max(1, steps - 1))
         try:
             mover.step(loop.evaluate)
         except _NotFinite as error:

@@ -19,7 +19,10 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class Jitter:
-    """Shift by up to `pixels` in each direction; what moves in from outside repeats the edge."""
+    """Shift by up to `pixels` in each direction; what moves in from outside mirrors the edge.
+
+    Mirrored, because a repeated edge pixel would be seen many times over and grow into a frame of noise.
+    """
 
     pixels: int
 
@@ -28,9 +31,10 @@ class Jitter:
         if self.pixels == 0:
             return picture
         reach = self.pixels
-        y, x = (int(v) for v in torch.randint(0, 2 * reach + 1, (2,), generator=generator))
         height, width = picture.shape[-2:]
-        padded = F.pad(picture, (reach, reach, reach, reach), mode="replicate")
+        y, x = (int(v) for v in torch.randint(0, 2 * reach + 1, (2,), generator=generator))
+        mirrors = reach < min(height, width)
+        padded = F.pad(picture, (reach, reach, reach, reach), mode="reflect" if mirrors else "replicate")
         return padded[..., y : y + height, x : x + width]
 
 
@@ -48,7 +52,7 @@ class Roll:
 
 @dataclass(frozen=True)
 class ScaleAndRotate:
-    """Scale by a factor from `scales`, rotate by degrees from `angles`, about the centre; edges repeat."""
+    """Scale by a factor from `scales`, rotate by degrees from `angles`, about the centre; edges are mirrored."""
 
     scales: tuple[float, ...] = (1.0,)
     angles: tuple[float, ...] = (0.0,)
@@ -63,7 +67,7 @@ class ScaleAndRotate:
         matrix = [[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]]
         theta = torch.tensor([matrix], device=picture.device, dtype=picture.dtype)
         grid = F.affine_grid(theta.expand(len(picture), 2, 3), list(picture.shape), align_corners=False)
-        return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
+        return F.grid_sample(picture, grid, padding_mode="reflection", align_corners=False)
 
 
 def lucid_transforms() -> list[Transform]:

@@ -59,13 +59,13 @@ def test_pixels_survive_the_way_there_and_back() -> None:
     assert to_pixels(torch.tensor([[[[-0.5, 1.5]]]])).ravel().tolist() == [0, 255]
 
 
-def test_jitter_shifts_and_repeats_the_edge() -> None:
+def test_jitter_shifts_and_mirrors_the_edge() -> None:
     picture = torch.arange(20.0).view(1, 1, 4, 5)
     for seed in range(8):
         shifted = Jitter(2)(picture, seeded(seed))
         y, x = (int(v) for v in torch.randint(0, 5, (2,), generator=seeded(seed)))
-        rows = (torch.arange(4) + y - 2).clamp(0, 3)
-        columns = (torch.arange(5) + x - 2).clamp(0, 4)
+        rows = [abs(i) if i < 4 else 6 - i for i in range(y - 2, y + 2)]
+        columns = [abs(i) if i < 5 else 8 - i for i in range(x - 2, x + 3)]
         torch.testing.assert_close(shifted, picture[:, :, rows][..., columns])
     assert torch.equal(Jitter(0)(picture, seeded()), picture)
 

@@ -1,0 +1,72 @@
+"""Which layers a recipe takes when nobody named one, from the card alone: no torch here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from engine.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from models.card import Card, Layer
+
+
+def stage_layers(card: Card) -> list[Layer]:
+    """The network's blocks with maps, in forward order: its own modules that hold others and are no mere lists.
+
+    A plain chain has few or none of those; its ReLUs, or else all its layers with maps, take their place. Raises
+    UnsupportedError where no layer has maps.
+    """
+    spatial = list(card.spatial_layers())
+    if not spatial:
+        raise UnsupportedError(f"{card.name} has no layer whose units are maps, and this needs one")
+    blocks = [layer for layer in spatial if not layer.leaf and layer.kind not in ("Sequential", "ModuleList")]
+    if len(blocks) >= 3:
+        return blocks
+    relus = [layer for layer in spatial if layer.leaf and layer.kind.startswith("ReLU")]
+    return relus if len(relus) >= 3 else spatial
+
+
+def layer_at(card: Card, depth: float) -> Layer:
+    """The block at this fraction of the depth, 0 the first and 1 the last."""
+    layers = stage_layers(card)
+    return layers[round(depth * (len(layers) - 1))]
+
+
+def series(card: Card, count: int) -> list[Layer]:
+    """`count` blocks from shallow to deep, evenly spaced, each once."""
+    layers = stage_layers(card)
+    if count >= len(layers):
+        return layers
+    places = sorted({round(i * (len(layers) - 1) / max(1, count - 1)) for i in range(count)})
+    return [layers[place] for place in places]
+
+
+def texture_layers(card: Card, most: int = 5) -> list[Layer]:
+    """The first block, and the last one before each reduction in size: Gatys' first layer and pooling stages.
+
+    A network that never reduces gives evenly spaced blocks. At most `most`, the shallow ones first.
+    """
+    layers = stage_layers(card)
+    chosen = [layers[0]]
+    for before, after in itertools.pairwise(layers):
+        if after.grid[0] * after.grid[1] < before.grid[0] * before.grid[1] and before.name != chosen[-1].name:
+            chosen.append(before)
+    if layers[-1].name != chosen[-1].name:
+        chosen.append(layers[-1])
+    return chosen[:most] if len(chosen) >= 3 else series(card, min(most, 4))
+
+
+def named_layers(card: Card, text: str, default: Sequence[Layer]) -> list[Layer]:
+    """The layers of a comma list, `default` for an empty one. Raises UnknownNameError, UnsupportedError."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    layers = [card.layer(name) for name in names] or list(default)
+    for layer in layers:
+        if not layer.spatial:
+            near = ", ".join(spatial.name for spatial in card.spatial_layers()[-3:])
+            raise UnsupportedError(
+                f"this needs layers whose units are maps, and {layer.name} has shape {layer.shape}: "
+                f"choose such as {near or '(this network has none)'}"
+            )
+    return layers

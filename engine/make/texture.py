@@ -1,0 +1,176 @@
+"""Texture synthesis: a new picture with the photo's statistics, of any size.
+
+Gatys, Ecker, Bethge 2015, "Texture Synthesis Using Convolutional Neural Networks": Gram matrices of the first
+convolution and every pooling stage (section 3), from noise. Departures: each layer's distance is relative to the
+photo's own Gram matrix, so that layers weigh alike in any network; Adam on a Fourier canvas unless told.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from engine.errors import OptionsError
+from engine.method import Job, Method, Options, Panel, Result, option
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from engine.make.losses import Term
+    from models.card import Card, Layer
+
+
+class TextureOptions(Options):
+    """What texture synthesis can be told."""
+
+    layers: str = option(
+        "", "Layers whose Gram matrices are matched; empty: the first and each before a reduction", kind="layers"
+    )
+    height: int | None = option(None, "Height; empty: 1.5 times the network's input", ge=16, le=2048, unit="px")
+    width: int | None = option(None, "Width; empty: 1.5 times the network's input", ge=16, le=2048, unit="px")
+    steps: int = option(200, "Steps of the optimiser", ge=1, le=10000, unit="steps")
+    optimiser: Literal["adam", "lbfgs"] = option(
+        "adam", "Adam on Fourier coefficients, or L-BFGS on pixels (Gatys 2015)", advanced=True
+    )
+    learning_rate: float = option(0.05, "Adam's step", gt=0, le=10, advanced=True)
+    tileable: bool = option(False, "Let the picture's edges meet, so that copies of it tile a plane")
+    match_colours: bool = option(True, "At the end, give each channel the photo's histogram", advanced=True)
+
+
+def chosen_layers(card: Card, layers: str) -> list[Layer]:
+    """The layers of the option, or the default. Raises UnknownNameError, UnsupportedError."""
+    from engine.make.layers import named_layers, stage_layers, texture_layers
+
+    stage_layers(card)
+    return named_layers(card, layers, texture_layers(card))
+
+
+def check(card: Card, options: TextureOptions) -> None:
+    """Raise in one line where a layer does not exist or has no maps."""
+    chosen_layers(card, options.layers)
+
+
+def gram_terms(job: Job, picture: Tensor, layers: list[Layer], weight: float = 1.0) -> list[Term]:
+    """One relative Gram distance for each layer, together of `weight`; `picture` (1, C, H, W) is what is matched."""
+    from engine.features import unit_maps
+    from engine.make.losses import GramDistance, Term, gram_matrix
+    from engine.make.sizes import features_of
+
+    features = features_of(job, picture, [layer.name for layer in layers])
+    grams = {layer.name: gram_matrix(unit_maps(features[layer.name], layer)) for layer in layers}
+    return [
+        Term(layer.name, GramDistance(layer, grams[layer.name], relative=True), weight / len(layers))
+        for layer in layers
+    ]
+
+
+def matched_histogram(pixels: NDArray[Any], reference: NDArray[Any]) -> NDArray[Any]:
+    """uint8 (H, W, C) with each channel's values replaced by the reference's of the same rank."""
+    import numpy as np
+
+    out = np.empty_like(pixels)
+    for channel in range(pixels.shape[-1]):
+        values, wanted = pixels[..., channel].ravel(), np.sort(reference[..., channel].ravel())
+        ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+        places = np.rint(ranks * (len(wanted) - 1) / max(1, len(values) - 1)).astype(int)
+        out[..., channel] = wanted[places].reshape(pixels.shape[:-1])
+    return out
+
+
+def texture(job: Job) -> Result:
+    """Image `texture`, array `loss` by step, table `losses` with each layer's relative Gram distance."""
+    import torch
+
+    from engine.make.canvas import FourierCanvas, PixelCanvas, to_image, to_picture, to_pixels
+    from engine.make.loop import adam, lbfgs, optimise
+    from engine.make.projection import box
+    from engine.make.sizes import features_of
+    from engine.make.transforms import Roll
+
+    options: TextureOptions = job.options
+    if job.photo is None:
+        raise OptionsError("a texture needs a photo: give --image PATH or --image sample:brick")
+    card = job.card
+    layers = chosen_layers(card, options.layers)
+    source = to_picture(job.frame, job.device)
+    own = card.preprocessing.size
+    height, width = options.height or round(1.5 * own[0]), options.width or round(1.5 * own[1])
+    shape = (1, card.preprocessing.channels, height, width)
+    features_of(job, torch.zeros(shape, device=job.device), [layers[-1].name])
+    generator = torch.Generator().manual_seed(job.seed)
+    pixels_canvas = options.optimiser == "lbfgs"
+    if pixels_canvas:
+        noise = 0.2 * torch.randn(shape, generator=generator).to(job.device)
+        canvas: Any = PixelCanvas((source.mean((2, 3), keepdim=True) + noise).clamp(0, 1))
+    else:
+        canvas = FourierCanvas(shape, generator=generator, deviation=0.02, device=job.device)
+    made = optimise(
+        job,
+        canvas,
+        gram_terms(job, source, layers),
+        steps=options.steps,
+        optimiser=lbfgs() if pixels_canvas else adam(options.learning_rate),
+        transforms=[Roll(max(height, width))] if options.tileable else [],
+        projection=box if pixels_canvas else None,
+        cooling=not pixels_canvas,
+    )
+    pixels = to_pixels(made.picture)[0]
+    if options.match_colours:
+        pixels = matched_histogram(pixels, job.frame)
+    job.record(provider="torch", precision="fp32")
+    first, last = float(made.losses["loss"].iloc[0]), float(made.losses["loss"].min())
+    if last > 0.1 * first:
+        job.warn(f"the statistics are matched to {last / first:.0%} of the start only: raise steps")
+    return Result(
+        arrays={"loss": made.losses["loss"].to_numpy()},
+        tables={"losses": made.losses},
+        images={"texture": to_image(pixels)},
+        summary={
+            "layers": ", ".join(layer.name for layer in layers),
+            "gram_error": last,
+            "of_start": last / first if first else 0.0,
+            "width": width,
+            "height": height,
+        },
+        panels=[
+            Panel(
+                kind="image",
+                title="A new picture with the photo's statistics",
+                help="It shares with the photo which features occur together, and nothing of where they are.",
+                image="texture",
+            ),
+            Panel(kind="image", title="The photo", help="What the network sees of it.", image="photo"),
+            Panel(
+                kind="curve",
+                title="Each layer's distance",
+                help="Squared distance of Gram matrices, relative to the photo's.",
+                table="losses",
+                x="step",
+                y=tuple(layer.name for layer in layers),
+                log=True,
+            ),
+        ],
+        preview="texture",
+    )
+
+
+def work(card: Card, options: TextureOptions, images: int) -> float:
+    """Forward passes of the input's size: a step is a forward and a backward of the picture's size."""
+    own = card.preprocessing.size
+    area = (options.height or 1.5 * own[0]) * (options.width or 1.5 * own[1]) / (own[0] * own[1])
+    return 3.0 * options.steps * area
+
+
+METHOD = Method(
+    name="texture",
+    title="Texture synthesis",
+    verb="make",
+    family="Texture synthesis",
+    question="What is the photo's texture to it?",
+    summary="A new picture of any size with the photo's feature statistics (Gatys et al. 2015).",
+    options=TextureOptions,
+    run=texture,
+    work=work,
+    gradients=True,
+    check=check,
+)

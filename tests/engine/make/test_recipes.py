@@ -1,0 +1,190 @@
+"""DeepDream, inversion, texture and style: each lowers its loss, saves what it says, and repeats itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import nn
+
+from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
+from engine.make.dream import octave_sizes
+from engine.make.layers import layer_at, series, stage_layers, texture_layers
+from engine.make.style import with_colours_of
+from engine.make.texture import matched_histogram
+from engine.method import Job, Result, find_method
+from tests.engine.conftest import TinyNetwork, state_of, tiny_network
+
+Make = Callable[..., Job]
+
+SMALL: dict[str, dict[str, Any]] = {
+    "dream": {"size": 40, "steps": 3, "octaves": 2, "jitter": 4},
+    "inversion": {"steps": 6, "series": 2},
+    "texture": {"height": 40, "width": 36, "steps": 8},
+    "style": {"size": 48, "steps": 6, "sizes": 2, "style": "other"},
+}
+
+
+def stripes(reference: str) -> Image.Image:
+    """Another photo: red and blue stripes."""
+    pixels = np.zeros((50, 60, 3), np.uint8)
+    pixels[:, ::4, 0], pixels[::3, :, 2] = 220, 200
+    return Image.fromarray(pixels)
+
+
+def run(name: str, job: Job) -> Result:
+    return find_method(name).run(job)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_network_gives_the_picture_and_is_left_as_it_was(name: str, tiny: TinyNetwork, make_job: Make) -> None:
+    before = state_of(tiny.torch_module)
+    result = run(name, make_job(name, tiny, open_photo=stripes, **SMALL[name]))
+    assert np.asarray(result.images[name]).dtype == np.uint8
+    assert result.arrays["loss"].tolist() == result.tables["losses"]["loss"].tolist()
+    assert np.isfinite(result.arrays["loss"]).all()
+    assert state_of(tiny.torch_module) == before
+    again = run(name, make_job(name, tiny, open_photo=stripes, **SMALL[name]))
+    assert np.asarray(again.images[name]).tobytes() == np.asarray(result.images[name]).tobytes()
+
+
+def test_a_dream_raises_what_it_should_and_keeps_the_photos_shape(
+    tiny_networks: Mapping[str, TinyNetwork], make_job: Make
+) -> None:
+    net = tiny_networks["functional"]
+    for given in ({}, {"layer": "conv2", "unit": 3}, {"layer": "conv2", "guide": "other"}):
+        job = make_job("dream", net, size=52, steps=8, octaves=1, open_photo=stripes, **given)
+        result = run("dream", job)
+        assert np.asarray(result.images["dream"]).shape == (40, 52, 3)
+        curve = result.tables["losses"].drop(columns=["step", "loss", "octave"]).iloc[:, 0]
+        assert curve.iloc[-1] > curve.iloc[0]
+
+
+def test_octaves_are_whole_sizes_small_to_large() -> None:
+    assert octave_sizes(140, 280, 3, 1.4, 32) == [(71, 143), (100, 200), (140, 280)]
+    assert octave_sizes(40, 40, 4, 1.4, 32) == [(40, 40)]
+
+
+def test_inversion_says_how_near_it_came(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
+    net = tiny_networks["functional"]
+    result = run("inversion", make_job("inversion", net, layers="conv1,conv2", steps=60))
+    table = result.tables["layers"]
+    assert table["layer"].tolist() == ["conv1", "conv2"]
+    assert table["ssim"].iloc[0] > 0.5
+    assert table["feature_error"].max() < 0.7
+    assert np.asarray(result.images["inversion_1"]).shape == (32, 32, 3)
+    assert np.asarray(result.images["inversion"]).shape == (32, 96, 3)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "lbfgs"])
+def test_texture_takes_on_the_photos_statistics(
+    optimiser: str, tiny_networks: Mapping[str, TinyNetwork], make_job: Make
+) -> None:
+    job = make_job("texture", tiny_networks["residual"], height=40, width=56, steps=60, optimiser=optimiser)
+    result = run("texture", job)
+    assert np.asarray(result.images["texture"]).shape == (40, 56, 3)
+    assert result.summary["of_start"] < 0.2
+    for channel in range(3):
+        made, photo = np.asarray(result.images["texture"])[..., channel], job.frame[..., channel]
+        assert abs(float(made.mean()) - float(photo.mean())) < 1
+
+
+def test_style_weighs_content_against_style(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
+    net = tiny_networks["residual"]
+
+    def final(**weights: float) -> tuple[float, float]:
+        options = {"size": 48, "steps": 25, "sizes": 1, "style": "x", "start": "noise"} | weights
+        losses = run("style", make_job("style", net, open_photo=stripes, **options)).tables["losses"].iloc[-1]
+        content = sum(value for name, value in losses.items() if str(name).startswith("content"))
+        return content, sum(value for name, value in losses.items() if str(name).startswith("style"))
+
+    content_first, style_first = final(content_weight=10.0, style_weight=0.1), final(content_weight=0.1)
+    assert content_first[0] < style_first[0]
+    assert content_first[1] > style_first[1]
+
+
+def test_style_keeps_the_contents_colours(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
+    job = make_job("style", tiny_networks["residual"], open_photo=stripes, colours="content", **SMALL["style"])
+    result = run("style", job)
+    made = np.asarray(Image.fromarray(np.asarray(result.images["style"])).convert("YCbCr")).astype(int)
+    content = np.asarray(Image.fromarray(np.asarray(result.images["content_photo"])).convert("YCbCr")).astype(int)
+    assert np.abs(made - content)[..., 1:].mean() < 6
+    grey = np.zeros((4, 4, 1), np.uint8)
+    assert with_colours_of(grey, grey) is grey
+
+
+def test_a_histogram_is_matched_by_rank() -> None:
+    pixels = np.array([[[10], [200]], [[50], [60]]], np.uint8)
+    reference = np.array([[[0], [1]], [[2], [3]]], np.uint8)
+    assert matched_histogram(pixels, reference)[..., 0].tolist() == [[0, 3], [1, 2]]
+
+
+def test_default_layers_come_from_the_card(tiny_networks: Mapping[str, TinyNetwork]) -> None:
+    card = tiny_networks["functional"].card
+    assert [layer.name for layer in stage_layers(card)] == ["conv1", "conv2", "conv3"]
+    assert layer_at(card, 0.5).name == "conv2"
+    assert [layer.name for layer in series(card, 2)] == ["conv1", "conv3"]
+    assert [layer.name for layer in series(card, 9)] == ["conv1", "conv2", "conv3"]
+    names = [layer.name for layer in texture_layers(card)]
+    assert names[0] == "conv1"
+
+
+class Fixed(nn.Module):
+    """A network that takes its own input size only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, 2, 1)
+        self.last = nn.Conv2d(4, 4, 16)
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x: Any) -> Any:
+        if x.shape[-1] != 32:
+            raise RuntimeError("expected 32 x 32")
+        return self.fc(self.last(self.conv(x).relu()).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "error", "says"),
+    [
+        ("dream", {"layer": "conv9"}, UnknownNameError, "conv1"),
+        ("dream", {"unit": 3}, OptionsError, "of which layer"),
+        ("dream", {"photo": None}, OptionsError, "photo"),
+        ("inversion", {"layers": "conv1,nothing"}, UnknownNameError, "nothing"),
+        ("inversion", {"photo": None}, OptionsError, "photo"),
+        ("texture", {"layers": "fc"}, UnsupportedError, "maps"),
+        ("texture", {"steps": 0}, OptionsError, "steps"),
+        ("style", {"content_weight": 0, "style_weight": 0}, OptionsError, "nothing would be made"),
+        ("style", {"content_layer": "fc"}, UnsupportedError, "maps"),
+        ("style", {"style": ""}, OptionsError, "style"),
+    ],
+)
+def test_wrong_options_get_one_line(
+    name: str,
+    given: dict[str, Any],
+    error: type[FoveaError],
+    says: str,
+    make_job: Make,
+    tiny_networks: Mapping[str, TinyNetwork],
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        run(name, make_job(name, tiny_networks["functional"], open_photo=stripes, **given))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["dream", "texture", "style"])
+def test_a_network_of_one_size_says_so(name: str, make_job: Make) -> None:
+    net = tiny_network("fixed", Fixed())
+    with pytest.raises(UnsupportedError, match="does not take pictures of") as caught:
+        run(name, make_job(name, net, open_photo=stripes, **SMALL[name]))
+    assert "32 x 32" in str(caught.value)
+
+
+def test_a_network_without_maps_is_refused(make_job: Make) -> None:
+    flat = tiny_network("flat", nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5)))
+    for name in SMALL:
+        with pytest.raises(UnsupportedError, match="maps"):
+            make_job(name, flat)
