@@ -5,8 +5,9 @@
 Patches of three layers over a folder of photos, in turn, in one process. "ours" is a whole run: session,
 decoding, maxima, merging, tables, and the crops. "bare" is the session alone, cut after the deepest of the
 layers, on frames that lie ready. "torch hooks" is what one would write by hand: hooks that keep amax and argmax,
-the same decoding ahead, topk at the end. "decoding" is the frames alone: it shares the processor with the network,
-so on a CPU no run can be faster than both one after the other. Then the peak memory of a whole process for the photos once and ten times.
+the same decoding ahead, topk at the end. "decoding" is the frames alone: it shares the processor with the
+network, so on a CPU no run can be faster than both one after the other. Then the peak memory of a whole process for
+the photos once and ten times.
 """
 
 from __future__ import annotations

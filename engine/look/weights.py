@@ -1,0 +1,110 @@
+"""A layer's own weights, read from the exported graph, so that torch networks and ONNX files are read alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from models.card import Card
+    from models.network import Network
+
+_PASSING = {"Identity", "Cast", "Pad"}
+"""Operators that hand a tensor on: what is behind them is still the picture, or still the weights."""
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """`values` (units, inputs of a group, rows, columns), float32; rows and columns are 1 for a linear layer.
+
+    `groups`: unit u reads the inputs of group u // (units / groups). `on_picture`: its input is the picture.
+    """
+
+    values: NDArray[np.float32]
+    groups: int
+    on_picture: bool
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every unit reads one input channel alone."""
+        return self.values.shape[1] == 1 and self.groups > 1
+
+    @property
+    def colours(self) -> bool:
+        """Whether a filter can be drawn as a picture: it reads whole pixels of the network's input."""
+        return self.on_picture and self.groups == 1 and self.values.shape[1] in (1, 3, 4)
+
+    def input_of(self, unit: int, index: int) -> int:
+        """The channel of the layer's input that is the unit's `index`-th."""
+        return unit // (len(self.values) // self.groups) * int(self.values.shape[1]) + index
+
+
+def weighted_layers(card: Card) -> list[str]:
+    """The layers that have weights and units, in forward order."""
+    return [layer.name for layer in card.layers if layer.leaf and layer.parameters and layer.axes in ("NCHW", "vector")]
+
+
+def layer_weights(network: Network, layer: str) -> LayerWeights:
+    """The weights of a convolution or linear layer.
+
+    Raises UnknownNameError, or UnsupportedError if the layer is of another kind.
+    """
+    from onnx import numpy_helper
+
+    graph = network.graph()
+    model = graph.cut([layer])
+    producers = {name: node for node in model.graph.node for name in node.output}
+    initial = {tensor.name: tensor for tensor in model.graph.initializer}
+
+    def constant(name: str) -> NDArray[np.float32] | None:
+        """What a name stands for, if that does not depend on the picture."""
+        if name in initial:
+            return numpy_helper.to_array(initial[name]).astype(np.float32)
+        node = producers.get(name)
+        if node is not None and node.op_type in ("Identity", "Cast"):
+            return constant(node.input[0])
+        if node is not None and node.op_type == "Transpose":
+            found = constant(node.input[0])
+            order = next((list(entry.ints) for entry in node.attribute if entry.name == "perm"), None)
+            return None if found is None else found.transpose(order)
+        return None
+
+    for node in _back(graph.tensor(layer), producers):
+        facts = {entry.name: entry for entry in node.attribute}
+        values = constant(node.input[1]) if len(node.input) > 1 else None
+        if node.op_type == "Conv" and values is not None and values.ndim == 4:
+            groups = facts["group"].i if "group" in facts else 1
+            return LayerWeights(values, groups, _is_picture(node.input[0], producers, graph.input))
+        if node.op_type in ("Gemm", "MatMul") and values is not None and values.ndim == 2:
+            turned = node.op_type == "Gemm" and "transB" in facts and facts["transB"].i
+            matrix = values if turned else values.T
+            return LayerWeights(np.ascontiguousarray(matrix)[:, :, None, None], 1, False)
+    some = ", ".join(weighted_layers(network.card)[:5])
+    raise UnsupportedError(
+        f"layer {layer} of {network.card.name} is no convolution or linear layer, so it has no filters: "
+        f"choose one such as {some}"
+    )
+
+
+def _back(tensor: str, producers: dict[str, onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The node behind a tensor, and the ones before it as long as they only pass it on or add a bias."""
+    while tensor in producers:
+        node = producers[tensor]
+        yield node
+        if node.op_type not in ("Identity", "Cast", "Add"):
+            return
+        tensor = next((name for name in node.input if name in producers), "")
+
+
+def _is_picture(tensor: str, producers: dict[str, onnx.NodeProto], picture: str) -> bool:
+    while tensor in producers and producers[tensor].op_type in _PASSING:
+        tensor = producers[tensor].input[0]
+    return tensor == picture

@@ -1,0 +1,178 @@
+"""Filters are the layer's weights; their stripes, likeness and effective filters are what they should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from engine.errors import OptionsError, UnknownNameError, UnsupportedError
+from engine.look.filters import METHOD, colour_tiles, duplicates, grey_levels, likeness_order, stripes
+from engine.look.weights import layer_weights, weighted_layers
+from engine.method import Job, Result
+from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
+
+
+class Mixed(nn.Module):
+    """A grouped, a depthwise and a 1 × 1 convolution, and a linear layer without a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 5, stride=2, padding=2)
+        self.grouped = nn.Conv2d(8, 12, 3, padding=1, groups=2)
+        self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12, bias=False)
+        self.point = nn.Conv2d(12, 6, 1)
+        self.head = nn.Linear(6, 4, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.grouped(torch.relu(self.stem(x))))
+        return self.head(torch.relu(self.point(self.depthwise(x))).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
+    return tiny_network(tmp_path_factory.mktemp("mixed"), Mixed(), size=(24, 32), classes=4)
+
+
+def filters(network: Any, photo: bool = False, **options: Any) -> Result:
+    parsed = METHOD.options.parse(options)
+    METHOD.verify(network.card, parsed)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    return METHOD.run(Job(network=network, options=parsed, provider="cpu", photo=picture if photo else None))
+
+
+@pytest.mark.parametrize("layer", ["stem", "grouped", "depthwise", "point", "head"])
+def test_weights_are_the_modules_own(network: TinyNetwork, layer: str) -> None:
+    module = network.module().get_submodule(layer)
+    found = layer_weights(network, layer)
+    wanted = module.weight.detach().numpy()
+    np.testing.assert_array_equal(found.values, wanted.reshape(*wanted.shape[:2], *(wanted.shape[2:] or (1, 1))))
+    assert found.groups == getattr(module, "groups", 1)
+    assert found.on_picture == (layer == "stem")
+    assert found.depthwise == (layer == "depthwise")
+    result = filters(network, layer=layer)
+    np.testing.assert_array_equal(result.arrays["weights"], found.values)
+    assert result.images["filters"].dtype == np.uint8
+    norms = result.tables["units"].sort_values("unit")["norm"]
+    np.testing.assert_allclose(norms, np.sqrt((found.values**2).sum((1, 2, 3))), rtol=1e-5)
+
+
+def test_default_layer_is_the_first_and_layers_without_weights_are_refused(network: TinyNetwork) -> None:
+    assert weighted_layers(network.card) == ["stem", "grouped", "depthwise", "point", "head"]
+    assert filters(network).summary["layer"] == "stem"
+    tiny = network.card.model_copy(update={"layers": ()})
+    with pytest.raises(UnsupportedError, match="no convolution or linear layer"):
+        METHOD.verify(tiny, METHOD.options.parse({}))
+    with pytest.raises(UnknownNameError, match="unit 9"):
+        METHOD.verify(network.card, METHOD.options.parse({"layer": "stem", "unit": 9}))
+
+
+def test_a_layer_without_weights_names_some_that_have_them(tmp_path: Path) -> None:
+    network = tiny_network(tmp_path, Tiny())
+    with pytest.raises(UnsupportedError, match="choose one such as first, second"):
+        METHOD.verify(network.card, METHOD.options.parse({"layer": "pool"}))
+    with pytest.raises(UnsupportedError, match="no convolution or linear layer"):
+        layer_weights(network, "relu")
+
+
+def test_patch_embedding_and_one_channel(tmp_path: Path) -> None:
+    tokens = tiny_network(tmp_path, TinyTokens(), size=(24, 40), classes=5)
+    assert layer_weights(tokens, "patches").colours
+    assert filters(tokens).arrays["weights"].shape == (8, 3, 8, 8)
+    grey = tiny_network(tmp_path, Tiny(channels=1), size=(24, 32), channels=1)
+    assert layer_weights(grey, "first").colours
+    assert filters(grey).images["filters"].shape[2] == 3
+
+
+def test_unit_alone_lists_its_inputs_by_norm(network: TinyNetwork) -> None:
+    result = filters(network, layer="grouped", unit=7)
+    table, values = result.tables["inputs"], result.arrays["weights"][7]
+    # The second group of six units reads the second half of the eight channels.
+    assert sorted(table["input"]) == [4, 5, 6, 7]
+    norms = np.sqrt((values**2).sum((1, 2)))
+    np.testing.assert_allclose(table["norm"], np.sort(norms)[::-1], rtol=1e-5)
+    assert table["input"][0] == 4 + norms.argmax()
+
+
+def test_effective_filter_of_the_first_layer_is_its_filter(network: TinyNetwork) -> None:
+    result = filters(network, layer="stem", unit=3)
+    np.testing.assert_allclose(result.arrays["effective"], result.arrays["weights"][3], rtol=1e-5)
+
+
+def test_effective_filter_equals_finite_differences(network: TinyNetwork) -> None:
+    result = filters(network, layer="point", unit=2)
+    layer = network.card.layer("point")
+    row, column = layer.grid[0] // 2, layer.grid[1] // 2
+    x0, y0, x1, y1 = layer.receptive_field.box(row, column, (24, 32))
+    assert result.arrays["effective"].shape == (3, y1 - y0, x1 - x0)
+    from models.torch_net import forward_taps
+
+    def value(picture: torch.Tensor) -> float:
+        return float(forward_taps(network.module(), picture, ["point"])["point"][0, 2, row, column])
+
+    for channel, y, x in [(0, 5, 6), (2, 3, 4)]:
+        ends = []
+        for step in (1e-2, -1e-2):
+            picture = torch.zeros(1, 3, 24, 32)
+            picture[0, channel, y0 + y, x0 + x] = step
+            ends.append(value(picture))
+        assert result.arrays["effective"][channel, y, x] == pytest.approx((ends[0] - ends[1]) / 2e-2, abs=2e-3)
+
+
+def test_stripes_tell_orientation_and_frequency() -> None:
+    y, x = np.mgrid[:16, :16]
+    made = []
+    for degrees in (0, 30, 90, 135):
+        # Stripes at that angle: the wave goes across them; y grows downwards.
+        across = np.deg2rad(degrees + 90)
+        made.append(np.cos(2 * np.pi * 0.25 * (np.cos(across) * x - np.sin(across) * y)))
+    flat = np.ones((1, 1, 16, 16))
+    orientation, frequency = stripes(np.concatenate([np.stack(made)[:, None], flat]).astype(np.float32))
+    for found, wanted in zip(orientation, (0, 30, 90, 135), strict=False):
+        assert min(abs(found - wanted), 180 - abs(found - wanted)) < 4
+    np.testing.assert_allclose(frequency[:4], 0.25, atol=0.02)
+    assert np.isnan(orientation[4])
+    assert np.isnan(frequency[4])
+    assert np.isnan(stripes(np.ones((2, 3, 1, 1), np.float32))[0]).all()
+
+
+def test_dead_and_duplicate_filters(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    made = rng.normal(size=(5, 3, 3, 3)).astype(np.float32)
+    made[3] = 2 * made[1]
+    made[4] = 0
+    assert duplicates(made).tolist() == [-1, -1, -1, 1, -1]
+
+
+def test_alike_lie_beside_alike() -> None:
+    rng = np.random.default_rng(0)
+    kinds = rng.normal(size=(3, 3, 5, 5))
+    made = np.concatenate([kinds[n % 3][None] * (-1) ** n + 0.05 * rng.normal(size=(1, 3, 5, 5)) for n in range(12)])
+    order = likeness_order(made.astype(np.float32)) % 3
+    assert (np.diff(order) != 0).sum() == 2
+
+
+@pytest.mark.parametrize("order", ["index", "norm", "activation", "likeness"])
+def test_orders_keep_every_unit(network: TinyNetwork, order: str) -> None:
+    table = filters(network, photo=True, order=order).tables["units"]
+    assert sorted(table["unit"]) == list(range(8))
+    if order in ("norm", "activation"):
+        assert (np.diff(table[order]) <= 0).all()
+
+
+def test_order_by_activation_needs_a_photo(network: TinyNetwork) -> None:
+    with pytest.raises(OptionsError, match="order: by activation needs a photo"):
+        filters(network, order="activation")
+
+
+def test_grey_levels_of_each_scaling() -> None:
+    values = np.array([[-1.0, 0, 3], [0, 0.5, 1]], np.float32)[:, None, None, :]
+    assert grey_levels(values, "filter", (1, 2, 3)).ravel().tolist() == [0, 64, 255, 0, 128, 255]
+    assert grey_levels(values, "all", (1, 2, 3)).ravel().tolist() == [0, 64, 255, 64, 96, 128]
+    assert grey_levels(values, "zero", (1, 2, 3)).ravel().tolist() == [85, 128, 255, 128, 191, 255]
+    assert colour_tiles(np.zeros((2, 4, 5, 6), np.float32), "zero").shape == (2, 5, 6, 3)
