@@ -268,7 +268,7 @@ def _seed_method_task(name: str) -> None:
 def _seed_photo() -> str:
     from engine.image import SAMPLES
 
-    return f"sample:{'cat' if 'cat' in SAMPLES else next(iter(SAMPLES))}"
+    return f"sample:{'motorcycle' if 'motorcycle' in SAMPLES else next(iter(SAMPLES))}"
 
 
 def _smaller(method: Method, card: Any, options: Options) -> Options:

@@ -163,14 +163,16 @@ def _all_groups(panel: Panel, run: Any, table: pd.DataFrame, key: str) -> None:
         st.info(f"No {rest[-1] if rest else first} of that number here: empty the field to see all.")
         return
     cards = [_card(panel, name, rows) for name, rows in shown]
-    result = _cards(
-        key=f"{key}:groups:{page}",
+    place = f"{key}:groups:{page}"
+
+    def opened() -> None:
+        st.session_state[f"opened:{key}"] = st.session_state[place]["opened"]
+
+    _cards(
+        key=place,
         data=_sheet(panel, run) | {"cards": cards, "card": 176, "opens": True},
-        on_opened_change=lambda: None,
+        on_opened_change=opened,
     )
-    if result.opened is not None:
-        st.session_state[f"opened:{key}"] = result.opened
-        st.rerun(scope="fragment")
 
 
 def _card(panel: Panel, name: tuple[Any, ...], rows: pd.DataFrame) -> dict[str, Any]:
@@ -194,9 +196,13 @@ def _one_group(panel: Panel, run: Any, table: pd.DataFrame, opened: list[str], k
     """One group in full, every tile large, with its captions and the way to the unit's own page."""
     rows = _rows_of_group(table, dict(zip(panel.group, opened, strict=True)))
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button("All", icon=":material/arrow_back:", key=f"{key}:back"):
-            del st.session_state[f"opened:{key}"]
-            st.rerun(scope="fragment")
+        st.button(
+            "All",
+            icon=":material/arrow_back:",
+            key=f"{key}:back",
+            on_click=st.session_state.pop,
+            args=(f"opened:{key}",),
+        )
         st.markdown(
             "**" + " · ".join(f"{column} {name}" for column, name in zip(panel.group, opened, strict=True)) + "**"
         )

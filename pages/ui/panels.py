@@ -61,7 +61,7 @@ def _in_turn(group: list[tuple[int, Panel]], run: Any, key: str) -> None:
     chosen = st.segmented_control(
         columns.capitalize(),
         range(len(group)),
-        default=0,
+        default=len(group) - 1,
         required=True,
         key=f"{key}:turn",
         format_func=names.__getitem__,

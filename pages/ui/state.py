@@ -12,7 +12,7 @@ import streamlit as st
 
 from engine.errors import ImageError, NetworkError
 
-DEFAULTS = {"network": "fovea", "photo": "sample:cat", "layer": "", "unit": ""}
+DEFAULTS = {"network": "fovea", "photo": "sample:motorcycle", "layer": "", "unit": ""}
 """The shell's names in the address, with their values on a first visit. `unit` is a number as text."""
 
 PHOTO = re.compile(r"(sample:[\w.-]{1,80}|photo:[0-9a-f]{64})")
