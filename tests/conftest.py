@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as models/__init__.py does, for tests that import torch first
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real weights and photos, beside a development checkout; never part of the project."""
