@@ -235,7 +235,7 @@ def mosaic_tiles(filters: NDArray[np.float32], scaling: str) -> NDArray[np.uint8
     across = int(np.ceil(np.sqrt(inputs)))
     pitch = max(rows, columns) + (1 if max(rows, columns) > 1 else 0)
     levels = grey_levels(filters, scaling, (1, 2, 3))
-    pictures = np.zeros((units, across * pitch, across * pitch), np.uint8)
+    pictures = np.full((units, across * pitch, across * pitch), 160, np.uint8)
     for index in range(inputs):
         top, left = (place * pitch for place in divmod(index, across))
         pictures[:, top : top + rows, left : left + columns] = levels[:, index]
@@ -253,7 +253,7 @@ def enlarged(pictures: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
     return tiles
 
 
-def _tile_side(pictures: NDArray[np.uint8], least: int = 40) -> int:
+def _tile_side(pictures: NDArray[np.uint8], least: int = 48) -> int:
     """A tile that holds the pictures enlarged by a whole factor."""
     side = int(max(pictures.shape[1:3]))
     return side * max(1, -(-least // side))
@@ -263,9 +263,9 @@ def _sheet(pictures: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, int]:
     """The sheet, its tile and its columns."""
     from engine.sheet import compose_sheet, square_columns
 
-    tile = _tile_side(pictures)
+    tile, gap = _tile_side(pictures), 4
     columns = square_columns(len(pictures), max(1, SHEET_SIDE // tile))
-    return compose_sheet(iter(enlarged(pictures, tile - 2)[:, ...]), tile - 2, columns, gap=2), tile, columns
+    return compose_sheet(enlarged(pictures, tile), tile, columns, gap=gap, background=255), tile + gap, columns
 
 
 def _draw_all(weights: LayerWeights, units: pd.DataFrame, options: Any, result: Result) -> None:
