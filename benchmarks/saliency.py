@@ -1,0 +1,91 @@
+"""A saliency map against the bare forward and backward, and SmoothGrad against Captum's NoiseTunnel.
+
+    python -m benchmarks.saliency [--quick] [--networks resnet18,…] [--repeats 5] [--threads 2]
+
+All see the same photo and the same threads, in turn, in one process. Captum's NoiseTunnel is timed at several
+batches; its best is compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks._common import interleaved, machine, random_network, ratio, table, use_own_home
+
+CAPTUM_BATCHES = (1, 5, 25)
+
+
+def contenders(name: str, threads: int, samples: int) -> dict[str, Callable[[], Any]]:
+    """What is timed on one network, by name."""
+    import torch
+    from captum.attr import NoiseTunnel, Saliency
+
+    from engine.explain import saliency
+    from engine.image import open_photo
+    from engine.method import Job
+
+    torch.set_num_threads(threads)
+    network = random_network(name)
+    module = network.module("cpu")
+    photo = open_photo("sample:cat")
+
+    def job(**options: Any) -> Job:
+        made = Job(network=network, options=saliency.METHOD.options.parse(options), photo=photo)
+        _ = made.input
+        return made
+
+    plain, smooth = job(), job(sampling="smoothgrad", samples=samples)
+    x = torch.from_numpy(plain.input)
+    target = int(module(x).argmax())
+
+    def bare() -> Any:
+        inputs = x.clone().requires_grad_(True)
+        return torch.autograd.grad(module(inputs)[0, target], inputs)
+
+    tunnel = NoiseTunnel(Saliency(module))
+    deviation = 0.15 * float(x.max() - x.min())
+
+    def captum(batch: int) -> Callable[[], Any]:
+        settings = {"nt_type": "smoothgrad", "nt_samples": samples, "nt_samples_batch_size": batch}
+        return lambda: tunnel.attribute(x, stdevs=deviation, target=target, abs=False, **settings)
+
+    found: dict[str, Callable[[], Any]] = {
+        "bare": bare,
+        "saliency": lambda: saliency.METHOD.run(plain),
+        "smoothgrad": lambda: saliency.METHOD.run(smooth),
+    }
+    return found | {f"captum {batch}": captum(batch) for batch in CAPTUM_BATCHES if batch <= samples}
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one small network, one turn: only that it works")
+    parser.add_argument("--networks", default="squeezenet1_1,resnet18,resnet50")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    use_own_home()
+    names = ["squeezenet1_1"] if arguments.quick else arguments.networks.split(",")
+    samples, repeats = (5, 1) if arguments.quick else (25, arguments.repeats)
+    print(machine())
+    rows = []
+    for name in names:
+        times = interleaved(contenders(name, arguments.threads, samples), repeats)
+        best = min((key for key in times if key.startswith("captum")), key=lambda key: statistics.median(times[key]))
+        rows.append(
+            [
+                name,
+                f"{ratio(times, 'saliency', 'bare'):.2f}",
+                f"{ratio(times, 'smoothgrad', best):.2f}",
+                best.removeprefix("captum "),
+            ]
+        )
+    print(table(["network", "saliency / bare", f"SmoothGrad {samples} / Captum's best", "Captum's batch"], rows))
+
+
+if __name__ == "__main__":
+    main()
