@@ -499,14 +499,19 @@ def remove_network(name: str) -> None:
 
 
 @networks_app.command("check")
-def check_network(network: str, debug: Debug = False) -> None:
-    """Load a network, export it, and compare torch with ONNX at every layer."""
-    with _errors(debug):
-        from models.zoo import load
-
-        loaded = load(network)
-        graph = loaded.graph()
-        print(f"{network}: {len(loaded.card.layers)} layers, {len(graph.taps)} outputs in ONNX, torch and ONNX agree")
+def check_network(
+    network: str,
+    dataset: Annotated[str, typer.Option(help="Labelled images, for the accuracy: a name or a path.")] = "",
+    images: Annotated[int, typer.Option(help="At most so many images, evenly spread (0: all).")] = 0,
+    provider: Annotated[str, typer.Option(help="Where ONNX Runtime computes: auto, cpu, cuda, tensorrt.")] = "auto",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ignore what was computed before.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare torch with ONNX at every layer, and measure accuracy on labelled images; the run of `check`."""
+    given = {"network": network, "image": None, "seed": 0, "device": "auto", "provider": provider, "name": ""}
+    given |= {"option_dataset": dataset, "option_images": images, "fresh": fresh, "as_json": as_json, "debug": debug}
+    _run_method(registry.find_method("check"), given)
 
 
 @datasets_app.command("list")
