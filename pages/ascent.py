@@ -1,5 +1,5 @@
 """Gradient ascent: an image that excites a class or a unit, drawn step by step."""
 
-from pages.ui.workbench import workbench
+from pages.ui.workbench import family_page
 
-workbench("ascent")
+family_page("ascent")

@@ -79,7 +79,7 @@ def compare(ids: list[str]) -> None:
 def import_a_zip() -> None:
     """Take in a run that a team-mate exported."""
     with st.popover("Import a run", icon=":material/upload:"):
-        given = st.file_uploader("A zip that Export zip wrote", type=["zip"], key="library:zip")
+        given = st.file_uploader("A zip that Export zip wrote", type=["zip"], key="library:zip", max_upload_size=200)
         if given is not None and st.button("Import", type="primary"):
             try:
                 run_id = reads.store().import_zip(given.getvalue())

@@ -1,5 +1,5 @@
 """Occlusion: where the network looks, by covering the photo window by window."""
 
-from pages.ui.workbench import workbench
+from pages.ui.workbench import family_page
 
-workbench("occlusion")
+family_page("occlusion")

@@ -48,7 +48,7 @@ def actions(run: StoredRun) -> None:
     record = run.record
     finished = record.status == "done"
     over = record.status in reads.FINAL
-    with st.container(horizontal=True, key="run-actions"):
+    with st.container(horizontal=True, key="run-actions", gap="xsmall"):
         if st.button("Repeat", icon=":material/replay:", disabled=not over, help="The same request once more."):
             _repeat(record)
         if st.button("Repeat with changes", icon=":material/tune:", help="Its form, filled in with these options."):
@@ -87,7 +87,6 @@ def _change(record: RunRecord) -> None:
     if record.image and state.PHOTO.fullmatch(record.image):
         state.choose(photo=record.image)
     prefill(method, record.options)
-    st.session_state[f"wanted:{method.name}"] = method.name
     st.switch_page(method_page(method.name), query_params={"run": record.id})
 
 

@@ -1,5 +1,5 @@
 """Saliency: which pixels a class or unit answers to, by one backward pass."""
 
-from pages.ui.workbench import workbench
+from pages.ui.workbench import family_page
 
-workbench("saliency")
+family_page("saliency")

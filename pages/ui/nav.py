@@ -18,7 +18,7 @@ ICONS = {"look": ":material/visibility:", "explain": ":material/lightbulb:", "ma
 
 @dataclass(frozen=True)
 class Family:
-    """The methods that share a row of the navigation; its page's path is the first one's name."""
+    """The methods that share a row of the navigation, the one that names its page first."""
 
     verb: str
     title: str
@@ -30,6 +30,11 @@ class Family:
         return self.methods[0].name
 
     @property
+    def file(self) -> Path:
+        """The page's own file, if it has one."""
+        return PAGES / f"{self.path}.py"
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of its methods."""
         return tuple(method.name for method in self.methods)
@@ -37,12 +42,15 @@ class Family:
 
 @functools.cache
 def families() -> tuple[Family, ...]:
-    """All families in the order of the verbs and of the registry."""
+    """All families in the order of the verbs and of the registry; a method with a file of its own leads its family."""
     grouped: dict[tuple[str, str], list[Method]] = {}
     for method in methods().values():
         grouped.setdefault((method.verb, method.family), []).append(method)
     order = list(VERBS)
-    rows = [Family(verb, title, tuple(found)) for (verb, title), found in grouped.items()]
+    rows = [
+        Family(verb, title, tuple(sorted(found, key=lambda method: not (PAGES / f"{method.name}.py").is_file())))
+        for (verb, title), found in grouped.items()
+    ]
     return tuple(sorted(rows, key=lambda family: order.index(family.verb)))
 
 
@@ -51,30 +59,42 @@ def family_of(method: str) -> Family:
     return next(family for family in families() if method in family.names)
 
 
-def _generic(family: Family) -> Any:
+def _generic(names: tuple[str, ...]) -> Any:
     def show() -> None:
         from pages.ui.workbench import workbench
 
-        workbench(*family.names)
+        workbench(*names)
 
-    show.__name__ = f"generic_{family.path}"
+    show.__name__ = f"generic_{names[0]}"
     return show
 
 
 def method_page(method: str) -> Any:
-    """The page where a method is run: the family's own file, or the generic page."""
+    """The page where a method is run: its family's own file, or the generic page."""
     family = family_of(method)
-    file = PAGES / f"{family.path}.py"
-    source = file if file.is_file() else _generic(family)
+    source = family.file if family.file.is_file() else _generic(family.names)
     return st.Page(source, title=family.title, url_path=family.path, icon=ICONS[family.verb])
 
 
+def _alone(method: Method) -> Any:
+    """A page of one method alone, so that an address may name any method; its family's page stands in the menu."""
+    return st.Page(
+        _generic((method.name,)),
+        title=method.title,
+        url_path=method.name,
+        icon=ICONS[method.verb],
+        visibility="hidden",
+    )
+
+
 def page(name: str) -> Any:
-    """One of the pages that belong to no method: home, library, run, unit."""
+    """One of the pages that belong to no method: home, library, unit, networks, data sets, run."""
     title, icon, more = {
         "home": ("Home", ":material/home:", {"default": True}),
         "library": ("Library", ":material/collections_bookmark:", {}),
         "unit": ("Unit", ":material/hub:", {}),
+        "networks": ("Networks", ":material/schema:", {}),
+        "image_sets": ("Data sets", ":material/photo_library:", {}),
         "run": ("Run", ":material/play_circle:", {"visibility": "hidden"}),
     }[name]
     return st.Page(PAGES / f"{name}.py", title=title, icon=icon, url_path="" if name == "home" else name, **more)
@@ -84,8 +104,10 @@ def navigation() -> dict[str, list[Any]]:
     """The sections of the sidebar and their pages."""
     sections: dict[str, list[Any]] = {"": [page("home")]}
     for family in families():
-        sections.setdefault(VERBS[family.verb], []).append(method_page(family.path))
-    sections["Library"] = [page("library"), page("unit"), page("run")]
+        sections.setdefault(VERBS[family.verb], []).extend(
+            [method_page(family.path), *(_alone(method) for method in family.methods[1:])]
+        )
+    sections["Library"] = [page("library"), page("unit"), page("networks"), page("image_sets"), page("run")]
     return sections
 
 

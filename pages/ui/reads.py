@@ -41,6 +41,11 @@ def known_networks() -> list[str]:
     return _known_networks(str(home()))
 
 
+def forget_networks() -> None:
+    """Read the list of networks anew: one was added or removed."""
+    _known_networks.clear()
+
+
 def known_datasets() -> list[str]:
     """The registered data sets, `sample` first."""
     from engine.dataset import known_datasets as known

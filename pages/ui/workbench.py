@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import streamlit as st
@@ -17,7 +18,7 @@ from pages.ui import reads, state
 from pages.ui.cards import card_or_wait
 from pages.ui.forms import options_form, where_it_runs
 from pages.ui.links import report_url
-from pages.ui.nav import page
+from pages.ui.nav import family_of, page
 from pages.ui.progress import show_run
 from pages.ui.text import duration, errors_as_lines, plain, show_error
 
@@ -36,20 +37,28 @@ def workbench(*names: str) -> None:
         _result(method)
 
 
+def family_page(name: str) -> None:
+    """Draw the page of the family that a method belongs to."""
+    workbench(*family_of(name).names)
+
+
 def _choose(names: tuple[str, ...]) -> Method:
-    """The family's method of the moment; a run in the address decides, then the user."""
+    """The family's method of the moment: that of the run in the address when it is new there, then the user's."""
     if len(names) == 1:
         return find_method(names[0])
-    key = f"family:{names[0]}"
-    wanted = st.session_state.pop(f"wanted:{names[0]}", None)
-    if wanted in names:
-        st.session_state[key] = wanted
+    key, seen, run_id = f"family:{names[0]}", f"seen:{names[0]}", st.query_params.get("run", "")
+    if run_id and st.session_state.get(seen) != run_id:
+        st.session_state[seen] = run_id
+        with contextlib.suppress(FoveaError):
+            method = reads.store().run(run_id).record.method
+            if method in names:
+                st.session_state[key] = method
+    st.session_state.setdefault(key, names[0])
     return find_method(
         st.segmented_control(
             "Method",
             names,
             key=key,
-            default=None if key in st.session_state else names[0],
             required=True,
             format_func=lambda name: find_method(name).title,
             label_visibility="collapsed",

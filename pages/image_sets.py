@@ -1,0 +1,217 @@
+"""Data sets: what there is to mine, with counts, labels, pictures and broken images; add and remove."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+from PIL import ImageOps
+
+from engine.dataset import (
+    SAMPLE,
+    Dataset,
+    inspect_dataset,
+    known_datasets,
+    open_dataset,
+    register_dataset,
+    unregister_dataset,
+)
+from engine.downloads import DOWNLOADS
+from engine.errors import DatasetError, FoveaError
+from engine.image import keep_photo
+from models.home import home
+from pages.ui.links import loopback_only
+from pages.ui.nav import page
+from pages.ui.pickers import change
+from pages.ui.text import errors_as_lines, plain, show_error
+
+TILES, COLUMNS = 24, 8
+LOOKED_AT = 1000
+"""So many images are opened, at most, when broken ones are looked for here; the command line opens all."""
+
+
+@st.cache_resource(show_spinner="listing the images…", ttl=60, max_entries=4)
+def _opened(root: str, name: str, path: str) -> Dataset:
+    """A data set's list of images, kept for a minute: a folder of a million takes seconds to list."""
+    return open_dataset(name, check=False)
+
+
+def choose(known: dict[str, str]) -> str:
+    """The data set that is shown."""
+    if st.session_state.get("sets:name") not in known:
+        st.session_state["sets:name"] = SAMPLE
+    return str(
+        st.selectbox(
+            "Data set",
+            list(known),
+            key="sets:name",
+            format_func=lambda name: f"{name}: {known[name]}",
+            help="`sample` is always there; others are registered below or with `python -m engine datasets add`.",
+            persist_state="session",
+        )
+    )
+
+
+def facts(dataset: Dataset) -> None:
+    """How many images, and how many of each label."""
+    labels = Counter(label for label in dataset.labels or () if label)
+    words = [f"**{len(dataset):,}** images", f"**{len(labels):,}** labels" if labels else "no labels"]
+    bare = sum(1 for label in dataset.labels or () if not label)
+    if labels and bare:
+        words.append(f"{bare:,} without one")
+    st.markdown(" · ".join(words))
+    if labels:
+        with st.expander("Images by label"):
+            rows = sorted(labels.items(), key=lambda item: (-item[1], item[0]))
+            st.dataframe(
+                pd.DataFrame(rows, columns=["label", "images"]),
+                hide_index=True,
+                key="sets:labels",
+                column_config={
+                    "images": st.column_config.ProgressColumn(
+                        max_value=max(labels.values()), format="%d", color="primary"
+                    )
+                },
+            )
+
+
+def pictures(dataset: Dataset) -> None:
+    """A page of thumbnails; one of them becomes the photo that all methods look at."""
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    label = bar.selectbox(
+        "Label",
+        dataset.classes,
+        index=None,
+        placeholder="all",
+        key="sets:label",
+        disabled=not dataset.classes,
+        width=260,
+    )
+    wanted = [index for index in range(len(dataset)) if label is None or dataset.label(index) == label]
+    pages = max(1, -(-len(wanted) // TILES))
+    number = bar.number_input("Page", 1, pages, 1, key=f"sets:page:{label}", help=f"1 to {pages:,}", width=140)
+    for start in range((number - 1) * TILES, min(number * TILES, len(wanted)), COLUMNS):
+        for column, index in zip(
+            st.columns(COLUMNS), wanted[start : min(start + COLUMNS, number * TILES)], strict=False
+        ):
+            with column:
+                _tile(dataset, index)
+
+
+def _tile(dataset: Dataset, index: int) -> None:
+    key = dataset.keys[index]
+    try:
+        st.image(ImageOps.fit(dataset.thumbnail(index, 320), (200, 200)), width="stretch")
+    except FoveaError as error:
+        show_error(error)
+        return
+    if st.button("Look at it", key=f"sets:item:{index}", width="stretch", help=plain(key), type="tertiary"):
+        with errors_as_lines():
+            change(photo=keep_photo(dataset.photo(index), key))
+            st.switch_page(page("home"))
+
+
+def broken(dataset: Dataset, name: str) -> None:
+    """Open images and list those that cannot be read."""
+    some = len(dataset) > LOOKED_AT
+    label = f"Open {LOOKED_AT:,} of them, evenly spread" if some else "Open every image"
+    if st.button(label, icon=":material/troubleshoot:", key="sets:inspect", help="To find what cannot be read."):
+        bar = st.progress(0.0, text="opening images")
+        found = inspect_dataset(
+            dataset,
+            limit=LOOKED_AT,
+            progress=lambda done, total: bar.progress(done / total, text=f"{done:,} of {total:,}"),
+        )
+        bar.empty()
+        st.session_state[f"sets:inspected:{name}"] = found
+    seen = st.session_state.get(f"sets:inspected:{name}")
+    if seen is None:
+        return
+    st.caption(plain(" · ".join(f"{fact} {value}" for fact, value in seen.summary().items())))
+    if seen.unreadable:
+        st.dataframe(
+            pd.DataFrame(seen.unreadable, columns=["image", "why it is skipped"]),
+            hide_index=True,
+            key="sets:unreadable",
+        )
+    else:
+        st.success("All of them can be read.", icon=":material/check_circle:")
+    if some:
+        st.code(f"python -m engine datasets inspect {name}", language="bash")
+
+
+def remove(name: str) -> None:
+    """Ask, then forget a registered data set's name."""
+    if name == SAMPLE:
+        return
+    with st.popover("Remove", icon=":material/delete:"):
+        st.markdown(f"Forget the name **{plain(name)}**? Its images stay where they are.")
+        if st.button("Remove it", type="primary", key="sets:remove"):
+            with errors_as_lines():
+                unregister_dataset(name)
+                del st.session_state["sets:name"]
+                st.rerun()
+
+
+def add() -> None:
+    """Register a folder or list: here where the server serves this machine alone, else from the command line."""
+    if loopback_only():
+        with st.form("sets:add", border=False):
+            left, right = st.columns([1, 3])
+            name = left.text_input("Name", placeholder="birds", help="Letters, digits, '.', '-' and '_'.")
+            path = right.text_input(
+                "Folder, or list file",
+                placeholder="/path/to/images",
+                help="A folder of images, nested or not (sub-folders are labels), or a .csv, .tsv or .txt list with a "
+                "path and, if there is one, a label on each line.",
+            )
+            if st.form_submit_button("Add the data set", type="primary", icon=":material/add:"):
+                with errors_as_lines():
+                    _register(name, path)
+    else:
+        st.markdown("This server listens to other machines, so folders are registered from its command line:")
+        st.code("python -m engine datasets add birds /path/to/images", language="bash")
+    st.markdown("**Public sets** that one command fetches:")
+    st.dataframe(
+        pd.DataFrame(
+            [
+                (one.title, one.images, one.megabytes, one.licence, f"python -m engine datasets download {one.name}")
+                for one in DOWNLOADS.values()
+            ],
+            columns=["set", "images", "MB", "licence", "command"],
+        ),
+        hide_index=True,
+        key="sets:public",
+    )
+
+
+def _register(name: str, path: str) -> None:
+    if not path.strip():
+        raise DatasetError("a folder or a list file must be given")
+    if name.strip() in known_datasets():
+        raise DatasetError(f"a data set named {name.strip()!r} is there already: take another name, or remove it")
+    with st.spinner("opening it"):
+        register_dataset(name.strip(), Path(path.strip()))
+    st.session_state["sets:next"] = name.strip()
+    st.rerun()
+
+
+st.title("Data sets", anchor=False)
+with errors_as_lines():
+    known = known_datasets()
+    if "sets:next" in st.session_state:
+        st.session_state["sets:name"] = st.session_state.pop("sets:next")
+    name = choose(known)
+    shown, adding = st.tabs(["Look", "Add"], key="sets:tab", on_change="rerun")
+    with shown, errors_as_lines():
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            st.subheader(plain(name), anchor=False)
+            remove(name)
+        dataset = _opened(str(home()), name, known[name])
+        facts(dataset)
+        pictures(dataset)
+        broken(dataset, name)
+    with adding, errors_as_lines():
+        add()
