@@ -26,7 +26,8 @@ def photo(width: int = 90, height: int = 70, seed: int = 0) -> Image.Image:
 def occlude(network: Any, job_facts: dict[str, Any] | None = None, **options: Any) -> tuple[Job, Result]:
     parsed = METHOD.options.parse(options)
     METHOD.verify(network.card, parsed)
-    job = Job(network=network, options=parsed, photo=photo(), provider="cpu", **(job_facts or {}))
+    facts = {"provider": "cpu"} | (job_facts or {})
+    job = Job(network=network, options=parsed, photo=photo(), **facts)
     return job, METHOD.run(job)
 
 
@@ -209,3 +210,18 @@ def test_random_resnet_equals_captum(tmp_path: Path) -> None:
     job, result = occlude(network, window=32, stride=16, target="7", score="logit")
     wanted = captum_occlusion(network.module(), job.input, 7, 32, 16, "logit")
     np.testing.assert_allclose(result.arrays["heatmap"], wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.gpu
+def test_the_gpu_gives_the_same_map(network: TinyNetwork) -> None:
+    from models.onnx_net import check_providers
+
+    cuda = next(row for row in check_providers() if row["name"] == "cuda")
+    if not cuda["works"]:
+        pytest.skip(f"CUDA does not run here: {cuda['reason']}")
+    maps = []
+    for provider in ("cpu", "cuda"):
+        job, result = occlude(network, window=16, stride=8, target="3", job_facts={"provider": provider})
+        assert job.ran["provider"] == provider
+        maps.append(result.arrays["heatmap"])
+    np.testing.assert_allclose(maps[1], maps[0], atol=1e-3)
