@@ -22,7 +22,7 @@ class InversionOptions(Options):
 
     layers: str = option("", "Layers to invert, a comma list; empty: a series from shallow to deep", kind="layers")
     series: int = option(5, "How many layers that series has", ge=1, le=12)
-    steps: int = option(160, "Steps of the optimiser for each layer", ge=1, le=10000, unit="steps")
+    steps: int = option(120, "Steps of the optimiser for each layer", ge=1, le=10000, unit="steps")
     canvas: Literal["fourier", "pixels"] = option(
         "fourier", "What is optimised: Fourier coefficients (Olah 2017) or pixels (Mahendran 2015)", advanced=True
     )
@@ -36,7 +36,7 @@ class InversionOptions(Options):
         le=1000,
         advanced=True,
     )
-    learning_rate: float = option(0.05, "Adam's step", gt=0, le=10, advanced=True)
+    learning_rate: float = option(0.1, "Adam's step", gt=0, le=10, advanced=True)
 
 
 def chosen_layers(card: Card, options: InversionOptions) -> list[Layer]:

@@ -205,6 +205,40 @@ class GramDistance:
 
 
 @dataclass(frozen=True)
+class CentredGramDistance:
+    """‖G − wanted‖² / ‖wanted‖² + ‖mean − wanted mean‖² / trace(wanted), with Gram matrices about `mean`.
+
+    `wanted` (C, C) and `mean` (C,) are the photo's own, as `centred_gram` gives them. A plain Gram matrix of a
+    rectified layer is mostly the product of its means, which hides how features vary together; a shift by the means
+    shows that (Novak and Nikulin 2016, section 3.2).
+    """
+
+    layer: Layer
+    wanted: Tensor
+    mean: Tensor
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The layer."""
+        return (self.layer.name,)
+
+    def __call__(self, view: View) -> Tensor:
+        """The sum of the two relative squared distances, (N,)."""
+        maps = unit_maps(view.features[self.layer.name], self.layer)
+        gram = gram_matrix(maps - self.mean.view(1, -1, 1, 1))
+        means = maps.mean((2, 3))
+        apart = (gram - self.wanted).square().flatten(1).sum(1) / self.wanted.square().sum().clamp_min(1e-12)
+        trace = self.wanted.diagonal().sum().clamp_min(1e-12)
+        return apart + (means - self.mean).square().sum(1) / trace
+
+
+def centred_gram(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """The Gram matrix (C, C) of maps (1, C, h, w) about their means, divided by h·w, and the means (C,)."""
+    mean = maps.mean((0, 2, 3))
+    return gram_matrix(maps - mean.view(1, -1, 1, 1))[0], mean
+
+
+@dataclass(frozen=True)
 class TotalVariation:
     """The mean over pixels and channels of (Δx² + Δy²)^(beta/2) (Mahendran and Vedaldi 2015, eq. 4).
 

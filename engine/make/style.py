@@ -25,7 +25,7 @@ class StyleOptions(Options):
 
     style: str = option("sample:hubble", "Photo whose style is taken", kind="photo")
     content_weight: float = option(1.0, "How much the photo's content counts", ge=0, le=1000)
-    style_weight: float = option(10.0, "How much the style counts", ge=0, le=1000)
+    style_weight: float = option(3.0, "How much the style counts", ge=0, le=1000)
     size: int | None = option(None, "Long side; empty: 1.5 times the network's input", ge=32, le=2048, unit="px")
     steps: int = option(100, "Steps at the last size, and at each before it", ge=1, le=10000, unit="steps")
     sizes: int = option(2, "How many sizes, each √2 larger than the one before", ge=1, le=8)
@@ -39,8 +39,11 @@ class StyleOptions(Options):
     style_layers: str = option(
         "", "Layers of the style; empty: the first and each before a reduction", kind="layers", advanced=True
     )
+    statistics: Literal["centred", "gatys"] = option(
+        "centred", "Gram matrices about the means (Novak 2016), or plain ones (Gatys 2016)", advanced=True
+    )
     total_variation: float = option(
-        0.5, "Weight of the mean squared difference of neighbours", ge=0, le=1000, advanced=True
+        2.0, "Weight of the mean squared difference of neighbours", ge=0, le=1000, advanced=True
     )
     learning_rate: float = option(0.02, "Adam's step, of the range of pixels", gt=0, le=1, advanced=True)
 
@@ -70,7 +73,7 @@ def _terms(job: Job, content: Tensor, style: Tensor) -> list[Term]:
         terms.append(Term(f"content {layer.name}", FeatureDistance(layer.name, wanted), options.content_weight))
     if options.style_weight:
         layers = chosen_layers(job.card, options.style_layers)
-        for term in gram_terms(job, style, layers, options.style_weight):
+        for term in gram_terms(job, style, layers, options.statistics, options.style_weight):
             terms.append(Term(f"style {term.name}", term.loss, term.weight))
     if options.total_variation:
         terms.append(Term("total variation", TotalVariation(), options.total_variation))

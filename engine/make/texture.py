@@ -2,7 +2,8 @@
 
 Gatys, Ecker, Bethge 2015, "Texture Synthesis Using Convolutional Neural Networks": Gram matrices of the first
 convolution and every pooling stage (section 3), from noise. Departures: each layer's distance is relative to the
-photo's own Gram matrix, so that layers weigh alike in any network; Adam on a Fourier canvas unless told.
+photo's own Gram matrix, so that layers weigh alike in any network; Gram matrices are taken about the means, and Adam
+moves a Fourier canvas, unless told.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ class TextureOptions(Options):
     height: int | None = option(None, "Height; empty: 1.5 times the network's input", ge=16, le=2048, unit="px")
     width: int | None = option(None, "Width; empty: 1.5 times the network's input", ge=16, le=2048, unit="px")
     steps: int = option(200, "Steps of the optimiser", ge=1, le=10000, unit="steps")
+    statistics: Literal["centred", "gatys"] = option(
+        "centred", "Gram matrices about the means (Novak 2016), or plain ones (Gatys 2015)", advanced=True
+    )
     optimiser: Literal["adam", "lbfgs"] = option(
         "adam", "Adam on Fourier coefficients, or L-BFGS on pixels (Gatys 2015)", advanced=True
     )
@@ -50,18 +54,25 @@ def check(card: Card, options: TextureOptions) -> None:
     chosen_layers(card, options.layers)
 
 
-def gram_terms(job: Job, picture: Tensor, layers: list[Layer], weight: float = 1.0) -> list[Term]:
-    """One relative Gram distance for each layer, together of `weight`; `picture` (1, C, H, W) is what is matched."""
+def gram_terms(job: Job, picture: Tensor, layers: list[Layer], statistics: str, weight: float = 1.0) -> list[Term]:
+    """One relative distance for each layer, together of `weight`; `picture` (1, C, H, W) is what is matched.
+
+    `statistics`: "gatys", plain Gram matrices, or "centred", Gram matrices about the means.
+    """
     from engine.features import unit_maps
-    from engine.make.losses import GramDistance, Term, gram_matrix
+    from engine.make.losses import CentredGramDistance, GramDistance, Loss, Term, centred_gram, gram_matrix
     from engine.make.sizes import features_of
 
     features = features_of(job, picture, [layer.name for layer in layers])
-    grams = {layer.name: gram_matrix(unit_maps(features[layer.name], layer)) for layer in layers}
-    return [
-        Term(layer.name, GramDistance(layer, grams[layer.name], relative=True), weight / len(layers))
-        for layer in layers
-    ]
+    terms: list[Term] = []
+    for layer in layers:
+        maps = unit_maps(features[layer.name], layer)
+        if statistics == "gatys":
+            loss: Loss = GramDistance(layer, gram_matrix(maps), relative=True)
+        else:
+            loss = CentredGramDistance(layer, *centred_gram(maps))
+        terms.append(Term(layer.name, loss, weight / len(layers)))
+    return terms
 
 
 def matched_histogram(pixels: NDArray[Any], reference: NDArray[Any]) -> NDArray[Any]:
@@ -107,7 +118,7 @@ def texture(job: Job) -> Result:
     made = optimise(
         job,
         canvas,
-        gram_terms(job, source, layers),
+        gram_terms(job, source, layers, options.statistics),
         steps=options.steps,
         optimiser=lbfgs() if pixels_canvas else adam(options.learning_rate),
         transforms=[Roll(max(height, width))] if options.tileable else [],

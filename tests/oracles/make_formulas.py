@@ -40,6 +40,15 @@ def gatys_layer_loss(maps: Array, wanted_maps: Array) -> float:
     return float(((g - a) ** 2).sum() / (4 * units**2 * places**2))
 
 
+def centred_distance(maps: Array, wanted_maps: Array) -> float:
+    """Relative squared distances of Gram matrices about the wanted means, and of means."""
+    mean = wanted_maps.mean((1, 2))
+    shifted, wanted = maps - mean[:, None, None], wanted_maps - mean[:, None, None]
+    a = gram(wanted)
+    means = ((maps.mean((1, 2)) - mean) ** 2).sum() / np.trace(a)
+    return float(((gram(shifted) - a) ** 2).sum() / (a**2).sum() + means)
+
+
 def fourier_picture(spectrum: Array, height: int, width: int, decay: float, colours: Array) -> Array:
     """Lucid's parameterisation of one picture from (C, H, W//2+1, 2), by a sum over all frequencies."""
     channels = spectrum.shape[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.make import losses
 from engine.make.losses import View
 from models.card import OUTPUT, Layer
-from tests.oracles.make_formulas import gatys_layer_loss, gram, total_variation
+from tests.oracles.make_formulas import centred_distance, gatys_layer_loss, gram, total_variation
 
 LAYER = Layer(name="conv", kind="Conv2d", shape=(4, 5, 6), axes="NCHW", units=4, grid=(5, 6))
 
@@ -52,6 +52,10 @@ CASES: dict[str, tuple[Any, Callable[[np.ndarray, np.ndarray], float]]] = {
     "relative gram": (
         losses.GramDistance(LAYER, losses.gram_matrix(WANTED), relative=True),
         lambda m, p: ((gram(m) - gram(WANTED[0].numpy())) ** 2).sum() / (gram(WANTED[0].numpy()) ** 2).sum(),
+    ),
+    "centred gram": (
+        losses.CentredGramDistance(LAYER, *losses.centred_gram(WANTED)),
+        lambda m, p: centred_distance(m, WANTED[0].numpy()),
     ),
     "total variation": (losses.TotalVariation(), lambda m, p: total_variation(p, 2.0)),
     "total variation, beta 1": (losses.TotalVariation(1.0, 0.0), lambda m, p: total_variation(p, 1.0)),
