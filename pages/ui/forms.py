@@ -291,11 +291,20 @@ def _photo(key: str, info: Any, text: str, card: Card, start: Any) -> str:
     from pages.ui.pickers import kept_photos, photo_title
 
     options = [f"sample:{name}" for name in SAMPLES] + kept_photos()
-    _initial(key, info.default or options[0], start)
-    if st.session_state[key] not in options:
+    _initial(key, info.default or None, start if start is _MISSING else start or None)
+    if st.session_state[key] and st.session_state[key] not in options:
         options.append(st.session_state[key])
-    st.selectbox(text, options, key=key, format_func=photo_title, help=info.description, persist_state="session")
-    return str(st.session_state[key])
+    optional: dict[str, Any] = {} if info.default else {"index": None, "placeholder": "none"}
+    st.selectbox(
+        text,
+        options,
+        key=key,
+        format_func=photo_title,
+        help=info.description,
+        persist_state="session",
+        **optional,
+    )
+    return str(st.session_state[key] or "")
 
 
 def _network(key: str, info: Any, text: str, card: Card, start: Any) -> str:
@@ -329,7 +338,8 @@ def _plain(key: str, info: Any, text: str, card: Card, start: Any) -> Any:
 def _choice(key: str, info: Any, text: str, choices: tuple[Any, ...]) -> Any:
     _kept_valid(key, choices, info.default)
     shown: Callable[[Any], str] = lambda choice: str(choice).replace("_", " ")  # noqa: E731
-    if len(choices) <= 3 and sum(len(str(choice)) for choice in choices) <= 24:
+    letters = sum(len(str(choice)) for choice in choices)
+    if letters <= (24 if len(choices) == 2 else 14) and len(choices) <= 3:
         return st.segmented_control(
             text,
             choices,
