@@ -94,6 +94,15 @@ def layer_weights(network: Network, layer: str) -> LayerWeights:
     )
 
 
+def weighted_node(model: onnx.ModelProto, tensor: str) -> onnx.NodeProto:
+    """The node that multiplies with weights to make this tensor. Raises UnsupportedError if there is none."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    for node in _back(tensor, producers):
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            return node
+    raise UnsupportedError(f"{tensor} is not made by a convolution or linear layer: name a layer")
+
+
 def _back(tensor: str, producers: dict[str, onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     """The node behind a tensor, and the ones before it as long as they only pass it on or add a bias."""
     while tensor in producers:
