@@ -3,7 +3,7 @@
 Gatys, Ecker, Bethge 2015, "Texture Synthesis Using Convolutional Neural Networks": Gram matrices of the first
 convolution and every pooling stage (section 3), from noise. Departures: each layer's distance is relative to the
 photo's own Gram matrix, so that layers weigh alike in any network; Gram matrices are taken about the means, and Adam
-moves a Fourier canvas, unless told.
+moves a Fourier canvas, unless told; the colours themselves count as one more layer.
 """
 
 from __future__ import annotations
@@ -33,12 +33,20 @@ class TextureOptions(Options):
     statistics: Literal["centred", "gatys"] = option(
         "centred", "Gram matrices about the means (Novak 2016), or plain ones (Gatys 2015)", advanced=True
     )
+    colours: float = option(
+        1.0,
+        "Weight of the colours' own statistics at three scales, to which convolutions are blind",
+        ge=0,
+        advanced=True,
+    )
     optimiser: Literal["adam", "lbfgs"] = option(
         "adam", "Adam on Fourier coefficients, or L-BFGS on pixels (Gatys 2015)", advanced=True
     )
-    learning_rate: float = option(0.05, "Adam's step", gt=0, le=10, advanced=True)
+    learning_rate: float = option(0.1, "Adam's step", gt=0, le=10, advanced=True)
     tileable: bool = option(False, "Let the picture's edges meet, so that copies of it tile a plane")
-    match_colours: bool = option(True, "At the end, give each channel the photo's histogram", advanced=True)
+    match_colours: bool = option(
+        True, "At the end, give the colours the photo's covariance and histograms", advanced=True
+    )
 
 
 def chosen_layers(card: Card, layers: str) -> list[Layer]:
@@ -88,12 +96,34 @@ def matched_histogram(pixels: NDArray[Any], reference: NDArray[Any]) -> NDArray[
     return out
 
 
+def matched_colours(pixels: NDArray[Any], reference: NDArray[Any]) -> NDArray[Any]:
+    """uint8 (H, W, C) whose colours have the reference's mean and covariance, then its histograms.
+
+    The linear map of Gatys et al. 2017, "Controlling Perceptual Factors", appendix; a grey photo gives grey.
+    """
+    import numpy as np
+
+    def root(flat: NDArray[Any], inverse: bool) -> NDArray[Any]:
+        values, vectors = np.linalg.eigh(np.cov(flat.T) + 1e-3 * np.eye(flat.shape[1]))
+        made: NDArray[Any] = (vectors * values ** (-0.5 if inverse else 0.5)) @ vectors.T
+        return made
+
+    channels = pixels.shape[-1]
+    if channels == 1:
+        return matched_histogram(pixels, reference)
+    flat, wanted = pixels.reshape(-1, channels).astype(float), reference.reshape(-1, channels).astype(float)
+    moved = (flat - flat.mean(0)) @ root(flat, True) @ root(wanted, False) + wanted.mean(0)
+    moved = np.clip(np.rint(moved), 0, 255).astype(np.uint8).reshape(pixels.shape)
+    return matched_histogram(moved, reference)
+
+
 def texture(job: Job) -> Result:
     """Image `texture`, array `loss` by step, table `losses` with each layer's relative Gram distance."""
     import torch
 
     from engine.make.canvas import FourierCanvas, PixelCanvas, to_image, to_picture, to_pixels
     from engine.make.loop import adam, lbfgs, optimise
+    from engine.make.losses import ColourStatistics, Term, colour_statistics
     from engine.make.projection import box
     from engine.make.sizes import features_of
     from engine.make.transforms import Roll
@@ -115,10 +145,13 @@ def texture(job: Job) -> Result:
         canvas: Any = PixelCanvas((source.mean((2, 3), keepdim=True) + noise).clamp(0, 1))
     else:
         canvas = FourierCanvas(shape, generator=generator, deviation=0.02, device=job.device)
+    terms = gram_terms(job, source, layers, options.statistics)
+    if options.colours:
+        terms.append(Term("colours", ColourStatistics(colour_statistics(source)), options.colours))
     made = optimise(
         job,
         canvas,
-        gram_terms(job, source, layers, options.statistics),
+        terms,
         steps=options.steps,
         optimiser=lbfgs() if pixels_canvas else adam(options.learning_rate),
         transforms=[Roll(max(height, width))] if options.tileable else [],
@@ -127,7 +160,7 @@ def texture(job: Job) -> Result:
     )
     pixels = to_pixels(made.picture)[0]
     if options.match_colours:
-        pixels = matched_histogram(pixels, job.frame)
+        pixels = matched_colours(pixels, job.frame)
     job.record(provider="torch", precision="fp32")
     first, last = float(made.losses["loss"].iloc[0]), float(made.losses["loss"].min())
     if last > 0.1 * first:
@@ -154,10 +187,10 @@ def texture(job: Job) -> Result:
             Panel(
                 kind="curve",
                 title="Each layer's distance",
-                help="Squared distance of Gram matrices, relative to the photo's.",
+                help="Squared distance of the statistics, relative to the photo's.",
                 table="losses",
                 x="step",
-                y=tuple(layer.name for layer in layers),
+                y=tuple(term.name for term in terms),
                 log=True,
             ),
         ],

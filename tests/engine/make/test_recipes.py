@@ -14,7 +14,7 @@ from engine.errors import FoveaError, OptionsError, UnknownNameError, Unsupporte
 from engine.make.dream import octave_sizes
 from engine.make.layers import layer_at, series, stage_layers, texture_layers
 from engine.make.style import with_colours_of
-from engine.make.texture import matched_histogram
+from engine.make.texture import matched_colours, matched_histogram
 from engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 
@@ -120,6 +120,14 @@ def test_a_histogram_is_matched_by_rank() -> None:
     pixels = np.array([[[10], [200]], [[50], [60]]], np.uint8)
     reference = np.array([[[0], [1]], [[2], [3]]], np.uint8)
     assert matched_histogram(pixels, reference)[..., 0].tolist() == [[0, 3], [1, 2]]
+
+
+def test_colours_are_matched_and_grey_stays_grey() -> None:
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.integers(40, 200, (20, 20, 1), dtype=np.uint8), 3, axis=-1)
+    made = matched_colours(rng.integers(0, 256, (30, 25, 3), dtype=np.uint8), grey).astype(int)
+    assert np.abs(made - made.mean(-1, keepdims=True)).mean() < 3
+    assert abs(made.mean() - grey.mean()) < 1
 
 
 def test_default_layers_come_from_the_card(tiny_networks: Mapping[str, TinyNetwork]) -> None:
