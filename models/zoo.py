@@ -94,6 +94,8 @@ def load(name: str) -> Network:
     with _load_lock:
         if key in _loaded:
             _loaded.move_to_end(key)
+            if not _card_path(key).is_file():  # whoever asked for it waits for the card
+                _store_card(key, _loaded[key].card)
             return _loaded[key]
         network = _load(name, key)
         _loaded[key] = network
