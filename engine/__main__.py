@@ -446,9 +446,9 @@ def add_network(
         if isinstance(given["size"], list) and len(given["size"]) == 1:
             given["size"] *= 2
         fields: dict[str, Any] = {
-            "architecture": architecture,
-            "weights": weights,
-            "classes": classes,
+            "architecture": _architecture_from_here(architecture),
+            "weights": _from_here(weights),
+            "classes": _from_here(classes),
             "output": output,
             "title": title,
             "input": {key: value for key, value in given.items() if value not in ("", None, [])},
@@ -461,6 +461,20 @@ def add_network(
             unregister(name)
             raise
         print(f"{name}: {card.architecture}, {len(card.layers)} layers, {len(card.classes)} classes")
+
+
+def _from_here(path: str) -> str:
+    """A file's full path, if it is there from this folder; networks.toml reads others from its own."""
+    found = Path(path).expanduser()
+    return str(found.resolve()) if path and found.is_file() else path
+
+
+def _architecture_from_here(architecture: str) -> str:
+    """The same for `net.py:Net` and `onnx:PATH`."""
+    place, colon, name = architecture.rpartition(":")
+    if place == "onnx":
+        return f"onnx:{_from_here(name)}"
+    return f"{_from_here(place)}{colon}{name}" if place.endswith(".py") else architecture
 
 
 def _number(text: str) -> Any:
