@@ -69,8 +69,8 @@ class Recipe:
     warmup: float = 0.1
     momentum: float = 0.9
     decay: float = 5e-4
-    stem_decay: float = 1e-3
-    stem_smooth: float = 4e-4
+    stem_decay: float = 2e-4
+    stem_smooth: float = 3e-4
     smoothing: float = 0.1
     probe_share: float = 0.6
     probe_temperature: float = 1.5
@@ -81,7 +81,7 @@ class Recipe:
     unlabelled: float = 1.5
     mixup: float = 0.2
     average: float = 0.999
-    sizes: tuple[tuple[float, int], ...] = ((0.0, 80), (0.35, 96), (0.8, 112), (0.94, 128))
+    sizes: tuple[tuple[float, int], ...] = ((0.0, 80), (0.65, 96), (0.9, 112))
 
     def rate(self, progress: float) -> float:
         """Return the learning rate at a progress of 0..1."""
