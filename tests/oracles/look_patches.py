@@ -42,14 +42,20 @@ class MemoryDataset:
         return photo
 
     def frames(
-        self, preprocessing: Preprocessing, indices: Iterable[int], *, threads: int, unreadable: list[Any]
+        self,
+        preprocessing: Preprocessing,
+        indices: Iterable[int],
+        *,
+        threads: int = 2,
+        unreadable: list[Any] | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         for index in indices:
             self.asked += 1
             try:
                 frame = preprocessing.frame(self.photo(index))
             except ImageError:
-                unreadable.append(index)
+                if unreadable is not None:
+                    unreadable.append(index)
                 continue
             yield index, frame
 

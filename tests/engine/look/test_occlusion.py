@@ -16,6 +16,7 @@ from engine.look.occlusion import METHOD, corners, mean_drop
 from engine.method import Job, Result
 from tests.oracles.look_networks import Tiny, TinyNetwork, tiny_network
 from tests.oracles.look_occlusion import captum_occlusion, occlusion_by_slices
+from tests.oracles.look_patches import MemoryDataset
 
 
 def photo(width: int = 90, height: int = 70, seed: int = 0) -> Image.Image:
@@ -64,6 +65,18 @@ def test_every_fill_equals_pictures_occluded_by_hand(network: TinyNetwork, fill:
     )
     assert np.array_equal(result.images["cover"], job.card.preprocessing.pixels(cover[0]))
     assert fill != "mean" or not cover.any()
+
+
+def test_mean_of_a_data_set_fills(network: TinyNetwork) -> None:
+    dataset = MemoryDataset({f"p{index}": photo(seed=index) for index in range(3)} | {"broken": None})
+    facts = {"open_dataset": lambda name: dataset}
+    job, _ = occlude(network, window=16, stride=12, fill="dataset", dataset="any", job_facts=facts)
+    preprocessing = network.card.preprocessing
+    frames = [preprocessing.frame(photo(seed=index)) for index in range(3)]
+    wanted = np.mean([preprocessing.normalise(frame) for frame in frames], axis=0)
+    np.testing.assert_allclose(occlusion.cover_picture(job)[0], wanted, atol=1e-5)
+    with pytest.raises(OptionsError, match="only with fill dataset"):
+        METHOD.verify(network.card, METHOD.options.parse({"window": 16, "dataset": "any"}))
 
 
 def test_default_target_is_the_top_class_and_the_table_names_the_best(network: TinyNetwork) -> None:
@@ -167,7 +180,7 @@ def test_batches_are_halved_when_memory_runs_out(network: TinyNetwork, monkeypat
 
 
 def test_progress_shows_the_map_as_it_grows(network: TinyNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(occlusion, "PREVIEW_SECONDS", -1.0)
+    monkeypatch.setattr(occlusion, "PREVIEW_SECONDS", -1e6)
     seen: list[Any] = []
 
     def progress(fraction: float, message: str, preview: Any = None, curve: Any = None) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_netw
 from tests.oracles.look_patches import MemoryDataset, patches_by_sorting
 
 COLUMNS = ["layer", "unit", "rank", "score", "image", "y", "x", "box_x0", "box_y0", "box_x1", "box_y1"]
+ROOT = Path(__file__).resolve().parents[3]
 LAYERS = ["relu", "second", "head"]
 
 
@@ -143,6 +147,43 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(
     check_identical(mine(network, dataset, tmp_path, batch=3), wanted)
     read_again = dataset.asked - before - wanted.tables["patches"]["image"].nunique()
     assert read_again <= len(dataset) - (killed_after - 1) // 8 * 8
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from engine.look import patches
+from engine.method import Job
+from tests.engine.look.test_patches import pictures
+from tests.oracles.look_networks import Tiny, tiny_network
+from tests.oracles.look_patches import MemoryDataset
+
+def progress(fraction, message, preview=None, curve=None):
+    if message == "image 20 of 41":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+patches.SHARD = 8
+folder = Path(sys.argv[1])
+job = Job(
+    network=tiny_network(folder, Tiny(), size=(32, 40)), provider="cpu", checkpoints=folder / "checkpoints",
+    options=patches.METHOD.options.parse({"layers": "relu,second,head", "top": 6, "batch": 4}),
+    open_dataset=lambda name: MemoryDataset(pictures()), progress=progress,
+)
+patches.METHOD.run(job)
+"""
+
+
+def test_a_process_killed_on_the_spot_leaves_a_checkpoint_that_is_whole(
+    network: TinyNetwork, dataset: MemoryDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patches, "SHARD", 8)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    before = dataset.asked
+    resumed = mine(network, dataset, tmp_path / "checkpoints", batch=4)
+    mined = dataset.asked - before - resumed.tables["patches"]["image"].nunique()
+    assert mined <= len(dataset) - 16
+    check_identical(resumed, mine(network, dataset, batch=4))
 
 
 def test_a_checkpoint_of_other_options_or_a_damaged_one_is_not_used(
