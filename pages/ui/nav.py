@@ -97,8 +97,7 @@ def page(name: str) -> Any:
         "image_sets": ("Data sets", ":material/photo_library:", {}),
         "run": ("Run", ":material/play_circle:", {"visibility": "hidden"}),
     }[name]
-    path = {"home": "", "image_sets": "datasets"}.get(name, name)
-    return st.Page(PAGES / f"{name}.py", title=title, icon=icon, url_path=path, **more)
+    return st.Page(PAGES / f"{name}.py", title=title, icon=icon, url_path="" if name == "home" else name, **more)
 
 
 def navigation() -> dict[str, list[Any]]:

@@ -11,7 +11,7 @@ import pytest
 from tests.browser.conftest import Server
 from tests.browser.test_dashboard import WAIT, press, query, set_number, until_run
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
