@@ -142,9 +142,8 @@ def _pairs_sheet(job: Job, table: pd.DataFrame, gradients: NDArray[Any], layer: 
         inside = gradient[:, y0:y1, x0:x1]
         tiles.append(crop_tile(photo, box, TILE))
         tiles.append(crop_tile(signed_picture(inside), (0, 0, x1 - x0, y1 - y0), TILE))
-        name = f"unit {row.unit}"
-        rows.append({"name": name, "shows": f"{row.activation:.3g}"})
-        rows.append({"name": name, "shows": job.options.rule})
+        rows.append({"unit": row.unit, "shows": f"{row.activation:.3g}"})
+        rows.append({"unit": row.unit, "shows": job.options.rule})
     return compose_sheet(tiles, TILE, 6), pd.DataFrame(rows)
 
 
@@ -227,7 +226,7 @@ def guided(job: Job) -> Result:
                 table="strongest",
                 tile=TILE,
                 columns=6,
-                group=("name",),
+                group=("unit",),
                 caption=("shows",),
             ),
         )
