@@ -21,13 +21,7 @@ def maps_of(values: np.ndarray, layer: Layer) -> np.ndarray:
 
 def maximum_of(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Score, row and column of each map's first largest value that is not NaN; the score is NaN if all are."""
-    count, units = maps.shape[:2]
-    score = np.full((count, units), np.nan, maps.dtype)
-    row, column = np.zeros((count, units), int), np.zeros((count, units), int)
-    for n in range(count):
-        for c in range(units):
-            known = maps[n, c][~np.isnan(maps[n, c])]
-            if known.size:
-                score[n, c] = known.max()
-                row[n, c], column[n, c] = np.argwhere(maps[n, c] == score[n, c])[0]
+    flat = maps.reshape(*maps.shape[:2], -1)
+    score = np.fmax.reduce(flat, axis=2)
+    row, column = np.divmod((flat == score[..., None]).argmax(axis=2), maps.shape[3])
     return score, row, column

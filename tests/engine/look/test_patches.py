@@ -332,3 +332,23 @@ def test_a_sheet_stays_within_bounds() -> None:
         tile, shown = patches._tile_plan(units, top)
         assert 1 <= shown <= top
         assert units * shown * tile * tile <= max(patches.SHEET_PIXELS, units * tile * tile)
+
+
+def test_real_network_on_real_photos(data: Path, tmp_path: Path) -> None:
+    from engine.dataset import open_dataset
+    from tests.oracles.look_networks import real_squeezenet
+
+    photos = sorted((data / "photos").glob("*.jpg"))[:100]
+    listed = tmp_path / "photos.txt"
+    listed.write_text("".join(f"{photo}\n" for photo in photos))
+    network = real_squeezenet(data, tmp_path, size=(96, 96))
+    layers = ["features.4", "features.7", "features.12"]
+    options = METHOD.options.parse({"dataset": str(listed), "layers": ",".join(layers)})
+    found = METHOD.run(Job(network=network, options=options, provider="cpu", open_dataset=open_dataset))
+    table = found.tables["patches"]
+    wanted = patches_by_sorting(network, open_dataset(str(listed)), layers, 9)
+    assert len(table) == (128 + 256 + 512) * 9
+    np.testing.assert_allclose(table["score"], wanted["score"], rtol=1e-4, atol=1e-3)
+    # Torch and ONNX agree to about 1e-6: where two scores are closer than that, they may change places.
+    same = table[["layer", "unit", "rank", "image", "y", "x"]] == wanted[["layer", "unit", "rank", "image", "y", "x"]]
+    assert same.all(axis=1).mean() > 0.995
