@@ -63,6 +63,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The dashboard as `make app` starts it, on a free port."""
     folder = tmp_path_factory.mktemp("browser")
     port, log = _free_port(), folder / "server.log"
+    (folder / "home").mkdir()
+    (folder / "home" / "seeded").touch()  # the first start's runs in the background would slow down every test
     environment = {**os.environ, "FOVEA_HOME": str(folder / "home")}
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     with log.open("wb") as output:

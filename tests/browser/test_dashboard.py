@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 from pathlib import Path
@@ -131,8 +132,7 @@ def test_a_report_opens_from_disk_and_fetches_nothing(server: Server, page: Any,
 
 def test_a_card_of_the_gallery_opens_its_group(server: Server, page: Any) -> None:
     page.goto(f"{server.url}/patches?network=fovea")
-    if "run" not in query(page):
-        press(page, "Run")
+    press(page, "Run")
     until_run(page)
     card = page.locator("button.card").first
     card.wait_for(timeout=WAIT)
@@ -147,8 +147,8 @@ def test_a_card_of_the_gallery_opens_its_group(server: Server, page: Any) -> Non
 )
 def test_no_artifact_name_climbs_out(name: str, server: Server) -> None:
     """Sent as it is: a browser would tidy the path up before asking."""
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
-    connection.request("GET", f"/artifacts/20260101-000000-occlusion-ffffff/{name}")
-    answer = connection.getresponse()
-    assert answer.status == 404
-    assert answer.read().count(b"\n") <= 1
+    with contextlib.closing(http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)) as connection:
+        connection.request("GET", f"/artifacts/20260101-000000-occlusion-ffffff/{name}")
+        answer = connection.getresponse()
+        assert answer.status == 404
+        assert answer.read().count(b"\n") <= 1
