@@ -54,14 +54,15 @@ def compare(ids: list[str]) -> None:
     if st.button("Back to all runs", icon=":material/arrow_back:"):
         del st.session_state["library:compare"]
         st.rerun()
+    same_method = runs[0].record.method == runs[1].record.method
     named = [
         {
             "method": run.record.method,
             "network": run.record.network.name,
             "photo": run.record.image,
             "seed": run.record.seed,
+            **(run.record.options if same_method else {}),
         }
-        | run.record.options
         for run in runs
     ]
     differ = [name for name in dict.fromkeys([*named[0], *named[1]]) if named[0].get(name) != named[1].get(name)]
