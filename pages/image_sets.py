@@ -27,7 +27,9 @@ from pages.ui.nav import page
 from pages.ui.pickers import change
 from pages.ui.text import errors_as_lines, plain, show_error
 
-TILES, COLUMNS = 24, 8
+TILES, TILE = 32, 124
+"""Pictures a page, and their width in pixels."""
+
 LOOKED_AT = 1000
 """So many images are opened, at most, when broken ones are looked for here; the command line opens all."""
 
@@ -92,12 +94,10 @@ def pictures(dataset: Dataset) -> None:
     wanted = [index for index in range(len(dataset)) if label is None or dataset.label(index) == label]
     pages = max(1, -(-len(wanted) // TILES))
     number = bar.number_input("Page", 1, pages, 1, key=f"sets:page:{label}", help=f"1 to {pages:,}", width=140)
-    for start in range((number - 1) * TILES, min(number * TILES, len(wanted)), COLUMNS):
-        for column, index in zip(
-            st.columns(COLUMNS), wanted[start : min(start + COLUMNS, number * TILES)], strict=False
-        ):
-            with column:
-                _tile(dataset, index)
+    row = st.container(horizontal=True, gap="small")
+    for index in wanted[(number - 1) * TILES : number * TILES]:
+        with row.container(width=TILE, gap="xsmall"):
+            _tile(dataset, index)
 
 
 def _tile(dataset: Dataset, index: int) -> None:

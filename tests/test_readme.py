@@ -23,6 +23,7 @@ def block(section: str) -> list[list[str]]:
     return [shlex.split(line) for line in fenced.splitlines() if line.strip()]
 
 
+@pytest.mark.timeout(900)
 def test_networks_of_your_own(data: Path, tmp_path: Path) -> None:
     """Five lines at most, with the real GoogLeNet; only where its files lie is put in."""
     folder = data / "weights"
