@@ -27,7 +27,7 @@ from pages.ui.nav import page
 from pages.ui.pickers import change
 from pages.ui.text import errors_as_lines, plain, show_error
 
-TILES, TILE = 32, 124
+TILES, TILE = 32, 114
 """Pictures a page, and their width in pixels."""
 
 LOOKED_AT = 1000
