@@ -16,7 +16,7 @@ from torch import Tensor, nn
 NAME = "fovea"
 INPUT_SIZE = 128
 """Side of the centre crop that the network was made for, in pixels. Larger and non-square inputs work too."""
-RESIZE = 144
+RESIZE = 128
 """Length to which a photo's short side is resized before the crop, in pixels."""
 INTERPOLATION = "bilinear"
 """Pillow's filter for that resize."""

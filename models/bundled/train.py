@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.bundled import data
 from models.bundled.evaluate import Score, evaluate
 from models.bundled.net import CLASSES, FOLDER, FoveaNet, normalise
 from models.bundled.prepare import Prepared, Progress, prepare
@@ -371,6 +373,32 @@ def recolour(x: Tensor, dice: np.random.Generator) -> Tensor:
     return x * (chance(0.75, 1.25) * chance(0.9, 1.1, 3))
 
 
+@torch.no_grad()
+def settle(net: nn.Module, photos: NDArray[np.uint8], device: str = "cpu", batch: int = 64) -> None:
+    """Measure batch norm's statistics anew on `photos` (N, H, W, 3), uint8, in place.
+
+    The running averages come from distorted crops of another size; afterwards they are those of photos as the network
+    will see them (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm").
+    """
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+        norm.train()
+    for start in range(0, len(photos), batch):
+        net(normalise(torch.from_numpy(photos[start : start + batch]).to(device).permute(0, 3, 1, 2)))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def settling_photos(root: Path, seed: int) -> NDArray[np.uint8]:
+    """Return centre crops (N, 128, 128, 3) of a random quarter of the training photos, at least 64."""
+    training, _ = data.split(root, seed)
+    return data.centre_crops(random.Random(seed).sample(training, max(len(training) // 4, min(64, len(training)))))
+
+
 def save_checkpoint(trainer: Trainer, path: Path) -> None:
     """Write the trainer's state so that a kill leaves either the old checkpoint or the new one."""
     fresh = path.with_suffix(".new")
@@ -487,6 +515,7 @@ def main(argv: list[str] | None = None) -> int:
         finished = run(trainer, args.work, report, lambda text: bar.console.print(text, soft_wrap=True))
     if not finished:
         return 130
+    settle(trainer.average, settling_photos(root, args.seed), device)
     export(trainer.average, material.names, args.out)
     return 0
 

@@ -14,9 +14,19 @@ from PIL import Image
 
 from models.bundled import data
 from models.bundled.evaluate import evaluate
-from models.bundled.net import FoveaNet
+from models.bundled.net import RESIZE, FoveaNet, normalise
 from models.bundled.prepare import Prepared, batched, prepare
-from models.bundled.train import Recipe, Trainer, distort, export, main, roughness, save_checkpoint, smooth_start
+from models.bundled.train import (
+    Recipe,
+    Trainer,
+    distort,
+    export,
+    main,
+    roughness,
+    save_checkpoint,
+    settle,
+    smooth_start,
+)
 
 CLASSES = 3
 TINY = Recipe(epochs=3, batch=4, peak=0.02, sizes=((0.0, 16), (0.5, 24)))
@@ -95,7 +105,7 @@ def test_random_boxes_lie_inside_the_photo() -> None:
 def test_centre_crop_equals_the_plain_way(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(2).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
-    scale = 144 / min(size)
+    scale = RESIZE / min(size)
     resized = image.resize((int(size[0] * scale + 1e-9), int(size[1] * scale + 1e-9)), Image.Resampling.BILINEAR)
     left, top = round((resized.width - 128) / 2), round((resized.height - 128) / 2)
     expected = np.asarray(resized)[top : top + 128, left : left + 128]
@@ -229,6 +239,17 @@ def test_evaluate_counts_hits_by_class_and_dead_units() -> None:
     assert score.dead["stem.relu"][0] >= 1
     assert score.dead["stem.relu"][1] == 4
     assert not net.stem.relu._forward_hooks, "nothing stays hooked"
+
+
+def test_settle_measures_the_statistics_of_what_it_is_shown() -> None:
+    net = tiny_net().eval()
+    photos = np.random.default_rng(3).integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
+    settle(net, photos, batch=8)
+    seen = net.stem.conv(normalise(torch.from_numpy(photos).permute(0, 3, 1, 2)))
+    assert torch.allclose(net.stem.bn.running_mean, seen.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(net.stem.bn.running_var, seen.var((0, 2, 3)), rtol=1e-4)
+    assert not any(module.training for module in net.modules())
+    assert net.stem.bn.momentum == 0.1
 
 
 def test_exported_weights_are_half_precision_and_load_again(tmp_path: Path) -> None:
