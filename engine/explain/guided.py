@@ -107,7 +107,7 @@ def strongest_units(
 
         def of(out: Tensor, part: Tensor = part) -> Tensor:
             fired = unit_maps(out, layer).flatten(2)
-            return fired[torch.arange(len(part)), part, places[part]]
+            return fired[torch.arange(len(part), device=part.device), part, places[part]]
 
         score = Score(layer.name, of, f"{layer.name} units", {})
         repeated = x.expand(len(part), -1, -1, -1)

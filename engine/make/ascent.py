@@ -251,6 +251,8 @@ def ascent(job: Job) -> Result:
 
     measure = functools.partial(activation_on, job, loss)
     summary: dict[str, Any] = {**about, "activation": measure(pixels)}
+    if not summary["activation"] > float(made.losses["activation"].iloc[0]):
+        job.warn(f"{name} did not grow: it ends at {summary['activation']:.3g}; another start, or more steps, may help")
     if job.photo is not None:
         summary["activation_on_photo"] = measure(job.frame)
     tables = {"losses": made.losses}

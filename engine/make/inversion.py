@@ -1,8 +1,8 @@
 """Feature inversion: the photo as a layer remembers it, from shallow layers to deep ones.
 
 Mahendran and Vedaldi 2015, "Understanding Deep Image Representations by Inverting Them", sections 2 and 3: squared
-relative distance of features (eq. 1), alpha-norm with alpha 6, total variation with beta 2. Departures: Adam on a
-Fourier canvas in the place of momentum on pixels; weights are of means over pixels, not of sums.
+relative distance of features (eq. 1), alpha-norm with alpha 6, total variation with beta 2. Departures: Adam in the
+place of momentum, on Fourier coefficients first and then on pixels; weights are of means over pixels, not of sums.
 """
 
 from __future__ import annotations
@@ -23,20 +23,35 @@ class InversionOptions(Options):
     layers: str = option("", "Layers to invert, a comma list; empty: a series from shallow to deep", kind="layers")
     series: int = option(5, "How many layers that series has", ge=1, le=12)
     steps: int = option(120, "Steps of the optimiser for each layer", ge=1, le=10000, unit="steps")
-    canvas: Literal["fourier", "pixels"] = option(
-        "fourier", "What is optimised: Fourier coefficients (Olah 2017) or pixels (Mahendran 2015)", advanced=True
+    canvas: Literal["both", "fourier", "pixels"] = option(
+        "both",
+        "What is optimised: Fourier coefficients (Olah 2017; colours and shapes), pixels (Mahendran 2015; detail), or "
+        "the one and then the other",
+        advanced=True,
     )
     alpha_norm: float = option(
         0.0001, "Weight of the mean |value|^6 (Mahendran 2015, section 3)", ge=0, le=100, advanced=True
     )
     total_variation: float = option(
-        0.05,
+        8.0,
         "Weight of the mean squared difference of neighbours (Mahendran 2015, eq. 4)",
         ge=0,
         le=1000,
         advanced=True,
     )
-    learning_rate: float = option(0.1, "Adam's step", gt=0, le=10, advanced=True)
+    learning_rate: float | None = option(
+        None, "Adam's step; empty: 0.1 for Fourier coefficients, 0.03 for pixels", gt=0, le=10, advanced=True
+    )
+
+
+LEARNING_RATES = {"fourier": 0.1, "pixels": 0.03}
+
+
+def _halves(options: InversionOptions) -> list[tuple[str, int]]:
+    """The canvases in turn, with their steps."""
+    if options.canvas != "both" or options.steps < 2:
+        return [("pixels" if options.canvas == "both" else options.canvas, options.steps)]
+    return [("fourier", options.steps // 2), ("pixels", options.steps - options.steps // 2)]
 
 
 def chosen_layers(card: Card, options: InversionOptions) -> list[Layer]:
@@ -54,10 +69,11 @@ def check(card: Card, options: InversionOptions) -> None:
 
 def _invert(job: Job, layer: Layer, number: int, of: int) -> Made:
     """One layer's inversion, from noise."""
+    import pandas as pd
     import torch
 
     from engine.make.canvas import FourierCanvas, Normalise, PixelCanvas
-    from engine.make.loop import adam, optimise
+    from engine.make.loop import Made, adam, optimise
     from engine.make.losses import FeatureDistance, Norm, Term, TotalVariation
     from engine.make.projection import box
     from models.torch_net import forward_taps
@@ -71,24 +87,32 @@ def _invert(job: Job, layer: Layer, number: int, of: int) -> Made:
         terms.append(Term("alpha norm", Norm(6.0), options.alpha_norm))
     if options.total_variation:
         terms.append(Term("total variation", TotalVariation(), options.total_variation))
+    shape = (1, int(x.shape[1]), int(x.shape[2]), int(x.shape[3]))
     generator = torch.Generator().manual_seed(job.seed)
-    if options.canvas == "fourier":
-        shape = (1, int(x.shape[1]), int(x.shape[2]), int(x.shape[3]))
-        canvas: Any = FourierCanvas(shape, generator=generator, device=job.device)
-    else:
-        mean = Normalise(job.card.preprocessing, job.device).inverse(torch.zeros_like(x))
-        canvas = PixelCanvas((mean + 0.05 * torch.randn(x.shape, generator=generator).to(x)).clamp(0, 1))
-    return optimise(
-        job,
-        canvas,
-        terms,
-        steps=options.steps,
-        optimiser=adam(options.learning_rate),
-        projection=box if options.canvas == "pixels" else None,
-        portion=((number - 1) / of, number / of),
-        message=f"{layer.name}, step",
-        cooling=True,
-    )
+    mean = Normalise(job.card.preprocessing, job.device).inverse(torch.zeros_like(x))
+    picture = (mean + 0.05 * torch.randn(shape, generator=generator).to(x)).clamp(0, 1)
+    halves = _halves(options)
+    tables: list[pd.DataFrame] = []
+    for part, (kind, steps) in enumerate(halves):
+        fourier = kind == "fourier"
+        canvas: Any = FourierCanvas(shape, generator=generator, device=job.device) if fourier else PixelCanvas(picture)
+        done = (number - 1 + part / len(halves)) / of
+        made = optimise(
+            job,
+            canvas,
+            terms,
+            steps=steps,
+            optimiser=adam(options.learning_rate or LEARNING_RATES[kind]),
+            projection=None if fourier else box,
+            portion=(done, done + 1 / (len(halves) * of)),
+            message=f"{layer.name}, step",
+            cooling=True,
+        )
+        picture = made.picture
+        tables.append(made.losses)
+    losses = pd.concat(tables, ignore_index=True)
+    losses["step"] = range(len(losses))
+    return Made(picture, losses)
 
 
 def inversion(job: Job) -> Result:

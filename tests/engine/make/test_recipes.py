@@ -70,11 +70,11 @@ def test_octaves_are_whole_sizes_small_to_large() -> None:
 
 def test_inversion_says_how_near_it_came(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
     net = tiny_networks["functional"]
-    result = run("inversion", make_job("inversion", net, layers="conv1,conv2", steps=60))
+    result = run("inversion", make_job("inversion", net, layers="conv1,conv2", steps=60, total_variation=0.05))
     table = result.tables["layers"]
     assert table["layer"].tolist() == ["conv1", "conv2"]
     assert table["ssim"].iloc[0] > 0.5
-    assert table["feature_error"].max() < 0.7
+    assert table["feature_error"].max() < 0.5
     assert np.asarray(result.images["inversion_1"]).shape == (32, 32, 3)
     assert np.asarray(result.images["inversion"]).shape == (32, 96, 3)
 
