@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from PIL import Image
 
 from pages.ui import reads, state
 from pages.ui.links import artifact_url, photo_url
@@ -13,6 +17,9 @@ from pages.ui.panels import show_panels
 from pages.ui.text import duration, errors_as_lines, escaped, label, plain, show_error, value
 
 POLL_SECONDS = 0.8
+
+COLOURS = ("#d08a1d", "#2f8f98", "#b55c82", "#7d9a45")
+"""The lines of the losses, legible on the light and on the dark face."""
 
 
 def show_run(run_id: str, key: str) -> Any:
@@ -98,10 +105,28 @@ def _growing(live: Any, run: Any) -> None:
     left, right = st.columns([3, 2], gap="large")
     if picture:
         with left, st.container(key="growing-picture"):
-            st.image(str(picture), width="stretch")
+            st.html(f'<img class="fovea-hero" alt="the picture so far" src="{_inline(picture)}">')
     if curve:
         right.caption("Losses so far")
         right.html(loss_curves(curve))
+
+
+def _inline(picture: Path) -> str:
+    """A growing picture inside the page itself: the next look replaces it before a browser could fetch it."""
+    buffer = io.BytesIO()
+    with Image.open(picture) as opened:
+        opened.convert("RGB").save(buffer, "JPEG", quality=88)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _drawing(points: str, colour: str) -> str:
+    """A line as an SVG picture in base64, stretched to whatever width it gets."""
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="62" viewBox="0 0 300 62" '
+        f'preserveAspectRatio="none"><polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" '
+        'vector-effect="non-scaling-stroke"/></svg>'
+    )
+    return base64.b64encode(svg.encode()).decode()
 
 
 def loss_curves(curve: list[dict[str, float]], points: int = 120) -> str:
@@ -121,8 +146,8 @@ def loss_curves(curve: list[dict[str, float]], points: int = 120) -> str:
         across = 300 / max(len(values) - 1, 1)
         path = " ".join(f"{n * across:.1f},{58 - 54 * (v - low) / span:.1f}" for n, v in enumerate(values))
         lines.append(
-            f'<div class="fovea-loss fovea-loss-{place % 4}"><span>{escaped(label(name))}</span>'
+            f'<div class="fovea-loss"><span>{escaped(label(name))}</span>'
             f"<b>{escaped(value(values[-1]))}</b>"
-            f'<svg viewBox="0 0 300 62" preserveAspectRatio="none"><polyline points="{path}"/></svg></div>'
+            f'<img alt="" src="data:image/svg+xml;base64,{_drawing(path, COLOURS[place % len(COLOURS)])}"></div>'
         )
     return "".join(lines)

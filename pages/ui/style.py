@@ -25,11 +25,7 @@ _CSS = """
 .fovea-bar-fill { height: 100%; border-radius: 5px; background: #d08a1d; }
 .fovea-loss { display: grid; grid-template-columns: 1fr auto; margin-bottom: .7rem; font-size: .85rem; }
 .fovea-loss b { font-weight: 600; font-variant-numeric: tabular-nums; }
-.fovea-loss svg { grid-column: 1 / -1; width: 100%; height: 62px; border-bottom: 1px solid rgba(128, 120, 105, .35); }
-.fovea-loss polyline { fill: none; stroke: #d08a1d; stroke-width: 2; vector-effect: non-scaling-stroke; }
-.fovea-loss-1 polyline { stroke: #2f8f98; }
-.fovea-loss-2 polyline { stroke: #b55c82; }
-.fovea-loss-3 polyline { stroke: #7d9a45; }
+.fovea-loss img { grid-column: 1 / -1; width: 100%; height: 62px; border-bottom: 1px solid rgba(128, 120, 105, .35); }
 .fovea-facts { display: flex; flex-wrap: wrap; gap: .5rem 2rem; margin: .2rem 0 .6rem; }
 .fovea-fact span { display: block; font-size: .78rem; opacity: .7; }
 .fovea-fact b { font-weight: 600; font-variant-numeric: tabular-nums; }
