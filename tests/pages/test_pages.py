@@ -60,7 +60,7 @@ def test_every_method_has_a_form_made_from_its_options(name: str, open_page: Ope
         pytest.skip("AppTest opens pages that are files; the browser tests open a generic page")
     app = open_page(path)
     if name != path:
-        app.button_group(key=f"family:{path}").set_value([name]).run()
+        app.button_group(key=f"family:{path}").set_value(name).run()
     assert not app.exception
     assert "Run" in [button.label for button in app.button]
     drawn = [*app.number_input, *app.selectbox, *app.multiselect, *app.toggle, *app.text_input, *app.button_group]
