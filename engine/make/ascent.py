@@ -66,7 +66,7 @@ class AscentOptions(Options):
         "lucid (Olah 2017): Fourier canvas and transforms; yosinski (2015): blur and decay; simonyan (2013): L2; "
         "none: no regulariser",
     )
-    steps: int = option(256, "Steps of the optimiser (Lucid takes 512)", ge=1, le=10000, unit="steps")
+    steps: int = option(160, "Steps of the optimiser (Lucid takes 512)", ge=1, le=10000, unit="steps")
     start: Literal["preset", "zero", "noise", "photo"] = option(
         "preset", "First picture: the mean colour (Simonyan 2013), noise (Olah 2017), or the photo"
     )
