@@ -43,7 +43,7 @@ class StyleOptions(Options):
         "centred", "Gram matrices about the means (Novak 2016), or plain ones (Gatys 2016)", advanced=True
     )
     total_variation: float = option(
-        2.0, "Weight of the mean squared difference of neighbours", ge=0, le=1000, advanced=True
+        10.0, "Weight of the mean squared difference of neighbours", ge=0, le=1000, advanced=True
     )
     learning_rate: float = option(0.02, "Adam's step, of the range of pixels", gt=0, le=1, advanced=True)
 
