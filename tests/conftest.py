@@ -1,10 +1,12 @@
-"""What every test gets: a home of its own, and the way to the real weights and photos where they are there."""
+"""What tests share: a home, a Chromium, and the way to the real weights and photos where they are there."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as models/__init__.py doe
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real weights and photos, beside a development checkout; never part of the project."""
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,3 +53,25 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"needs the real weights and photos in {DATA.name}/ beside the checkout")
     return DATA
+
+
+def _chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        found = shutil.which(name)
+        if found:
+            return found
+    if os.environ.get("CI"):
+        pytest.fail("Chromium is not installed: CI runs the browser tests")
+    pytest.skip("needs Chromium on the path")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A Chromium without a window; one for all tests, since Playwright bears only one at a time."""
+    from playwright.sync_api import sync_playwright
+
+    executable = _chromium()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield chromium
+        chromium.close()

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,6 +24,8 @@ from engine.look.weights import weighted_layers
 from engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from engine.dataset import Dataset
     from engine.look.probe import Probe
     from engine.look.reducers import Editor
@@ -241,6 +242,8 @@ def _allowed(dataset: Dataset, features: Features, label: str, own: int | None) 
 def _neighbors_table(
     dataset: Dataset, features: Features, found: NDArray[np.int64], distances: NDArray[np.float64]
 ) -> pd.DataFrame:
+    import pandas as pd
+
     known = found >= 0
     indices = features.indices[found[known]]
     return pd.DataFrame(
@@ -298,6 +301,8 @@ def _add_accuracy(
     result: Result,
 ) -> NDArray[np.int64] | None:
     """How well neighbours tell the label, in both spaces; returns the features' votes by row, -1 where not asked."""
+    import pandas as pd
+
     names = dataset.classes
     if len(names) < 2 or len(features.indices) < 3:
         return None
@@ -330,6 +335,8 @@ def _add_accuracy(
 
 def _add_map(job: Job, dataset: Dataset, features: Features, votes: NDArray[np.int64] | None, result: Result) -> None:
     """The data set as points in the plane, near to each other where their features are."""
+    import pandas as pd
+
     shown = np.linspace(0, len(features.indices) - 1, min(len(features.indices), MAP_LIMIT)).astype(int)
     job.progress(0.9, "drawing the map")
     points = plane(features.vectors[shown], job.options.map, job.seed)

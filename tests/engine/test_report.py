@@ -6,8 +6,6 @@ import base64
 import hashlib
 import re
 import shlex
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -154,28 +152,14 @@ def test_the_command_line_names_what_is_not_the_default() -> None:
     assert "--fast --no-slow --layers a,b --unit none" in command_line(unknown)
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A Chromium without a window."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("needs Chromium on the path")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=flags)
-        yield browser
-        browser.close()
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 390)])
-def test_it_opens_from_disk_and_fetches_nothing(chromium: Any, tmp_path: Path, scheme: str, width: int) -> None:
+def test_it_opens_from_disk_and_fetches_nothing(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
     run = every_panel(HOSTILE)
     run.images["cover"] = run.images["cover"].copy()
     file = tmp_path / "report.html"
     file.write_text(report_html(run), encoding="utf-8")
-    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
     page = context.new_page()
     asked: list[str] = []
     complaints: list[str] = []
