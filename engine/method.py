@@ -247,10 +247,11 @@ class Method:
 
     `name` is the command; `title` and `question` are for people ("Occlusion", "Where does it look?"); `family`
     is its row in the navigation; `summary` says in one sentence what it does and which paper it follows.
-    `photo`: it needs one. `gradients`: it needs the torch network. `version` rises when results change.
-    `work(card, options, images)` is the number of forward passes of one picture that it costs (a backward
-    counts as two), for the estimate; `images` is the size of the chosen data set, or 0. `long`: it runs in the
-    lane for long work. `check(card, options)` raises before the run is queued when they do not go together.
+    `photo`: it needs one; `uses_photo`: it needs none, but shows more where there is one. `gradients`: it needs
+    the torch network. `version` rises when results change. `work(card, options, images)` is the number of
+    forward passes of one picture that it costs (a backward counts as two), for the estimate; `images` is the
+    size of the chosen data set, or 0. `long`: it runs in the lane for long work. `check(card, options)` raises
+    before the run is queued when they do not go together.
     """
 
     name: str
@@ -263,10 +264,16 @@ class Method:
     run: Callable[[Job], Result]
     work: Callable[[Card, Any, int], float]
     photo: bool = True
+    uses_photo: bool = False
     gradients: bool = False
     long: bool = False
     version: int = 1
     check: Callable[[Card, Any], None] | None = None
+
+    @property
+    def takes_photo(self) -> bool:
+        """Whether a form gives it the photo that is chosen."""
+        return self.photo or self.uses_photo
 
     def options_of_kind(self, kind: OptionKind) -> list[str]:
         """The names of the options whose value names a thing of that kind."""

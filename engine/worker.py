@@ -255,7 +255,7 @@ def _seed_method_task(name: str) -> None:
         options = method.options.parse({})
         method.verify(card, options)
         small = _smaller(method, card, options)
-        image = _seed_photo() if method.photo else None
+        image = _seed_photo() if method.takes_photo else None
         request = Request(method=name, network=BUNDLED, image=image, options=small.model_dump(exclude_unset=True))
         validate(request)
         run_id = store.submit(request, "long")

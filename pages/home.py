@@ -72,7 +72,7 @@ def three_ways_on() -> None:
 
 def _start(name: str) -> None:
     method = methods()[name]
-    request = Request(method=name, network=state.network(), image=state.photo() if method.photo else None)
+    request = Request(method=name, network=state.network(), image=state.photo() if method.takes_photo else None)
     try:
         validate(request)
         run_id = submit(request)

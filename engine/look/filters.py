@@ -448,5 +448,6 @@ METHOD = Method(
     run=run,
     work=work,
     photo=False,
+    uses_photo=True,
     check=check,
 )

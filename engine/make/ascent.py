@@ -322,6 +322,7 @@ METHOD = Method(
     run=ascent,
     work=work,
     photo=False,
+    uses_photo=True,
     gradients=True,
     check=check,
 )

@@ -75,7 +75,7 @@ def newest_run(method: str, network: str, photo: str, *, failed: bool = False) -
 
     With `failed`, also one that ended badly.
     """
-    takes_photo = find_method(method).photo
+    takes_photo = find_method(method).takes_photo
     known = None
     with contextlib.suppress(FoveaError):  # a network that cannot be is told of where its card is drawn
         known = card(network)

@@ -74,7 +74,7 @@ def _form(method: Method, card: Card) -> None:
         request = Request(
             method=method.name,
             network=state.network(),
-            image=state.photo() if method.photo else None,
+            image=state.photo() if method.takes_photo else None,
             options=values,
             **where_it_runs(method),
         )
@@ -129,7 +129,7 @@ def _result(method: Method) -> None:
         run_id = reads.newest_run(method.name, state.network(), state.photo())
     if not run_id:
         st.info(
-            f"Nothing here yet for this network{' and photo' if method.photo else ''}. "
+            f"Nothing here yet for this network{' and photo' if method.takes_photo else ''}. "
             f"Press **Run**: the defaults give a first picture.",
             icon=":material/arrow_back:",
         )
