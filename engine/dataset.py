@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.errors import DatasetError, ImageError, UnknownNameError, unknown
-from engine.image import SUFFIXES, _shown, _write_whole, decoder, open_photo, thumbnail
+from engine.image import SUFFIXES, _shown, decoder, open_photo, thumbnail
 from engine.samples import sample_pictures
 from models.card import Preprocessing
-from models.home import home
+from models.home import home, write_whole
 
 SAMPLE = "sample"
 """The data set that needs nothing: crops of the sample photos."""
@@ -468,7 +468,7 @@ def _write_registry(known: dict[str, Path]) -> None:
         for name, path in sorted(known.items())
     )
     try:
-        _write_whole(_registry_file(), text.encode("utf-8"))
+        write_whole(_registry_file(), text.encode("utf-8"))
     except OSError as error:
         raise DatasetError(f"{_registry_file()} cannot be written ({error.strerror or error})") from None
 

@@ -16,8 +16,7 @@ from typing import Any
 
 from engine.dataset import Dataset, register_dataset
 from engine.errors import DatasetError, unknown
-from engine.image import _write_whole
-from models.home import home
+from models.home import home, write_whole
 
 Rows = Iterable[tuple[Path, str]]
 
@@ -156,5 +155,5 @@ def _write_list(file: Path, rows: Rows) -> Path:
     writer.writerow(["path", "label"])
     for path, label in rows:
         writer.writerow([path.relative_to(file.parent).as_posix(), label])
-    _write_whole(file, text.getvalue().encode("utf-8"))
+    write_whole(file, text.getvalue().encode("utf-8"))
     return file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from engine.errors import FoveaError
 from engine.method import Options, find_method
 from engine.store import Store
-from models.home import home
+from models.home import home, write_whole
 
 TELLING = 32
 """Another method's run tells of forward passes only if it made this many; a shorter one is mostly its start."""
@@ -68,7 +67,4 @@ def forward_times() -> dict[str, tuple[float, int]]:
 def remember_forward(network: str, seconds: float, parameters: int) -> None:
     """Keep the time of one forward pass; the worker measures it when it reads a network's card."""
     times = forward_times() | {network: (seconds, parameters)}
-    path = home() / "forward.json"
-    temporary = path.with_name(f".forward.{os.getpid()}.json")
-    temporary.write_text(json.dumps(times), encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(home() / "forward.json", json.dumps(times).encode("utf-8"))

@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 import re
-import tempfile
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +18,7 @@ from PIL import Image, ImageOps
 
 from engine.errors import FoveaError, ImageError, unknown
 from engine.samples import SAMPLES, Sample
-from models.home import home
+from models.home import home, write_whole
 
 __all__ = [
     "MAX_PIXELS",
@@ -316,24 +314,12 @@ def keep_photo(source: bytes | bytearray | Image.Image | str | Path, name: str =
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / f"{sha}.{suffix}").exists():
-            _write_whole(folder / f"{sha}.{suffix}", data)
+            write_whole(folder / f"{sha}.{suffix}", data)
         if name and not (folder / f"{sha}.name").exists():
-            _write_whole(folder / f"{sha}.name", _shown(Path(name).name, 100).encode("utf-8"))
+            write_whole(folder / f"{sha}.name", _shown(Path(name).name, 100).encode("utf-8"))
     except OSError as error:
         raise ImageError(f"{called} cannot be kept in {folder} ({_reason(error)})") from None
     return f"photo:{sha}"
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees all of it or nothing."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def photo_sha256(reference: str | Path) -> str:

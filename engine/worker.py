@@ -27,7 +27,7 @@ from engine.errors import Cancelled, FoveaError, StoreError
 from engine.method import Method, Options, option_extra
 from engine.run import Request, execute, plan, portable, resolve_device, validate
 from engine.store import Lock, Store
-from models.home import home
+from models.home import home, write_whole
 
 Lane = Literal["interactive", "long"]
 LANES: tuple[Lane, ...] = ("interactive", "long")
@@ -142,9 +142,7 @@ def _card_state(name: str) -> Path:
 def _write_card_state(name: str, state: str, error: str = "") -> None:
     path = _card_state(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps({"name": name, "state": state, "error": error}), encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, json.dumps({"name": name, "state": state, "error": error}).encode("utf-8"))
 
 
 # The queue ---------------------------------------------------------------------------------------------------
@@ -381,10 +379,8 @@ def _heartbeat(lane: Lane) -> None:
     started = time.time()
     while True:
         with contextlib.suppress(OSError):
-            part = path.with_suffix(f".{os.getpid()}.part")
             state = {"pid": os.getpid(), "lane": lane, "started": started, "at": time.time(), "runs": sorted(_running)}
-            part.write_text(json.dumps(state), encoding="utf-8")
-            os.replace(part, path)
+            write_whole(path, json.dumps(state).encode("utf-8"))
         time.sleep(2.0)
 
 

@@ -159,11 +159,6 @@ def all_taps(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return {**tape.values, OUTPUT: output}
 
 
-def log_probabilities(output: Tensor, kind: str) -> Tensor:
-    """Class scores (N, classes) whose softmax is the probabilities: logits as they are, probabilities' logarithm."""
-    return output if kind != "probabilities" else output.clamp_min(1e-12).log()
-
-
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
     """Give every parameter and statistic a start value drawn with `seed`: the same weights every time.
 

@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import os
 import re
 import sys
 import threading
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.card import RESAMPLING, Card, Preprocessing
 from models.errors import NetworkError, UnknownNameError, WeightsError, unknown
-from models.home import home
+from models.home import home, write_whole
 from models.network import Network
 from models.weights import RANDOM, TORCHVISION_ARGUMENTS, TORCHVISION_WEIGHTS
 
@@ -219,9 +218,7 @@ def _card_path(key: str) -> Path:
 def _store_card(key: str, card: Card) -> None:
     path = _card_path(key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    part.write_text(card.model_dump_json(), encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, card.model_dump_json().encode("utf-8"))
 
 
 # --- building ------------------------------------------------------------------------------------------------
@@ -663,10 +660,7 @@ def _write(entries: Mapping[str, Mapping[str, Any]]) -> None:
     lines = []
     for name, entry in sorted(entries.items()):
         lines += _table(f"networks.{_key(name)}", entry)
-    path = _toml()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text("\n".join(lines).lstrip("\n") + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_whole(_toml(), ("\n".join(lines).lstrip("\n") + "\n").encode("utf-8"))
 
 
 def _table(title: str, entry: Mapping[str, Any]) -> list[str]:
