@@ -83,7 +83,7 @@ class Recipe:
     unlabelled: float = 1.5
     mixup: float = 0.2
     average: float = 0.999
-    sizes: tuple[tuple[float, int], ...] = ((0.0, 80), (0.65, 96), (0.9, 112))
+    sizes: tuple[tuple[float, int], ...] = ((0.0, 80), (0.5, 96), (0.8, 112))
 
     def rate(self, progress: float) -> float:
         """Return the learning rate at a progress of 0..1."""
@@ -315,6 +315,12 @@ class Trainer:
             left = self.recipe.epochs * self.steps_per_epoch - self.step
             self.planned, self.increment = self.recipe.epochs, (1 - self.progress) / max(1, left)
 
+    def start_from(self, state: dict[str, Any]) -> None:
+        """Begin a new cycle with the weights of a checkpoint: steps, momenta and the learning rate start afresh."""
+        self.student.load_state_dict(state["student"])
+        self.replicas = self._replicas()
+        self.average.load_state_dict(state["average"])
+
     def score(self) -> Score:
         """Score the averaged weights on the held-out photos."""
         return evaluate(self.average, self.material.held_out, self.material.held_out_labels, self.device)
@@ -438,7 +444,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--teacher", type=Path, help="safetensors of timm's mobilenetv2_100 (pad_type='same')")
     parser.add_argument("--work", type=Path, default=Path("fovea-training"), help="folder for crops and checkpoints")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder that the weights and class names go to")
+    parser.add_argument("--start", type=Path, help="checkpoint of an earlier cycle, whose weights this one begins with")
     parser.add_argument("--epochs", type=int, default=Recipe.epochs)
+    parser.add_argument("--peak", type=float, default=Recipe.peak, help="highest learning rate")
     parser.add_argument("--crops", type=int, default=6, help="crops of each photo that the teacher judges")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -499,7 +507,7 @@ def main(argv: list[str] | None = None) -> int:
 
     args = _arguments(argv)
     device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    recipe = Recipe(epochs=args.epochs)
+    recipe = Recipe(epochs=args.epochs, peak=args.peak)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("reading", total=None)
@@ -512,6 +520,8 @@ def main(argv: list[str] | None = None) -> int:
         trainer = Trainer(material, recipe, args.seed, device, workers=args.workers)
         if args.resume and (args.work / CHECKPOINT).exists():
             trainer.load_state_dict(torch.load(args.work / CHECKPOINT, map_location=device, weights_only=True))
+        elif args.start:
+            trainer.start_from(torch.load(args.start, map_location=device, weights_only=True))
         finished = run(trainer, args.work, report, lambda text: bar.console.print(text, soft_wrap=True))
     if not finished:
         return 130
