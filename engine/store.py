@@ -303,6 +303,8 @@ class StoredRun:
         """The picture of that name, with or without ".png"; "photo" is the photo as the network got it."""
         path = self.image_path(name)
         with _reading(self.id), Image.open(path) as picture:
+            if getattr(picture, "is_animated", False):  # a copy would keep the first frame alone
+                return Image.open(io.BytesIO(path.read_bytes()))
             return picture.copy()
 
     def image_path(self, name: str) -> Path:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import NetworkError
@@ -23,6 +25,7 @@ from engine.make.transforms import Transform, compose
 from models.torch_net import forward_taps
 
 if TYPE_CHECKING:
+    from engine.make.film import Film
     from engine.make.projection import Projection
     from engine.method import Job
 
@@ -81,12 +84,14 @@ class Made:
     """What the loop made: the last `picture` (N, C, H, W), and `losses`, a row for each step.
 
     `losses` has columns step, loss (the weighted sum) and one for each term (unweighted, mean of the pictures).
+    `each` has, by term, its unweighted values at every step and picture, (steps, N).
     `stopped` says why it ended before its last step, or is empty.
     """
 
     picture: Tensor
     losses: pd.DataFrame
     stopped: str = ""
+    each: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class _NotFinite(Exception):
@@ -108,6 +113,7 @@ class _Loop:
         self.transform = compose(transforms)
         self.generator = torch.Generator().manual_seed(seed)
         self.rows: list[dict[str, float]] = []
+        self.each: list[dict[str, NDArray[np.float32]]] = []
         self.good = canvas.picture().detach().clone()
 
     def _losses(self, rule: Rule) -> tuple[Tensor, dict[str, Tensor], Tensor]:
@@ -125,20 +131,48 @@ class _Loop:
             gradients = torch.autograd.grad(loss, self.canvas.parameters, materialize_grads=True)
         return loss.detach(), each, picture, gradients
 
+    def _woken(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The gradients, with those of pictures that have none replaced by the redirected rule's."""
+        count = len(self.good)
+        dead = [_no_gradient(gradient, count) for gradient in gradients]
+        if not any(bool(which.any()) for which in dead):
+            return gradients
+        _, _, _, redirected = self._backward("redirected")
+        pairs = zip(gradients, redirected, dead, strict=True)
+        return tuple(torch.where(which.view(-1, *[1] * (g.ndim - 1)), r, g) for g, r, which in pairs)
+
     def evaluate(self) -> float:
         """The loss at the canvas as it is; leaves the gradients on its parameters and keeps a row."""
+        drawn = self.generator.get_state()
         loss, each, picture, gradients = self._backward("gradient")
-        if len(self.rows) < REDIRECT_STEPS and not any(bool(g.any()) for g in gradients):
-            loss, each, picture, gradients = self._backward("redirected")
-        row = {name: float(values.detach().mean()) for name, values in each.items()}
+        if len(self.rows) < REDIRECT_STEPS:
+            after = self.generator.get_state()
+            self.generator.set_state(drawn)
+            gradients = self._woken(gradients)
+            self.generator.set_state(after)
+        values = {name: one.detach().float().cpu().numpy() for name, one in each.items()}
+        row = {name: float(one.mean()) for name, one in values.items()}
         bad = [name for name, value in row.items() if value - value != 0]
         if bad or not all(bool(torch.isfinite(g).all()) for g in gradients):
             raise _NotFinite(f"the term {bad[0]}" if bad else "the gradient")
         self.rows.append({"step": len(self.rows), "loss": float(loss), **row})
+        self.each.append(values)
         self.good = picture.detach().clone()
         for parameter, gradient in zip(self.canvas.parameters, gradients, strict=True):
             parameter.grad = gradient
         return float(loss)
+
+    def made(self, picture: Tensor, stopped: str) -> Made:
+        """What came of it, ending in `picture`."""
+        each = {name: np.stack([values[name] for values in self.each]) for name in self.each[0]}
+        return Made(picture, pd.DataFrame(self.rows), stopped, each)
+
+
+def _no_gradient(gradient: Tensor, count: int) -> Tensor:
+    """Which pictures have no gradient at all, (N,); (1,) for a parameter that all of them share."""
+    if len(gradient) != count:
+        gradient = gradient[None]
+    return ~gradient.flatten(1).any(1)
 
 
 def _cool(mover: torch.optim.Optimizer, done: float) -> None:
@@ -162,14 +196,16 @@ def optimise(
     message: str = "",
     preview: Callable[[Tensor], Any] = to_preview,
     cooling: bool = False,
+    film: Film | None = None,
 ) -> Made:
     """Move the canvas for `steps` steps so that the weighted sum of the terms falls.
 
     The network runs no further than the deepest tap that a term reads. `job.progress` is told after each step,
     with a picture at most every `PREVIEW_SECONDS`, as the fractions `portion` of the whole run; it may raise
-    Cancelled. With `cooling` the optimiser's step falls to a twentieth along half a cosine, so that the last steps
-    settle. Where a term or the gradient is not finite, the loop stops with the last good picture and warns
-    which it was. Raises NetworkError if that happens before the first step.
+    Cancelled. `preview` draws that picture, and the frames that `film` keeps. With `cooling` the optimiser's step
+    falls to a twentieth along half a cosine, so that the last steps settle. Where a term or the gradient is not
+    finite, the loop stops with the last good picture and warns which it was. Raises NetworkError if that happens
+    before the first step.
     """
     loop = _Loop(job, canvas, terms, transforms, job.seed if seed is None else seed)
     mover = optimiser(canvas.parameters)
@@ -188,13 +224,14 @@ def optimise(
         if projection is not None:
             projection(canvas, step)
         now = time.monotonic()
-        due = now - shown >= PREVIEW_SECONDS
-        picture = preview(canvas.picture().detach()) if due else None
+        due, filmed = now - shown >= PREVIEW_SECONDS, film is not None and film.due()
+        picture = preview(loop.good) if due or filmed else None
+        if filmed and film is not None and picture is not None:
+            film.add(picture)
         shown = now if due else shown
         fraction = portion[0] + (portion[1] - portion[0]) * (step + 1) / steps
         curve = {name: value for name, value in loop.rows[-1].items() if name != "step"}
-        job.progress(fraction, f"{message or 'step'} {step + 1} of {steps}", picture, curve)
+        job.progress(fraction, f"{message or 'step'} {step + 1} of {steps}", picture if due else None, curve)
     with torch.no_grad():
         last = canvas.picture().detach()
-    picture = loop.good if stopped or not bool(torch.isfinite(last).all()) else last.clone()
-    return Made(picture, pd.DataFrame(loop.rows), stopped)
+    return loop.made(loop.good if stopped or not bool(torch.isfinite(last).all()) else last.clone(), stopped)

@@ -1,0 +1,57 @@
+"""A short animation of a picture that grows: few small frames while it is made, one GIF at the end."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIDE = 256
+FRAMES = 40
+FRAME_MS = 80
+LAST_MS = 2000
+
+
+class Film:
+    """Keeps at most `frames` pictures, evenly spread over `steps` steps, none with a side over `side` pixels.
+
+    So its memory does not grow with the run. Frames are chosen by their step, never by the clock: the same run
+    gives the same bytes.
+    """
+
+    def __init__(self, steps: int, frames: int = FRAMES, side: int = SIDE) -> None:
+        self.every = max(1, math.ceil(steps / max(1, frames)))
+        self.side = side
+        self.offered = 0
+        self.kept: list[Image.Image] = []
+
+    def due(self) -> bool:
+        """Count a step; whether its picture is wanted."""
+        self.offered += 1
+        return (self.offered - 1) % self.every == 0
+
+    def add(self, pixels: NDArray[np.uint8]) -> None:
+        """Keep a picture, uint8 (H, W, 3), made small."""
+        self.kept.append(self._small(Image.fromarray(pixels)))
+
+    def _small(self, picture: Image.Image) -> Image.Image:
+        scale = self.side / max(picture.size)
+        if scale >= 1:
+            return picture
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        return picture.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
+
+    def gif(self, last: NDArray[np.uint8]) -> bytes:
+        """The animation, ending on `last`, uint8 (H, W, 3) or (H, W), which stays for two seconds."""
+        end = self._small(Image.fromarray(last).convert("RGB"))
+        frames = [one if one.size == end.size else one.resize(end.size, Image.Resampling.BILINEAR) for one in self.kept]
+        palettes = [one.quantize(255, Image.Quantize.MEDIANCUT) for one in (*frames, end)]
+        buffer = io.BytesIO()
+        durations = [FRAME_MS] * len(frames) + [LAST_MS]
+        palettes[0].save(
+            buffer, "GIF", save_all=True, append_images=palettes[1:], duration=durations, loop=0, disposal=1
+        )
+        return buffer.getvalue()
