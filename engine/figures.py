@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageSequence
 from plotly.colors import get_colorscale, sample_colorscale
 
 from engine.errors import OptionsError
@@ -170,9 +170,11 @@ def template(theme: Theme) -> go.layout.Template:
 def data_uri(picture: Image.Image | NDArray[np.uint8], longest: int = LONGEST, lossy: bool | None = None) -> str:
     """A picture as a data URI, its longer side at most `longest` pixels.
 
-    PNG while that is small or the picture has transparency, else JPEG; `lossy` decides it.
+    PNG while that is small or the picture has transparency, else JPEG; `lossy` decides it. An animation stays one.
     """
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    if getattr(image, "is_animated", False):
+        return _animation_uri(image)
     if image.mode not in ("RGB", "RGBA", "L"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     if max(image.size) > longest:
@@ -187,6 +189,15 @@ def data_uri(picture: Image.Image | NDArray[np.uint8], longest: int = LONGEST, l
         return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     image.save(buffer, "PNG", compress_level=6)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _animation_uri(picture: Image.Image) -> str:
+    """An animation as it is, whatever its size."""
+    buffer = io.BytesIO()
+    frames = [frame.copy() for frame in ImageSequence.Iterator(picture)]
+    durations = [frame.info.get("duration", 100) for frame in frames]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    return f"data:image/gif;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def rows_of(panel: Panel, run: RunView) -> pd.DataFrame:
@@ -465,14 +476,16 @@ def _gallery(panel: Panel, run: RunView, look: _Look) -> go.Figure:
 def _curve(panel: Panel, run: RunView, look: _Look) -> go.Figure:
     table = rows_of(panel, run)
     drawn = _blank(look, 320)
-    for column in panel.y:
+    for place, (low, high) in enumerate(zip(panel.low, panel.high, strict=True)):
+        _add_band(drawn, table, (panel.x, low, high), LINES[look.theme][place % len(LINES[look.theme])])
+    for place, column in enumerate(panel.y):
         drawn.add_trace(
             go.Scatter(
                 x=table[panel.x].tolist(),
                 y=_finite(table[column]),
                 mode="lines" if len(table) > 1 else "markers",
                 name=_plain(column),
-                line={"width": 2},
+                line={"width": 2, "color": LINES[look.theme][place % len(LINES[look.theme])]},
                 hovertemplate="%{y:.4g}",
             )
         )
@@ -482,6 +495,25 @@ def _curve(panel: Panel, run: RunView, look: _Look) -> go.Figure:
     positive = all((table[column].dropna() > 0).all() for column in panel.y)
     drawn.update_yaxes(title_text=_plain(title), type="log" if panel.log and positive else "linear")
     return drawn
+
+
+def _add_band(drawn: go.Figure, table: pd.DataFrame, columns: tuple[str, str, str], colour: str) -> None:
+    """The area between two columns, behind the lines."""
+    x, low, high = columns
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    edges = _finite(table[high]) + _finite(table[low])[::-1]
+    drawn.add_trace(
+        go.Scatter(
+            x=table[x].tolist() + table[x].tolist()[::-1],
+            y=edges,
+            mode="lines",
+            fill="toself",
+            fillcolor=f"rgba({red},{green},{blue},0.16)",
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
 
 
 def _finite(column: pd.Series[Any]) -> list[float | None]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engine.errors import OptionsError, UnsupportedError, unknown
+from engine.errors import OptionsError, UnknownNameError, UnsupportedError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 VERBS = {"look": "Look", "explain": "Explain", "make": "Make"}
 """The folders that hold methods, in the order of the navigation, with their titles."""
 
-OptionKind = Literal["plain", "layer", "layers", "unit", "class", "dataset", "photo", "network", "position"]
+OptionKind = Literal[
+    "plain", "layer", "layers", "unit", "class", "classes", "dataset", "photo", "network", "networks", "position"
+]
 
 
 class Options(BaseModel):
@@ -72,7 +74,8 @@ def option(
     """Declare one option: its default, its one-line help, its unit ("px", "steps") and its limits.
 
     `kind` tells forms and flags what the value names: a "layer", several "layers" (comma list), a "unit"
-    of the chosen layer, a "class", a "dataset", a second "photo", another "network", a "position".
+    of the chosen layer, a "class", several "classes" or "networks" (comma lists), a "dataset", a second "photo",
+    another "network", a "position".
     `advanced` options sit behind a fold. `needs` restricts a layer option to "spatial" layers or "weights".
     `limits` are pydantic's (ge, gt, le, lt, max_length, …). Choices are a `Literal` type on the field.
     """
@@ -109,7 +112,8 @@ class Panel(BaseModel):
     - gallery: tiles of the sheet `image`, `tile` pixels wide, `columns` tiles a row, in the row order of
       `table` (or by its column `tile`); `caption` columns under each; rows that share the columns `group` form
       one group, drawn as a card with its best nine, and opened by a click.
-    - curve: columns `y` of `table` against column `x`; `log` for a logarithmic y axis.
+    - curve: columns `y` of `table` against column `x`; `log` for a logarithmic y axis. The columns `low` and `high`,
+      one for each of `y`, are drawn as a band about it, e.g. a confidence interval.
     - bars: column `y[0]` of `table` by label column `x`.
     - scatter: points of `table` at `x`, `y[0]`, coloured by `caption[0]`, named by the other captions.
     - channels: `array` (C, h, w) as one picture of C tiles, in the order of the column `unit` of `table` if there
@@ -117,6 +121,7 @@ class Panel(BaseModel):
     - table: `table` as it is.
     - text: `title` and `help` alone.
 
+    `beside`: it stands in one row with the panel before it, where the window is wide enough.
     `where` keeps only the table's rows with these values. `scale`: "sequential" from the smallest value,
     "diverging" about zero. `help` is the sentence under the title that says how to read it.
     """
@@ -138,7 +143,10 @@ class Panel(BaseModel):
     where: dict[str, str | int] = Field(default_factory=dict)
     x: str = ""
     y: tuple[str, ...] = ()
+    low: tuple[str, ...] = ()
+    high: tuple[str, ...] = ()
     log: bool = False
+    beside: bool = False
 
 
 @dataclass
@@ -248,10 +256,10 @@ class Method:
     `name` is the command; `title` and `question` are for people ("Occlusion", "Where does it look?"); `family`
     is its row in the navigation; `summary` says in one sentence what it does and which paper it follows.
     `photo`: it needs one; `uses_photo`: it needs none, but shows more where there is one. `gradients`: it needs
-    the torch network. `version` rises when results change. `work(card, options, images)` is the number of
-    forward passes of one picture that it costs (a backward counts as two), for the estimate; `images` is the
-    size of the chosen data set, or 0. `long`: it runs in the lane for long work. `check(card, options)` raises
-    before the run is queued when they do not go together.
+    the torch network; `gradient_free`: option to those values with which it does not. `version` rises when
+    results change. `work(card, options, images)` is the number of forward passes of one picture that it costs (a
+    backward counts as two), for the estimate; `images` is the size of the chosen data set, or 0. `long`: it runs in the
+    lane for long work. `check(card, options)` raises before the run is queued when they do not go together.
     """
 
     name: str
@@ -266,6 +274,7 @@ class Method:
     photo: bool = True
     uses_photo: bool = False
     gradients: bool = False
+    gradient_free: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     long: bool = False
     version: int = 1
     check: Callable[[Card, Any], None] | None = None
@@ -281,11 +290,8 @@ class Method:
 
     def verify(self, card: Card, options: Options) -> None:
         """Raise, in one line, if the options name what the network lacks, or the method cannot work on it."""
-        if self.gradients and not card.gradients:
-            raise UnsupportedError(
-                f"{self.name} needs gradients, and {card.name} is an ONNX file: register the torch network, "
-                f"or use a forward-only method such as occlusion"
-            )
+        if not card.gradients:
+            self._refuse_gradients(card, options)
         for name in self.options_of_kind("layer"):
             value = getattr(options, name)
             if value:
@@ -309,8 +315,25 @@ class Method:
                 if not card.classes:
                     raise UnsupportedError(f"{card.name} has no classes: choose a layer and a unit instead")
                 card.class_index(value)
+        for name in self.options_of_kind("classes"):
+            listed_classes(card, getattr(options, name))
+        for name in self.options_of_kind("networks"):
+            from models.zoo import cached_card
+
+            for other in listed(getattr(options, name)):
+                cached_card(other)
         if self.check is not None:
             self.check(card, options)
+
+    def _refuse_gradients(self, card: Card, options: Options) -> None:
+        """Raise UnsupportedError if these options need gradients, which an ONNX file has not."""
+        if not self.gradients or any(getattr(options, name) in free for name, free in self.gradient_free.items()):
+            return
+        instead = " or ".join(f"{name} {value}" for name, free in self.gradient_free.items() for value in free)
+        raise UnsupportedError(
+            f"{self.name} needs gradients, and {card.name} is an ONNX file: register the torch network, or "
+            f"{f'choose {instead}, which needs none' if instead else 'use a forward-only method such as occlusion'}"
+        )
 
 
 def option_extra(info: Any) -> dict[str, Any]:
@@ -318,6 +341,26 @@ def option_extra(info: Any) -> dict[str, Any]:
     extra = {"kind": "plain", "unit": "", "advanced": False, "needs": ""}
     extra.update(info.json_schema_extra or {})
     return extra
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a comma list, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def listed_classes(card: Card, text: str) -> list[int]:
+    """The indices of a comma list of classes, by number or name; a name may itself have a comma if it stands alone.
+
+    Raises UnknownNameError with near matches, UnsupportedError where the network has no classes.
+    """
+    if not text.strip():
+        return []
+    if not card.classes:
+        raise UnsupportedError(f"{card.name} has no classes: choose a layer and a unit instead")
+    try:
+        return [card.class_index(text)]
+    except UnknownNameError:
+        return list(dict.fromkeys(card.class_index(part) for part in listed(text)))
 
 
 @functools.cache

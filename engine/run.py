@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine import __version__
 from engine.errors import Cancelled, FoveaError, OptionsError, ProviderError
-from engine.method import Job, Method, Options, Panel, Result, find_method
+from engine.method import Job, Method, Options, Panel, Result, find_method, listed
 
 if TYPE_CHECKING:
     from engine.store import LiveRun, Store
@@ -235,7 +235,10 @@ def plan(request: Request, *, quick: bool = False) -> Plan | None:
     Raises FoveaError: one line.
     """
     method, options = validate(request)
-    if quick and any(getattr(options, name) for name in method.options_of_kind("dataset")):
+    if quick and (
+        any(getattr(options, name) for name in method.options_of_kind("dataset"))
+        or any(_cached_card(name) is None for name in _other_networks(method, options))
+    ):
         return None
     card = _cached_card(request.network)
     device = _remembered_device(request.device) if quick else resolve_device(request.device)
@@ -469,7 +472,16 @@ def _resolve_inputs(request: Request, method: Method, options: Options) -> tuple
     for name in method.options_of_kind("network"):
         if getattr(options, name):
             inputs.append(_network_input(name, getattr(options, name)))
+    for name in method.options_of_kind("networks"):
+        if getattr(options, name):
+            inputs.append(_networks_input(name, getattr(options, name)))
     return options.model_copy(update=update), inputs
+
+
+def _other_networks(method: Method, options: Options) -> list[str]:
+    """The networks that options name."""
+    names = method.options_of_kind("network") + method.options_of_kind("networks")
+    return [reference for name in names for reference in listed(getattr(options, name) or "")]
 
 
 def _photo_input(name: str, reference: str) -> Input:
@@ -515,6 +527,15 @@ def _network_input(name: str, reference: str) -> Input:
 
         card = load(reference).card
     return Input(name=name, kind="network", reference=reference, sha256=_card_sha256(card), title=card.title)
+
+
+def _networks_input(name: str, references: str) -> Input:
+    """Several networks as one input."""
+    each = [_network_input(name, reference) for reference in listed(references)]
+    together = hashlib.sha256(" ".join(one.sha256 for one in each).encode()).hexdigest()
+    return Input(
+        name=name, kind="network", reference=references, sha256=together, title=", ".join(one.title for one in each)
+    )
 
 
 def _card_sha256(card: Card) -> str:

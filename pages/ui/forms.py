@@ -10,7 +10,7 @@ from typing import Any, Literal
 import annotated_types
 import streamlit as st
 
-from engine.method import Method, option_extra
+from engine.method import Method, listed, listed_classes, option_extra
 from models.card import Card, Layer
 from pages.ui import reads, state
 from pages.ui.links import loopback_only
@@ -314,6 +314,32 @@ def _network(key: str, info: Any, text: str, card: Card, start: Any) -> str:
     return st.session_state[key] or info.default
 
 
+def _networks(key: str, info: Any, text: str, card: Card, start: Any) -> str:
+    names = reads.known_networks()
+    given = listed(str(info.default if start is _MISSING else start))
+    _initial(key, given, given if start is not _MISSING else _MISSING)
+    known = [*names, *(name for name in st.session_state[key] if name not in names)]
+    st.multiselect(text, known, key=key, placeholder="none", help=info.description, persist_state="session")
+    return ",".join(st.session_state[key])
+
+
+def _classes(key: str, info: Any, text: str, card: Card, start: Any) -> str:
+    given = listed_classes(card, str(info.default if start is _MISSING else start)) if card.classes else []
+    _initial(key, given, given if start is not _MISSING else _MISSING)
+    st.session_state[key] = [index for index in st.session_state[key] if index < len(card.classes)]
+    st.multiselect(
+        text,
+        range(len(card.classes)),
+        key=key,
+        format_func=lambda index: f"{card.classes[index]} ({index})",
+        placeholder="the method's own choice" if card.classes else "this network has no classes",
+        disabled=not card.classes,
+        help=info.description,
+        persist_state="session",
+    )
+    return ",".join(str(index) for index in st.session_state[key])
+
+
 def _plain(key: str, info: Any, text: str, card: Card, start: Any) -> Any:
     """By type: choices, a switch, a number within its limits, or a line of text."""
     choices = _choices_of(info)
@@ -434,4 +460,6 @@ _KINDS: dict[str, Callable[..., Any]] = {
     "dataset": _dataset,
     "photo": _photo,
     "network": _network,
+    "networks": _networks,
+    "classes": _classes,
 }

@@ -25,8 +25,19 @@ SMALL = frozenset({"curve", "bars", "table", "scatter", "heatmap"})
 def show_panels(run: Any, key: str) -> None:
     """All panels of a run: pictures across the whole width, small charts two in a row, sister galleries in turn."""
     waiting: list[tuple[int, Panel]] = []
-    for group in _sisters(run.record.panels):
+    groups = _sisters(run.record.panels)
+    for place, group in enumerate(groups):
         index, panel = group[0]
+        following = groups[place + 1][0][1] if place + 1 < len(groups) else None
+        if panel.beside or (len(group) == 1 and following is not None and following.beside):
+            if not panel.beside:
+                _row(waiting, run, key)
+                waiting = []
+            waiting.append((index, panel))
+            if following is None or not following.beside:
+                _row(waiting, run, key)
+                waiting = []
+            continue
         if len(group) == 1 and panel.kind in SMALL:
             waiting.append((index, panel))
             if len(waiting) == 2:
@@ -74,18 +85,24 @@ def _row(panels: list[tuple[int, Panel]], run: Any, key: str) -> None:
     if panels:
         for column, (index, panel) in zip(st.columns(len(panels), gap="large"), panels, strict=True):
             with column:
-                _panel(panel, run, f"{key}:{index}")
+                _panel(panel, run, f"{key}:{index}", narrow=len(panels) > 1)
 
 
-def _panel(panel: Panel, run: Any, key: str) -> None:
-    """One panel under its title; a picture that cannot be read is one line, and the others stay."""
+def _panel(panel: Panel, run: Any, key: str, narrow: bool = False) -> None:
+    """One panel under its title; a picture that cannot be read is one line, and the others stay.
+
+    A `narrow` one shares its row: a map over a picture has no room for its controls there.
+    """
     with st.container(key=f"panel-{key}".replace(":", "-")):
         if panel.title:
             st.subheader(panel.title, anchor=False)
         if panel.help:
             st.caption(panel.help)
         try:
-            st.fragment(_KINDS[panel.kind])(panel, run, key)
+            if narrow and panel.kind == "overlay":
+                _square_chart(figure(panel, run, theme=_theme()), key)
+            else:
+                st.fragment(_KINDS[panel.kind])(panel, run, key)
         except (FoveaError, OSError, KeyError, ValueError) as error:
             show_error(f"this panel cannot be drawn: {error}")
 
@@ -101,6 +118,9 @@ def _chart(panel: Panel, run: Any, key: str) -> None:
 
 def _image(panel: Panel, run: Any, key: str) -> None:
     picture = run.image(panel.image)
+    if getattr(picture, "is_animated", False):  # only the file itself still moves
+        st.image(run.image_path(panel.image).read_bytes(), width="content")
+        return
     width, height = picture.size
     if max(width, height) < 900:
         factor = max(1, 900 // max(width, height))
