@@ -1,64 +1,202 @@
 """All of torchvision's classification networks: what holds of each, as a table.
 
-    python -m benchmarks.parity [NAME ...]
+    python -m benchmarks.parity [--quick] [--again] [--memory 9] [NAME ...]
 
-Card, export, torch and ONNX at every tap, one image at the network's own size, random weights.
+Random weights, small inputs where the network allows. For each network: its card, its export, torch and ONNX at every
+tap with batches of 1, 2 and 3 (the export is recorded with 2), and for one layer of each kind a cut of its own whose
+in-graph maximum, its place and mean are compared with the same of torch's map. One process for each network, with a
+bound on its memory; what was measured before with the same versions is read from the benchmarks' home.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import importlib.metadata
+import json
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks._common import machine, table, use_own_home
+
+if TYPE_CHECKING:
+    from models.network import Network
+
+QUICK = ("resnet18", "vit_b_32", "swin_t")
+HEADER = ["network", "input", "layers", "no units", "kinds cut", "card, s", "export, s", "largest difference", "fails"]
+TOLERANCE = 1e-4
+SECONDS = 1800
 
 
-def row(name: str) -> str:
-    """One line of the table."""
-    from models import onnx_net, zoo
+def tries() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Inputs and arguments from the smallest on: many networks take any size, transformers when they are told."""
+    for side in (64, 96):
+        yield {"size": side}, {}
+        yield {"size": side}, {"image_size": side}
+    yield {}, {}
+
+
+def small(name: str) -> Network:
+    """The network with the smallest input that it takes. Raises FoveaError for the last that was tried."""
+    from models import zoo
+    from models.errors import NetworkError
+
+    problem = NetworkError(name)
+    for given, arguments in tries():
+        zoo.register("small", architecture=f"torchvision:{name}", input=given, arguments=arguments)
+        try:
+            return zoo.load("small")
+        except NetworkError as error:
+            problem = error
+    raise problem
+
+
+def measure(name: str) -> dict[str, Any]:
+    """What holds of one network, in this process."""
+    from engine.network_check import parity
     from models.errors import FoveaError
+    from models.onnx_net import check_parity
 
+    found: dict[str, Any] = {"network": name}
     started = time.perf_counter()
     try:
-        network = zoo.load(f"torchvision:{name}@random")
-    except FoveaError as error:
-        return f"| {name} | | | | | | {error} |"
-    carded = time.perf_counter()
-    layers = network.card.layers
-    untapped = sum(layer.axes == "none" for layer in layers)
-    facts = f"| {name} | {len(layers)} | {untapped} | {carded - started:.1f} |"
-    try:
+        network = small(name)
+        card = network.card
+        found |= {"card": time.perf_counter() - started, "input": card.preprocessing.size[0]}
+        found |= {"layers": len(card.layers), "unitless": sum(layer.axes == "none" for layer in card.layers)}
+        unseen = sum(layer.axes != "none" and layer.receptive_field is None for layer in card.layers)
+        started = time.perf_counter()
         graph = network.graph()
-        exported = time.perf_counter()
-        gaps = onnx_net.check_parity(
-            network.module(), graph.path, graph.taps, graph.input, graph.input_shape, name, batch=3
-        )
+        found["export"] = time.perf_counter() - started
+        gaps = parity(network)
+        two = check_parity(network.module(), graph.path, graph.taps, graph.input, graph.input_shape, name, 2)
+        gaps = {tap: max(gap, two[tap]) for tap, gap in gaps.items()}
+        worst = max(gaps, key=lambda tap: gaps[tap])
+        found |= {"difference": gaps[worst], "tap": worst}
+        found["kinds"], wrong = reductions(network)
+        wrong += [f"differs at {worst}"] * (not gaps[worst] <= TOLERANCE)
+        wrong += [f"{unseen} layers without a receptive field"] * bool(unseen)
+        found["fails"] = "; ".join(wrong)
     except FoveaError as error:
-        return f"{facts} | | {error} |"
-    worst = max(gaps, key=lambda tap: gaps[tap])
-    graph.path.unlink()
-    return f"{facts} {exported - carded:.1f} | {gaps[worst]:.1e} at {worst} | |"
+        found["fails"] = str(error).replace("small", name, 1)
+    except (MemoryError, RuntimeError) as error:
+        found["fails"] = f"{type(error).__name__}: {(str(error).splitlines() or ['out of memory'])[0][:160]}"
+    return found
+
+
+def reductions(network: Network) -> tuple[int, list[str]]:
+    """One layer of each kind, cut off on its own and reduced in the graph: how many, and which come out wrong."""
+    import torch
+
+    from models import torch_net
+
+    layers = list({layer.kind: layer for layer in network.card.layers if layer.axes != "none"}.values())
+    shape = (2, network.card.preprocessing.channels, *network.card.preprocessing.size)
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        taps = torch_net.forward_taps(network.module(), x, [layer.name for layer in layers])
+    return len(layers), [
+        f"reduced wrongly at {layer.name}"
+        for layer in layers
+        if not reduced_right(network, layer, x.numpy(), taps[layer.name].numpy())
+    ]
+
+
+def reduced_right(network: Network, layer: Any, x: Any, values: Any) -> bool:
+    """Whether a layer's maximum, its place and its mean, reduced in the graph, are those of torch's `values`."""
+    import numpy as np
+
+    from engine.look import reducers
+    from models.onnx_net import Session
+
+    graph = network.graph()
+    editor = reducers.Editor(graph.cut([layer.name]))
+    maps = reducers.as_maps(editor, graph.taps[layer.name], layer)
+    best = reducers.spatial_maximum(editor, maps, layer)
+    editor.answer(best.score, "score")
+    editor.answer(best.row, "row", "int64")
+    editor.answer(best.column, "column", "int64")
+    editor.answer(reducers.spatial_mean(editor, maps), "mean")
+    score, row, column, mean = Session(editor.build(), "cpu").run({graph.input: x})
+    rows, columns = layer.grid
+    if layer.axes == "tokens":
+        values = values[:, layer.extra_tokens :].transpose(0, 2, 1)
+    elif layer.axes == "NHWC":
+        values = values.transpose(0, 3, 1, 2)
+    flat = values.reshape(len(values), layer.units, rows * columns)
+    at = np.take_along_axis(flat, (row * columns + column)[..., None], 2)[..., 0]
+    allowed = TOLERANCE * max(float(np.abs(flat).max()), 1e-30)
+    # Places may differ between values that are alike to rounding: what counts is the value that torch has there.
+    pairs = ((score, flat.max(2)), (at, flat.max(2)), (mean, flat.mean(2)))
+    return all(float(np.abs(ours - theirs).max()) <= allowed for ours, theirs in pairs)
+
+
+def alone(name: str, memory: float) -> dict[str, Any]:
+    """`measure` in a process of its own with a home of its own, which ends where its memory does."""
+    with tempfile.TemporaryDirectory() as home:
+        code = (
+            "import json, os, sys\n"
+            f"os.environ['FOVEA_HOME'] = {home!r}\n"
+            f"bound = int({memory} * 1e9)\n"
+            "try:\n"
+            "    import resource\n"
+            "    resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))\n"
+            "except ImportError:\n"
+            "    pass\n"
+            "from benchmarks.parity import measure\n"
+            f"print(json.dumps(measure({name!r})))"
+        )
+        try:
+            ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS)
+            return dict(json.loads(ran.stdout.splitlines()[-1]))
+        except subprocess.TimeoutExpired:
+            return {"network": name, "fails": f"not done after {SECONDS} s"}
+        except (IndexError, ValueError):
+            said = (ran.stderr.strip().splitlines() or [""])[-1][:160]
+            return {"network": name, "fails": f"its process ended with {ran.returncode} (bound {memory:g} GB): {said}"}
+
+
+def line(found: dict[str, Any]) -> list[str]:
+    """One row of the table."""
+    gap = f"{found['difference']:.1e} at {found['tap']}" if "difference" in found else ""
+    times = [f"{found[key]:.1f}" if key in found else "" for key in ("card", "export")]
+    facts = [str(found.get(key, "")) for key in ("network", "input", "layers", "unitless", "kinds")]
+    return [*facts, *times, gap, found["fails"]]
 
 
 def main() -> int:
-    """Print the table, a line at a time."""
+    """Print the table; 1 if something does not hold that is not refused for its size."""
+    import onnxruntime
+
     from models.weights import TORCHVISION_WEIGHTS
+    from models.zoo import CARD_VERSION
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(TORCHVISION_WEIGHTS))
-    names = parser.parse_args().names
-    print("| network | layers | without units | card, s | export, s | largest difference | what does not hold |")
-    print("|---|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["FOVEA_HOME"] = str(Path(folder))
-        from models import zoo
-
-        for name in names:
-            print(row(name), flush=True)
-            # The largest networks take gigabytes: one at a time.
-            zoo.forget()
-    return 0
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="torchvision's names (default: all)")
+    parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
+    parser.add_argument("--again", action="store_true", help="measure anew what was measured before")
+    parser.add_argument("--memory", type=float, default=9.0, help="bound on each process, GB")
+    arguments = parser.parse_args()
+    names = arguments.names or (QUICK if arguments.quick else list(TORCHVISION_WEIGHTS))
+    versions = [onnxruntime.__version__, *map(importlib.metadata.version, ("torch", "torchvision")), CARD_VERSION]
+    kept = use_own_home() / "parity.jsonl"
+    known: dict[str, dict[str, Any]] = {}
+    if kept.is_file() and not arguments.again:
+        rows = map(json.loads, kept.read_text().splitlines())
+        known = {row["network"]: row for row in rows if row["versions"] == versions}
+    for name in names:
+        if name not in known:
+            known[name] = alone(name, arguments.memory) | {"versions": versions}
+            with kept.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(known[name]) + "\n")
+            print(f"{name}: {known[name]['fails'] or 'holds'}", file=sys.stderr, flush=True)
+    print(machine())
+    print(table(HEADER, [line(known[name]) for name in names]))
+    return int(any(known[name]["fails"] and "end at 2 GB" not in known[name]["fails"] for name in names))
 
 
 if __name__ == "__main__":

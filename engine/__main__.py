@@ -417,7 +417,9 @@ def add_network(
     weights: Annotated[str, typer.Option(help="A safetensors file or a state dict; none: random.")] = "",
     classes: Annotated[str, typer.Option(help="A text file with one class name a line.")] = "",
     size: Annotated[str, typer.Option(help="Input height and width in pixels: 224 or 224,320.")] = "",
-    resize: Annotated[str, typer.Option(help="Short side before the centre crop in pixels; none: stretched.")] = "",
+    resize: Annotated[
+        str, typer.Option(help="Short side before the centre crop in pixels; 0: stretched to the size.")
+    ] = "",
     interpolation: Annotated[str, typer.Option(help="Pillow's name: bilinear, bicubic, …")] = "",
     mean: Annotated[str, typer.Option(help="One value a channel: 0.485,0.456,0.406.")] = "",
     std: Annotated[str, typer.Option(help="One value a channel: 0.229,0.224,0.225.")] = "",
@@ -431,8 +433,9 @@ def add_network(
 ) -> None:
     """Register a network of your own in networks.toml. Its Python is only ever run from here."""
     with _errors(debug):
-        from models.zoo import load, register, unregister
+        from models.zoo import load, register, registered, unregister
 
+        before = registered().get(name)
         given: dict[str, Any] = {
             "size": _numbers(size),
             "resize": _number(resize),
@@ -459,6 +462,8 @@ def add_network(
             card = load(name).card
         except BaseException:
             unregister(name)
+            if before is not None:
+                register(name, **before)
             raise
         print(f"{name}: {card.architecture}, {len(card.layers)} layers, {len(card.classes)} classes")
 

@@ -68,6 +68,8 @@ TORCHVISION_ARGUMENTS: dict[str, dict[str, Any]] = {
     # Heads that only training uses, and an initialisation that is slow and drawn anew here anyway.
     "googlenet": {"aux_logits": False, "init_weights": False},
     "inception_v3": {"aux_logits": False, "init_weights": False},
+    # All of its weights are for images of another size than the architecture's default.
+    "vit_h_14": {"image_size": 518},
 }
 
 # A training script wraps what it saves: the first of these keys that holds tensors is taken, the average first.

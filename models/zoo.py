@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.card import RESAMPLING, Card, Preprocessing
-from models.errors import NetworkError, UnknownNameError, WeightsError, unknown
+from models.errors import FoveaError, NetworkError, UnknownNameError, WeightsError, unknown
 from models.home import home, write_whole
 from models.network import Network
 from models.weights import RANDOM, TORCHVISION_ARGUMENTS, TORCHVISION_WEIGHTS
@@ -429,27 +429,29 @@ def _build_registered(name: str, entry: Mapping[str, Any]) -> _Built:
         state, notes = read_state_dict(weights_path)
     preprocessing = Preprocessing()
     classes: tuple[str, ...] = ()
-    if architecture.startswith("timm:"):
-        built = _build_timm(architecture[5:], None if state is not None else RANDOM, arguments, state)
-        module, preprocessing, more = built.module, built.preprocessing, built.notes
-    else:
-        if architecture.startswith("torchvision:"):
-            base = architecture.partition(":")[2]
-            if base not in TORCHVISION_WEIGHTS:
-                raise unknown("network", architecture, [f"torchvision:{n}" for n in TORCHVISION_WEIGHTS])
-            default = _torchvision().get_model_weights(base)["DEFAULT"]
-            preprocessing, classes = _torchvision_preset(default), tuple(default.meta.get("categories") or ())
-            build = _torchvision_builder(base)
-            arguments = {**TORCHVISION_ARGUMENTS.get(base, {}), **arguments}
+    build = None
+    if architecture.startswith("torchvision:"):
+        base = architecture.partition(":")[2]
+        if base not in TORCHVISION_WEIGHTS:
+            raise unknown("network", architecture, [f"torchvision:{n}" for n in TORCHVISION_WEIGHTS])
+        default = _torchvision().get_model_weights(base)["DEFAULT"]
+        preprocessing, classes = _torchvision_preset(default), tuple(default.meta.get("categories") or ())
+        build = _torchvision_builder(base)
+        arguments = {**TORCHVISION_ARGUMENTS.get(base, {}), **arguments}
+    elif not architecture.startswith("timm:"):
+        build = _own_builder(name, architecture)
+    try:
+        if build is None:
+            built = _build_timm(architecture[5:], None if state is not None else RANDOM, arguments, state)
+            module, preprocessing, more = built.module, built.preprocessing, built.notes
+        elif state is not None:
+            module, more = load_into(build, arguments, state, architecture)
         else:
-            build = _own_builder(name, architecture)
-        try:
-            if state is not None:
-                module, more = load_into(build, arguments, state, architecture)
-            else:
-                module, more = torch_net.randomise(build(**arguments)), []
-        except TypeError as error:
-            raise NetworkError(f"{architecture} cannot be built with arguments {arguments}: {error}") from None
+            module, more = torch_net.randomise(build(**arguments)), []
+    except FoveaError:
+        raise
+    except Exception as error:
+        raise _not_built(architecture, arguments, error) from error
     preprocessing = preprocessing_from(entry.get("input", {}), preprocessing, name)
     if entry.get("classes"):
         classes = read_classes(_resolve(entry["classes"]))
@@ -466,6 +468,14 @@ def _build_registered(name: str, entry: Mapping[str, Any]) -> _Built:
         output=entry.get("output", "logits"),
         notes=[*notes, *more],
     )
+
+
+def _not_built(architecture: str, arguments: Mapping[str, Any], error: Exception) -> NetworkError:
+    """The one line for code that raised while it built a network; a TypeError tells which argument it lacks."""
+    text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    given = f"with arguments {dict(arguments)}" if arguments else "without arguments"
+    hint = " (give --argument NAME=VALUE)" if isinstance(error, TypeError) else ""
+    return NetworkError(f"{architecture} cannot be built {given}: {text}{hint}")
 
 
 def _gives(module: nn.Module, classes: int) -> bool:

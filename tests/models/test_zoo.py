@@ -31,6 +31,10 @@ NET = """
 
     def no_module():
         return 3
+
+    def needs_depth(depth):
+        assert depth < 9, f"too deep: {depth}"
+        return Net(width=depth)
 """
 
 
@@ -167,6 +171,10 @@ def test_without_weights_it_is_random_and_says_so(folder: Path) -> None:
         ({"architecture": "no.such.package:Net"}, "No module named 'no'"),
         ({"architecture": "models/net.py:no_module"}, "returned a int: expected a torch.nn.Module"),
         ({"architecture": "models/net.py:Net", "arguments": {"depth": 3}}, "cannot be built with arguments"),
+        ({"architecture": "models/net.py:needs_depth"}, "without arguments: needs_depth() missing 1 required"),
+        ({"architecture": "models/net.py:needs_depth"}, "'depth' (give --argument NAME=VALUE)"),
+        ({"architecture": "models/net.py:needs_depth", "arguments": {"depth": 9}}, "{'depth': 9}: too deep: 9"),
+        ({"architecture": "timm:resnet18", "arguments": {"depth": 9}}, "timm:resnet18 cannot be built with arguments"),
         ({"architecture": "models/net.py:Net", "classes": "two.txt"}, "gives 3 scores but there are 2 class names"),
         (
             {"architecture": "models/net.py:Net", "input": {"channels": 1}},
