@@ -102,8 +102,15 @@ class _Loop:
     """One optimisation on its way."""
 
     def __init__(
-        self, job: Job, canvas: Canvas, terms: Sequence[Term], transforms: Sequence[Transform], seed: int
+        self,
+        job: Job,
+        canvas: Canvas,
+        terms: Sequence[Term],
+        transforms: Sequence[Transform],
+        seed: int,
+        wake: bool = True,
     ) -> None:
+        self.wake = wake
         self.job = job
         self.module = job.network.module(job.device)
         self.normalise = Normalise(job.card.preprocessing, job.device)
@@ -145,7 +152,7 @@ class _Loop:
         """The loss at the canvas as it is; leaves the gradients on its parameters and keeps a row."""
         drawn = self.generator.get_state()
         loss, each, picture, gradients = self._backward("gradient")
-        if len(self.rows) < REDIRECT_STEPS:
+        if self.wake and len(self.rows) < REDIRECT_STEPS:
             after = self.generator.get_state()
             self.generator.set_state(drawn)
             gradients = self._woken(gradients)
@@ -197,17 +204,18 @@ def optimise(
     preview: Callable[[Tensor], Any] = to_preview,
     cooling: bool = False,
     film: Film | None = None,
+    wake: bool = True,
 ) -> Made:
     """Move the canvas for `steps` steps so that the weighted sum of the terms falls.
 
     The network runs no further than the deepest tap that a term reads. `job.progress` is told after each step,
     with a picture at most every `PREVIEW_SECONDS`, as the fractions `portion` of the whole run; it may raise
     Cancelled. `preview` draws that picture, and the frames that `film` keeps. With `cooling` the optimiser's step
-    falls to a twentieth along half a cosine, so that the last steps settle. Where a term or the gradient is not
-    finite, the loop stops with the last good picture and warns which it was. Raises NetworkError if that happens
-    before the first step.
+    falls to a twentieth along half a cosine, so that the last steps settle. `wake`: a picture without any gradient
+    gets the redirected rule's in the first steps. Where a term or the gradient is not finite, the loop stops with the
+    last good picture and warns which it was. Raises NetworkError if that happens before the first step.
     """
-    loop = _Loop(job, canvas, terms, transforms, job.seed if seed is None else seed)
+    loop = _Loop(job, canvas, terms, transforms, job.seed if seed is None else seed, wake)
     mover = optimiser(canvas.parameters)
     shown, stopped = 0.0, ""
     for step in range(steps):
