@@ -417,9 +417,7 @@ def add_network(
     weights: Annotated[str, typer.Option(help="A safetensors file or a state dict; none: random.")] = "",
     classes: Annotated[str, typer.Option(help="A text file with one class name a line.")] = "",
     size: Annotated[str, typer.Option(help="Input height and width in pixels: 224 or 224,320.")] = "",
-    resize: Annotated[
-        str, typer.Option(help="Short side before the centre crop in pixels; 0: stretched to the size.")
-    ] = "",
+    resize: Annotated[str, typer.Option(help="Short side before the centre crop in pixels; 0: stretched.")] = "",
     interpolation: Annotated[str, typer.Option(help="Pillow's name: bilinear, bicubic, …")] = "",
     mean: Annotated[str, typer.Option(help="One value a channel: 0.485,0.456,0.406.")] = "",
     std: Annotated[str, typer.Option(help="One value a channel: 0.229,0.224,0.225.")] = "",
