@@ -250,6 +250,18 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Lead:
+    """The question that a finished run leads to: a run of `method` on the same network and photo.
+
+    `title` is its button. `options(options, summary)` gives the new run's options from the finished run's.
+    """
+
+    title: str
+    method: str
+    options: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Method:
     """One method of the registry.
 
@@ -278,6 +290,7 @@ class Method:
     long: bool = False
     version: int = 1
     check: Callable[[Card, Any], None] | None = None
+    leads: tuple[Lead, ...] = ()
 
     @property
     def takes_photo(self) -> bool:
