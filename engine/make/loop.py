@@ -33,6 +33,9 @@ PREVIEW_SECONDS = 0.3
 REDIRECT_STEPS = 16
 """Lucid lets gradients through closed ReLUs for the first 16 steps, so that a dead unit can wake up."""
 
+LONGEST_STEP = 0.1
+"""Of the range from black to white."""
+
 Optimiser = Callable[[list[Tensor]], torch.optim.Optimizer]
 
 
@@ -40,7 +43,9 @@ class GradientSteps(torch.optim.Optimizer):
     """Steps of a fixed size against the gradient, each picture's gradient brought to length 1 first.
 
     `norm` "mean": divided by its mean |·| (DeepDream 2015); "sign": its sign (FGSM, Goodfellow 2015);
-    "l2": divided by its Euclidean length.
+    "l2": divided by its Euclidean length. "progress": divided by its squared length, so that the loss falls by `lr`
+    where it is linear (the Deep Visualization Toolbox's policy of that name, Yosinski et al. 2015), and no step's root
+    mean square is over `LONGEST_STEP`.
     """
 
     def __init__(self, parameters: list[Tensor], lr: float, norm: str = "mean") -> None:
@@ -61,6 +66,8 @@ class GradientSteps(torch.optim.Optimizer):
             return gradient.sign()
         flat = gradient.flatten(1)
         size = flat.abs().mean(1) if self.norm == "mean" else flat.norm(dim=1)
+        if self.norm == "progress":
+            size = size.square().maximum(size * self.defaults["lr"] / (LONGEST_STEP * flat.shape[1] ** 0.5))
         return gradient / size.clamp_min(1e-12).view(-1, *[1] * (gradient.ndim - 1))
 
 

@@ -6,6 +6,7 @@ place where a quantity to be raised gets its minus sign.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -32,6 +33,12 @@ class View:
     picture: Tensor
     values: Tensor
     features: Mapping[str, Tensor]
+
+    def only(self, index: int) -> View:
+        """The same of one picture of the batch."""
+        place = slice(index, index + 1)
+        features = {tap: values[place] for tap, values in self.features.items()}
+        return View(self.picture[place], self.values[place], features)
 
 
 class Loss(Protocol):
@@ -88,11 +95,89 @@ class UnitActivation:
 
 
 @dataclass(frozen=True)
+class Direction:
+    """The mean over positions of the features' product with `vector` (units,): a direction in a layer's space.
+
+    Olah et al. 2017, "Interaction between neurons": units are the axes of that space, and no better than others.
+    """
+
+    layer: Layer
+    vector: Tensor
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The layer."""
+        return (self.layer.name,)
+
+    def __call__(self, view: View) -> Tensor:
+        """The mean product, (N,)."""
+        return unit_maps(view.features[self.layer.name], self.layer).mean((2, 3)) @ self.vector
+
+
+@dataclass(frozen=True)
+class Joint:
+    """The sum of several losses: what must hold at once in one picture (Olah et al. 2017, joint optimisation)."""
+
+    losses: tuple[Loss, ...]
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """All that the losses read."""
+        return tuple(dict.fromkeys(tap for loss in self.losses for tap in loss.taps))
+
+    def __call__(self, view: View) -> Tensor:
+        """The sum, (N,)."""
+        return torch.stack([loss(view) for loss in self.losses]).sum(0)
+
+
+@dataclass(frozen=True)
+class Apiece:
+    """Another loss for each picture of the batch, `losses` in their order: many units in one pass."""
+
+    losses: tuple[Loss, ...]
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """All that the losses read."""
+        return Joint(self.losses).taps
+
+    def __call__(self, view: View) -> Tensor:
+        """Each picture's own loss, (N,)."""
+        return torch.cat([loss(view.only(index)) for index, loss in enumerate(self.losses)])
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """The mean cosine similarity of each picture's Gram matrix with those of the others of its batch, (N,).
+
+    Olah et al. 2017, "Diversity" (their footnote on the term): held down, it makes each picture show another side of
+    one unit. 0 for a single picture.
+    """
+
+    layer: Layer
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The layer."""
+        return (self.layer.name,)
+
+    def __call__(self, view: View) -> Tensor:
+        """The mean similarity with the others, from -1 to 1, (N,)."""
+        maps = unit_maps(view.features[self.layer.name], self.layer)
+        grams = F.normalize(gram_matrix(maps).flatten(1), dim=1, eps=1e-12)
+        others = grams.sum(0, keepdim=True) - grams
+        return (grams * others).sum(1) / max(1, len(grams) - 1)
+
+
+@dataclass(frozen=True)
 class ClassScore:
-    """A class's logit (Simonyan et al. 2013, section 2, prefer it to the probability) or log probability."""
+    """A class's logit (Simonyan et al. 2013, section 2, prefer it to the probability), log probability, or margin.
+
+    The margin is the logit less the best other class's.
+    """
 
     target: int
-    score: Literal["logit", "log_probability"] = "logit"
+    score: Literal["logit", "log_probability", "margin"] = "logit"
     probabilities: bool = False
 
     @property
@@ -107,6 +192,9 @@ class ClassScore:
             return output[:, self.target].clamp_min(1e-12).log()
         if self.score == "log_probability":
             return F.log_softmax(output, 1)[:, self.target]
+        if self.score == "margin":
+            others = torch.arange(output.shape[1], device=output.device) != self.target
+            return output[:, self.target] - output[:, others].amax(1)
         return output[:, self.target]
 
 
@@ -238,6 +326,50 @@ def centred_gram(maps: Tensor) -> tuple[Tensor, Tensor]:
     return gram_matrix(maps - mean.view(1, -1, 1, 1))[0], mean
 
 
+def root(matrix: Tensor) -> Tensor:
+    """The square root of a symmetric matrix (C, C) without negative eigenvalues, up to rounding."""
+    values, vectors = torch.linalg.eigh(matrix)
+    out: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    return out
+
+
+@dataclass(frozen=True)
+class GramWasserstein:
+    """The squared Wasserstein distance of two normal distributions with the layers' means and covariances.
+
+    ‖mean − wanted mean‖² + trace(G + wanted − 2 (wanted^½ G wanted^½)^½), G the features' Gram matrix about their own
+    mean (Olkin and Pukelsheim 1982), divided by trace(wanted). `wanted` and `mean` are what `centred_gram` gives.
+    """
+
+    layer: Layer
+    wanted: Tensor
+    mean: Tensor
+
+    @functools.cached_property
+    def half(self) -> Tensor:
+        """The root of the wanted covariance."""
+        return root(self.wanted)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The layer."""
+        return (self.layer.name,)
+
+    def __call__(self, view: View) -> Tensor:
+        """The relative squared distance, (N,)."""
+        maps = unit_maps(view.features[self.layer.name], self.layer)
+        means = maps.mean((2, 3))
+        gram = gram_matrix(maps - means[:, :, None, None])
+        half, trace = self.half, self.wanted.diagonal().sum()
+        # A root has no derivative at 0, where a covariance of few positions has many of its eigenvalues.
+        least = torch.finfo(maps.dtype).eps ** 0.5 * trace.clamp_min(1e-12) / len(half)
+        crossed = torch.linalg.eigvalsh(half @ gram @ half).clamp_min(0)
+        overlap = ((crossed + least**2).sqrt() - least).sum(1)
+        apart = gram.diagonal(dim1=1, dim2=2).sum(1) + trace - 2 * overlap
+        whole: Tensor = apart + (means - self.mean).square().sum(1)
+        return whole / trace.clamp_min(1e-12)
+
+
 COLOUR_SCALES = (1, 4, 16)
 """Sides in pixels of the squares over which `ColourStatistics` takes its averages."""
 
@@ -305,7 +437,8 @@ class TotalVariation:
 class Norm:
     """The mean of |value|^exponent of the normalised picture, whose 0 is the network's mean colour.
 
-    Exponent 2 is Simonyan's L2 term (2013, eq. 1); 6 is Mahendran and Vedaldi's alpha-norm (2015, section 3).
+    Exponent 1 is the L1 term, 2 is Simonyan's L2 term (2013, eq. 1), 6 is Mahendran and Vedaldi's alpha-norm (2015,
+    section 3).
     """
 
     exponent: float = 2.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -76,6 +77,49 @@ class Blur:
             with torch.no_grad():
                 pixels = _pixels(canvas)
                 pixels.copy_(gaussian_blur(pixels, self.deviation))
+
+
+@dataclass(frozen=True)
+class Decay:
+    """What the picture differs from `mean` (1, C, H, W) shrinks by the part `rate` at each step.
+
+    Yosinski et al. 2015, section 3: L2 decay towards the network's mean colour.
+    """
+
+    mean: Tensor
+    rate: float
+
+    def __call__(self, canvas: Canvas, step: int) -> None:
+        """Shrink in place."""
+        with torch.no_grad():
+            pixels = _pixels(canvas)
+            pixels.copy_(self.mean + (1 - self.rate) * (pixels - self.mean))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Pixels of small norm, or of small contribution, become `mean` (1, C, H, W): the rest may stay dark.
+
+    Yosinski et al. 2015, section 3. A pixel's norm is that of its colours about the mean; its contribution is
+    |Σ over colours of difference · gradient|, the change of the loss if it were put back to the mean, to first order.
+    Under the `percentile` of its picture it is small.
+    """
+
+    mean: Tensor
+    percentile: float
+    by: Literal["norm", "contribution"] = "norm"
+
+    def __call__(self, canvas: Canvas, step: int) -> None:
+        """Clip in place."""
+        with torch.no_grad():
+            pixels = _pixels(canvas)
+            difference = pixels - self.mean
+            size = difference.norm(dim=1, keepdim=True)
+            if self.by == "contribution":
+                assert pixels.grad is not None, "a contribution needs the gradient of the step before"
+                size = (difference * pixels.grad).sum(1, keepdim=True).abs()
+            least = torch.quantile(size.flatten(1), self.percentile / 100, dim=1).view(-1, 1, 1, 1)
+            pixels.copy_(self.mean + difference * (size >= least))
 
 
 @dataclass(frozen=True)

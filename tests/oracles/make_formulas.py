@@ -49,6 +49,26 @@ def centred_distance(maps: Array, wanted_maps: Array) -> float:
     return float(((gram(shifted) - a) ** 2).sum() / (a**2).sum() + means)
 
 
+def wasserstein(maps: Array, wanted_maps: Array) -> float:
+    """Squared distance of the normal distributions of the maps' means and covariances, relative; by scipy's root."""
+    from scipy.linalg import sqrtm
+
+    def moments(values: Array) -> tuple[Array, Array]:
+        mean = values.mean((1, 2))
+        return mean, gram(values - mean[:, None, None])
+
+    (mean, cov), (wanted_mean, wanted) = moments(maps), moments(wanted_maps)
+    half = sqrtm(wanted)
+    apart = np.trace(cov + wanted - 2 * np.real(sqrtm(half @ cov @ half)))
+    return float((apart + ((mean - wanted_mean) ** 2).sum()) / np.trace(wanted))
+
+
+def similarity(maps: Array, other: Array) -> float:
+    """Cosine of two pictures' Gram matrices."""
+    a, b = gram(maps), gram(other)
+    return float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()))
+
+
 def colour_distance(picture: Array, photo: Array) -> float:
     """The centred distance of averages over squares of side 1 and 4, the scales that fit; mean of both."""
 

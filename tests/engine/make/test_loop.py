@@ -14,7 +14,17 @@ from torch import Tensor, nn
 from engine.errors import Cancelled, NetworkError
 from engine.make import loop
 from engine.make.canvas import FourierCanvas, Normalise, PixelCanvas, to_picture
-from engine.make.losses import ClassScore, FeatureDistance, LayerEnergy, Norm, Term, UnitActivation, View, ascend
+from engine.make.losses import (
+    Apiece,
+    ClassScore,
+    FeatureDistance,
+    LayerEnergy,
+    Norm,
+    Term,
+    UnitActivation,
+    View,
+    ascend,
+)
 from engine.make.projection import box
 from engine.make.transforms import Jitter
 from engine.method import Job
@@ -31,7 +41,14 @@ def start(job: Job, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "optimiser", [loop.adam(0.02), loop.gradient_steps(0.01), loop.gradient_steps(0.01, "sign"), loop.lbfgs()]
+    "optimiser",
+    [
+        loop.adam(0.02),
+        loop.gradient_steps(0.01),
+        loop.gradient_steps(0.01, "sign"),
+        loop.gradient_steps(0.05, "progress"),
+        loop.lbfgs(),
+    ],
 )
 def test_the_loop_goes_down_whatever_the_optimiser(
     optimiser: Any, make_job: Make, tiny_networks: Mapping[str, TinyNetwork]
@@ -203,6 +220,27 @@ def test_a_dead_unit_wakes_up(make_job: Make) -> None:
     made = loop.optimise(job, canvas, terms, steps=20, optimiser=loop.adam(0.05))
     assert made.losses["unit"].iloc[0] == 0
     assert made.losses["unit"].iloc[-1] > 0
+
+
+def test_each_dead_picture_of_a_batch_wakes_and_the_others_are_let_alone(make_job: Make) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())
+    with torch.no_grad():
+        module[0].bias.copy_(torch.tensor([-0.3, 0.3]))  # type: ignore[union-attr, arg-type]
+    net = tiny_network("half dead", module, output="features", classes=())
+    job = make_job("ascent", net, layer="1", unit=0)
+    layer, mean = net.card.layer("1"), torch.tensor(net.card.preprocessing.mean).view(1, 3, 1, 1)
+    units = tuple(UnitActivation(layer, unit, "mean") for unit in (0, 1))
+
+    def made(losses: tuple[UnitActivation, ...]) -> loop.Made:
+        canvas = PixelCanvas(mean.expand(len(losses), 3, 32, 32))
+        return loop.optimise(job, canvas, [ascend("unit", Apiece(losses))], steps=20, optimiser=loop.adam(0.05))
+
+    both = made(units)
+    assert both.each["unit"].shape == (20, 2)
+    assert both.each["unit"][0, 0] == 0
+    assert both.each["unit"][-1, 0] > 0
+    torch.testing.assert_close(both.picture[1:], made(units[1:]).picture)
 
 
 def test_two_threads_make_what_each_makes_alone(make_job: Make, tiny_networks: Mapping[str, TinyNetwork]) -> None:

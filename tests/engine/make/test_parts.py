@@ -132,5 +132,27 @@ def test_blur_is_a_gaussian_and_comes_when_it_is_time() -> None:
     np.testing.assert_allclose(canvas.pixels[0].detach().numpy(), expected, atol=1e-5)
 
 
+def test_decay_and_clipping_go_towards_the_mean() -> None:
+    mean, start = torch.full((1, 3, 1, 1), 0.4), torch.rand(2, 3, 5, 6, generator=seeded())
+    canvas = PixelCanvas(start)
+    projection.Decay(mean, 0.3)(canvas, 0)
+    torch.testing.assert_close(canvas.pixels.detach(), mean + 0.7 * (start - mean))
+
+    canvas = PixelCanvas(start)
+    projection.Clip(mean, 20)(canvas, 0)
+    canvas.pixels.grad = torch.rand(2, 3, 5, 6, generator=seeded(1))
+    other = PixelCanvas(start)
+    other.pixels.grad = canvas.pixels.grad
+    projection.Clip(mean, 90, "contribution")(other, 0)
+    for index in range(2):
+        difference = (start - mean)[index].numpy()
+        norms = np.sqrt((difference**2).sum(0))
+        gains = np.abs((difference * canvas.pixels.grad[index].numpy()).sum(0))
+        small = {"norm": norms < np.percentile(norms, 20), "gain": gains < np.percentile(gains, 90)}
+        for made, which in ((canvas, "norm"), (other, "gain")):
+            expected = np.where(small[which], 0.4, start[index].numpy())
+            np.testing.assert_allclose(made.pixels[index].detach().numpy(), expected, atol=1e-6)
+
+
 def test_resized_keeps_a_constant() -> None:
     torch.testing.assert_close(resized(torch.full((1, 3, 8, 8), 0.3), 5, 13), torch.full((1, 3, 5, 13), 0.3))
