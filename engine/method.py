@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from engine.dataset import Dataset
+    from engine.figures import RunView
     from models.card import Card
     from models.network import Network
 
@@ -32,7 +33,18 @@ VERBS = {"look": "Look", "explain": "Explain", "make": "Make"}
 """The folders that hold methods, in the order of the navigation, with their titles."""
 
 OptionKind = Literal[
-    "plain", "layer", "layers", "unit", "class", "classes", "dataset", "photo", "network", "networks", "position"
+    "plain",
+    "layer",
+    "layers",
+    "unit",
+    "class",
+    "classes",
+    "dataset",
+    "label",
+    "photo",
+    "network",
+    "networks",
+    "position",
 ]
 
 
@@ -74,8 +86,8 @@ def option(
     """Declare one option: its default, its one-line help, its unit ("px", "steps") and its limits.
 
     `kind` tells forms and flags what the value names: a "layer", several "layers" (comma list), a "unit"
-    of the chosen layer, a "class", several "classes" or "networks" (comma lists), a "dataset", a second "photo",
-    another "network", a "position".
+    of the chosen layer, a "class", several "classes" or "networks" (comma lists), a "dataset", a "label" of the
+    chosen data set, a second "photo", another "network", a "position".
     `advanced` options sit behind a fold. `needs` restricts a layer option to "spatial" layers or "weights".
     `limits` are pydantic's (ge, gt, le, lt, max_length, …). Choices are a `Literal` type on the field.
     """
@@ -111,11 +123,14 @@ class Panel(BaseModel):
     - heatmap: `array` (rows, cols) by itself.
     - gallery: tiles of the sheet `image`, `tile` pixels wide, `columns` tiles a row, in the row order of
       `table` (or by its column `tile`); `caption` columns under each; rows that share the columns `group` form
-      one group, drawn as a card with its best nine, and opened by a click.
+      one group, drawn as a card with its best nine, and opened by a click. A click on a tile of a gallery without
+      groups opens the panels `opens`, each narrowed to the rows with that tile's value in the column `key`, or to
+      that channel.
     - curve: columns `y` of `table` against column `x`; `log` for a logarithmic y axis. The columns `low` and `high`,
       one for each of `y`, are drawn as a band about it, e.g. a confidence interval.
     - bars: column `y[0]` of `table` by label column `x`.
-    - scatter: points of `table` at `x`, `y[0]`, coloured by `caption[0]`, named by the other captions.
+    - scatter: points of `table` at `x`, `y[0]`, coloured by `caption[0]`, named by the other captions; with a sheet
+      `image` of `tile`, `columns`, each shows the tile of its column `tile` when it is pointed at.
     - channels: `array` (C, h, w) as one picture of C tiles, in the order of the column `unit` of `table` if there
       is one; a click shows one of them over `image`, each value at its place in `cells` if these are given.
     - table: `table` as it is.
@@ -140,6 +155,8 @@ class Panel(BaseModel):
     columns: int = 0
     group: tuple[str, ...] = ()
     caption: tuple[str, ...] = ()
+    key: str = ""
+    opens: tuple[Panel, ...] = ()
     where: dict[str, str | int] = Field(default_factory=dict)
     x: str = ""
     y: tuple[str, ...] = ()
@@ -196,7 +213,8 @@ class Job:
     `photo`: the photo as read (Pillow, upright), or None; `frame`: what the network sees of it, uint8
     (H, W, C), RGB. `device`: "cpu" or "cuda", for torch. `provider`: what the user asked of ONNX Runtime
     ("auto", "cpu", "cuda", "tensorrt"). `checkpoints`: a folder that outlives an interrupted run and is found
-    again by the same request. `open_dataset` and `open_photo` read what an option names.
+    again by the same request. `open_dataset` and `open_photo` read what an option names; `find_runs` gives the
+    finished runs of a method on this network.
     """
 
     network: Network
@@ -209,6 +227,7 @@ class Job:
     progress: Progress = _silent
     open_dataset: Callable[[str], Dataset] | None = None
     open_photo: Callable[[str], Image.Image] | None = None
+    find_runs: Callable[[str], Iterator[RunView]] | None = None
     warnings: list[str] = field(default_factory=list)
     ran: dict[str, str] = field(default_factory=dict)
 
@@ -238,6 +257,13 @@ class Job:
         """Another photo (`sample:NAME`, `photo:SHA`, a path). Raises ImageError."""
         assert self.open_photo is not None, "the caller of this job gave no way to open photos"
         return self.open_photo(reference)
+
+    def finished_runs(self, method: str) -> Iterator[RunView]:
+        """The finished runs of a method on this very network, newest first: what was mined need not be mined again.
+
+        The fingerprint knows nothing of them: use only what the options and the data set already settle.
+        """
+        return iter(()) if self.find_runs is None else self.find_runs(method)
 
     def warn(self, text: str) -> None:
         """Keep one line that is shown on the result."""
@@ -272,6 +298,8 @@ class Method:
     results change. `work(card, options, images)` is the number of forward passes of one picture that it costs (a
     backward counts as two), for the estimate; `images` is the size of the chosen data set, or 0. `long`: it runs in the
     lane for long work. `check(card, options)` raises before the run is queued when they do not go together.
+    `reads`: the methods whose finished runs it shows beside its own; a new one of them makes it a new request.
+    `every_unit`: its result holds each unit of its layer, so that a unit's page shows its share.
     """
 
     name: str
@@ -290,6 +318,8 @@ class Method:
     long: bool = False
     version: int = 1
     check: Callable[[Card, Any], None] | None = None
+    reads: tuple[str, ...] = ()
+    every_unit: bool = False
     leads: tuple[Lead, ...] = ()
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import math
 import platform
@@ -32,7 +33,7 @@ from engine.errors import Cancelled, FoveaError, OptionsError, ProviderError
 from engine.method import Job, Method, Options, Panel, Result, find_method, listed
 
 if TYPE_CHECKING:
-    from engine.store import LiveRun, Store
+    from engine.store import LiveRun, Store, StoredRun
     from models.card import Card
     from models.network import Network
 
@@ -44,6 +45,8 @@ UNFINISHED: tuple[Status, ...] = ("queued", "running")
 DEVICES = ("auto", "cpu", "cuda")
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
 SEEDS = 2**32
+RUNS_A_LOOK = 50
+"""So many earlier runs are listed at a time."""
 PACKAGES = ("torch", "torchvision", "onnxruntime", "onnxruntime-gpu", "onnx", "numpy", "pandas", "pillow", "timm")
 """Whose versions are recorded, where they are installed."""
 
@@ -314,7 +317,7 @@ def _run(planned: Plan, store: Store, live: LiveRun, fresh: bool, listener: List
         reporter(0.0, "loading the network")
         with _checkpoints(store, planned, fresh) as checkpoints:
             network = load(planned.request.network)
-            job = _job(planned, network, checkpoints, reporter)
+            job = _job(planned, network, checkpoints, reporter, store)
             if job.photo is not None:
                 frame = job.frame
                 live.save_photo(frame)
@@ -368,7 +371,7 @@ class _Reporter:
             self._listener(fraction, message, preview, curve)
 
 
-def _job(planned: Plan, network: Network, checkpoints: Path, progress: _Reporter) -> Job:
+def _job(planned: Plan, network: Network, checkpoints: Path, progress: _Reporter, store: Store) -> Job:
     from engine.dataset import open_dataset
     from engine.image import open_photo
 
@@ -384,8 +387,23 @@ def _job(planned: Plan, network: Network, checkpoints: Path, progress: _Reporter
         progress=progress,
         open_dataset=open_dataset,
         open_photo=open_photo,
+        find_runs=lambda method: _finished_runs(store, method, planned.card),
         warnings=[RANDOM_WARNING] if network.card.random else [],
     )
+
+
+def _finished_runs(store: Store, method: str, card: Card) -> Iterator[StoredRun]:
+    """The finished runs of a method on the network that answers just as this card's, newest first."""
+    same = _card_sha256(card)
+    for offset in itertools.count(0, RUNS_A_LOOK):
+        rows = store.list(method=method, network=card.name, status="done", limit=RUNS_A_LOOK, offset=offset)
+        for row in rows:
+            with contextlib.suppress(FoveaError):  # deleted since it was listed
+                run = store.run(row.id)
+                if run.record.network.card == same:
+                    yield run
+        if len(rows) < RUNS_A_LOOK:
+            return
 
 
 def _planned_record(record: RunRecord, planned: Plan) -> RunRecord:
@@ -558,6 +576,10 @@ def _fingerprint(
         "provider": request.provider,
         "precision": "fp32",
     }
+    if method.reads:
+        from engine.store import Store
+
+        content["reads"] = [run.id for name in method.reads for run in _finished_runs(Store(), name, card)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
