@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,9 @@ import torch
 from PIL import Image
 
 from engine.errors import OptionsError, UnknownNameError, UnsupportedError
-from engine.look.neighbors import METHOD, plane
+from engine.look.feature_space import plane
+from engine.look.features import METHOD as FEATURES
+from engine.look.neighbors import METHOD
 from engine.method import Job, Result
 from models.torch_net import forward_taps
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
@@ -32,6 +36,9 @@ def photos() -> dict[str, Image.Image | None]:
 class IndexedDataset(MemoryDataset):
     def index_of(self, key: str) -> int:
         return self.keys.index(key)
+
+    def label(self, index: int) -> str:
+        return self.labels[index] if self.labels else ""
 
 
 @pytest.fixture
@@ -110,8 +117,8 @@ def test_features_are_computed_once(network: TinyNetwork, dataset: IndexedDatase
     _, again = search(network, dataset, map="none")
     assert again.tables["neighbors"].equals(first.tables["neighbors"])
     assert second.tables["neighbors"]["image"][0] == "p07"
-    for file in (own_home / "features").iterdir():
-        file.write_bytes(b"not an archive")
+    for file in (own_home / "features").glob("*/*"):
+        file.write_bytes(b"not what it was")
     _, repaired = search(network, dataset, map="none")
     assert repaired.tables["neighbors"].equals(first.tables["neighbors"])
 
@@ -153,3 +160,64 @@ def test_the_map_keeps_groups_apart_and_is_always_the_same(how: str) -> None:
     apart = np.linalg.norm(points[:20].mean(0) - points[20:].mean(0))
     assert apart > 2 * points[:20].std()
     assert plane(vectors[:, :1], "pca", 0).shape == (40, 2)
+
+
+def test_an_interrupted_data_set_goes_on_where_it_was(
+    network: TinyNetwork, dataset: IndexedDataset, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.look.feature_store.SAVED", 8)
+    _, whole = search(network, dataset, layer="relu")
+    shutil.rmtree(own_home / "features")
+
+    parsed = METHOD.options.parse({"layer": "relu"})
+    job = Job(network=network, options=parsed, photo=photos()["p05"], provider="cpu", open_dataset=lambda name: dataset)
+    told: list[str] = []
+
+    def stop(fraction: float, message: str, preview: Any = None, curve: Any = None) -> None:
+        told.append(message)
+        if message.startswith("image 16"):
+            raise KeyboardInterrupt
+
+    job.progress = stop
+    with pytest.raises(KeyboardInterrupt):
+        METHOD.run(job)
+    before = dataset.asked
+    _, again = search(network, dataset, layer="relu")
+    assert again.tables["map"].equals(whole.tables["map"])
+    assert again.tables["neighbors"].equals(whole.tables["neighbors"])
+    assert dataset.asked - before < len(dataset) + 24
+
+
+def test_a_whole_data_set_is_kept_for_the_questions_that_follow(
+    network: TinyNetwork, dataset: IndexedDataset, own_home: Path
+) -> None:
+    parsed = FEATURES.options.parse({"layer": "relu", "map": "pca"})
+    job = Job(network=network, options=parsed, provider="cpu", open_dataset=lambda name: dataset)
+    result = FEATURES.run(job)
+    assert result.arrays["features"].shape == (24, 6)
+    table = result.tables["map"]
+    assert set(table["prediction"]) <= set(network.card.classes)
+    wrong = table["label"] != table["neighbours"]
+    assert (wrong == (table["error"] == "wrong")).all()
+    assert result.images["map.jpg"].shape[1] == 5 * 64
+    asked = dataset.asked
+    search(network, dataset, layer="relu", map="none")
+    # Only the twelve of each gallery are read again.
+    assert dataset.asked - asked == 24
+
+
+def test_errors_are_the_networks_own_where_labels_are_its_classes(network: TinyNetwork, own_home: Path) -> None:
+    names = ("Class_1", "class 2")
+    dataset = IndexedDataset(photos(), {key: names[place % 2] for place, key in enumerate(photos())})
+    _, result = search(network, dataset, layer="relu")
+    table = result.tables["map"]
+    right = table["label"].str.lower().str.replace("_", " ") == table["prediction"]
+    assert (right == (table["error"] == "right")).all()
+
+
+def test_no_room_on_the_disk_is_one_line(
+    network: TinyNetwork, dataset: IndexedDataset, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(OptionsError, match="make room, name a layer with fewer units"):
+        search(network, dataset)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from engine.look.search import Neighbors, leave_one_out
+from engine.look.search import Neighbors, Pixels, leave_one_out
 
 
 def exact(vectors: np.ndarray, query: np.ndarray, k: int, metric: str, allowed: np.ndarray | None = None) -> tuple:
@@ -58,3 +60,38 @@ def test_leave_one_out_by_hand() -> None:
     # Nearest others: 1, 0, 1, 4, 3, 4.
     assert accuracy[0] == pytest.approx(4 / 6)
     assert predicted.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_an_inverted_file_is_kept_and_holds_filters(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    vectors = (rng.normal(size=(40, 12))[rng.integers(0, 40, 3000)] * 4 + rng.normal(size=(3000, 12))).astype(
+        np.float32
+    )
+    made = Neighbors(vectors, "cosine", flat_limit=1000, folder=tmp_path)
+    kept = tmp_path / "cosine.faiss"
+    before = kept.stat().st_mtime_ns
+    again = Neighbors(vectors, "cosine", flat_limit=1000, folder=tmp_path)
+    assert kept.stat().st_mtime_ns == before
+    allowed = np.arange(5, 3000, 50)
+    for index in (made, again):
+        found, apart = index.nearest(vectors[:3], 10, allowed)
+        for place in range(3):
+            wanted, distances = exact(vectors, vectors[place], 10, "cosine", allowed)
+            assert len(set(found[place]) & set(wanted)) >= 9
+            np.testing.assert_allclose(apart[place][:3], distances[:3], atol=1e-6)
+
+
+@pytest.mark.parametrize("restricted", [False, True])
+def test_pixels_equal_an_exact_search_and_may_lie_in_a_file(tmp_path: Path, restricted: bool) -> None:
+    rng = np.random.default_rng(0)
+    pixels = np.lib.format.open_memmap(tmp_path / "pixels.npy", "w+", np.uint8, (2500, 27))
+    pixels[:] = rng.integers(0, 256, (2500, 27))
+    pixels[2001] = pixels[17]
+    allowed = np.arange(1, 2500, 2) if restricted else None
+    indices, distances = Pixels(pixels).nearest(np.asarray(pixels[[17, 900]]), 5, allowed)
+    for place, query in enumerate((17, 900)):
+        wanted, apart = exact(np.asarray(pixels) / 255, pixels[query] / 255, 5, "l2", allowed)
+        np.testing.assert_array_equal(indices[place], wanted)
+        np.testing.assert_allclose(distances[place], apart, atol=1e-6)
+    assert indices[0][:2].tolist() == [17, 2001]
+    assert Pixels(pixels).nearest(np.asarray(pixels[:1]), 2, np.empty(0, np.int64))[0].tolist() == [[-1, -1]]
