@@ -37,6 +37,12 @@ LINES = {
 }
 """Okabe and Ito's colours, which the colour-blind tell apart, darkened or lightened for each background."""
 
+SYMBOLS = ("circle", "diamond", "cross")
+"""Marks that take turns when a scatter has more labels than there are colours."""
+
+LEGEND = 12
+"""With more marks than this there is no legend: what is pointed at tells its name."""
+
 INK = {"light": "#221d16", "dark": "#ece6da"}
 GRID = {"light": "rgba(60,50,30,0.14)", "dark": "rgba(240,230,210,0.16)"}
 FONT = "system-ui, 'Segoe UI', 'Helvetica Neue', 'Noto Sans', 'DejaVu Sans', sans-serif"
@@ -76,14 +82,15 @@ def figure(
     colours: str = "",
     grey: bool = True,
     channel: int | None = None,
+    colour: str = "",
 ) -> go.Figure:
     """The panel as a Plotly figure.
 
     `height` in pixels (by default what suits the kind). `opacity` in [0, 1] of the map over its picture; `scale`
     and `colours` (one of SEQUENTIAL or DIVERGING) in place of the panel's; `grey` takes the
     colours from the picture under a map. `channel`: that one of a `channels`
-    panel alone, over its image. A clicked point carries `customdata`: [row, column, value] of an overlay's cell,
-    [channel] of a tile.
+    panel alone, over its image. `colour`: the caption that colours a scatter's points. A clicked point carries `customdata`: [row, column, value] of an overlay's cell,
+    [channel] of a tile, [row of the table, tile] of a scatter.
     Raises OptionsError on an unknown choice, and whatever the run raises on a missing name.
     """
     if theme not in LINES:
@@ -94,7 +101,7 @@ def figure(
     table = SEQUENTIAL if chosen == "sequential" else DIVERGING
     if chosen not in ("sequential", "diverging") or (colours and colours not in SEQUENTIAL + DIVERGING):
         raise OptionsError(f"colours must be one of {', '.join(SEQUENTIAL + DIVERGING)}, not {colours or chosen!r}")
-    look = _Look(theme, height, opacity, chosen, colours or table[0], grey, channel)
+    look = _Look(theme, height, opacity, chosen, colours or table[0], grey, channel, colour)
     drawn: go.Figure = _KINDS[panel.kind](panel, run, look)
     return drawn
 
@@ -111,9 +118,10 @@ class _Look:
         colours: str,
         grey: bool,
         channel: int | None,
+        colour: str,
     ) -> None:
         self.theme, self.height, self.opacity, self.scale = theme, height, opacity, scale
-        self.colours, self.grey, self.channel = colours, grey, channel
+        self.colours, self.grey, self.channel, self.colour = colours, grey, channel, colour
 
     @property
     def brightness(self) -> float:
@@ -567,8 +575,10 @@ def _scatter(panel: Panel, run: RunView, look: _Look) -> go.Figure:
     if len(table) > POINTS:
         table = table.iloc[np.linspace(0, len(table) - 1, POINTS).astype(int)]
     drawn = _blank(look, 560)
-    colour = panel.caption[0] if panel.caption else ""
-    size = 7 if len(table) < 2000 else 4
+    colour = look.colour or (panel.caption[0] if panel.caption else "")
+    size = 7 if len(table) < 2000 else 5
+    tiles = table["tile"].to_numpy() if "tile" in table else np.full(len(table), -1)
+    place_of = dict(zip(table.index, tiles, strict=True))
     for name, part, style in _coloured(table, colour, look):
         drawn.add_trace(
             go.Scatter(
@@ -578,11 +588,11 @@ def _scatter(panel: Panel, run: RunView, look: _Look) -> go.Figure:
                 name=_short(name),
                 marker={"size": size, "opacity": 0.85, **style},
                 text=captions(part, panel.caption),
-                customdata=[[int(index)] for index in part.index],
+                customdata=[[int(index), int(place_of[index])] for index in part.index],
                 hovertemplate="%{text}<extra></extra>",
             )
         )
-    drawn.update_layout(showlegend=len(drawn.data) > 1, clickmode="event+select")
+    drawn.update_layout(showlegend=1 < len(drawn.data) <= LEGEND, clickmode="event+select")
     for update in (drawn.update_xaxes, drawn.update_yaxes):
         update(showticklabels=False, zeroline=False, ticks="")
     drawn.update_xaxes(title_text=_plain(panel.x))
@@ -591,7 +601,7 @@ def _scatter(panel: Panel, run: RunView, look: _Look) -> go.Figure:
 
 
 def _coloured(table: pd.DataFrame, column: str, look: _Look) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
-    """The points by colour: one trace on a scale for numbers, one a label for up to eight labels, the rest in grey."""
+    """The points by colour: one trace on a scale for numbers, one a label for the most common, the rest in grey."""
     if not column:
         return [("", table, {})]
     values = table[column]
@@ -599,12 +609,16 @@ def _coloured(table: pd.DataFrame, column: str, look: _Look) -> list[tuple[str, 
         bar = {"title": {"text": _plain(column)}, "thickness": 10, "outlinewidth": 0}
         return [("", table, {"color": values.tolist(), "colorscale": "viridis", "colorbar": bar, "showscale": True})]
     labels = values.astype(str)
-    common = labels.value_counts().index[: len(LINES[look.theme]) - 1].tolist()
+    colours = LINES[look.theme]
+    common = labels[labels != ""].value_counts().index[: len(SYMBOLS) * (len(colours) - 1)].tolist()
     parts = []
     rest = table[~labels.isin(common)]
     if len(rest):
         parts.append(("others", rest, {"color": "#9a958a", "opacity": 0.5}))
-    return parts + [(label, table[labels == label], {}) for label in common]
+    for place, label in enumerate(common):
+        symbol, tint = divmod(place, len(colours) - 1)
+        parts.append((label, table[labels == label], {"color": colours[tint], "symbol": SYMBOLS[symbol]}))
+    return parts
 
 
 def captions(table: pd.DataFrame, columns: Sequence[str], joint: str = "<br>", escaped: bool = True) -> list[str]:

@@ -41,6 +41,7 @@ OptionKind = Literal[
     "classes",
     "dataset",
     "label",
+    "item",
     "photo",
     "network",
     "networks",
@@ -86,8 +87,8 @@ def option(
     """Declare one option: its default, its one-line help, its unit ("px", "steps") and its limits.
 
     `kind` tells forms and flags what the value names: a "layer", several "layers" (comma list), a "unit"
-    of the chosen layer, a "class", several "classes" or "networks" (comma lists), a "dataset", a "label" of the
-    chosen data set, a second "photo", another "network", a "position".
+    of the chosen layer, a "class", several "classes" or "networks" (comma lists), a "dataset", a "label" or an
+    "item" (an image, by its key) of the chosen data set, a second "photo", another "network", a "position".
     `advanced` options sit behind a fold. `needs` restricts a layer option to "spatial" layers or "weights".
     `limits` are pydantic's (ge, gt, le, lt, max_length, …). Choices are a `Literal` type on the field.
     """

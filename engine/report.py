@@ -34,6 +34,8 @@ CHARTS = frozenset({"overlay", "heatmap", "curve", "bars", "scatter", "channels"
 """The kinds that are drawn by Plotly; the others are plain HTML."""
 
 CONFIG = {"displayModeBar": False, "displaylogo": False, "showSendToCloud": False, "responsive": True}
+PEEK = 3072
+"""The longest side of a map's sheet of thumbnails, in pixels."""
 TABLE_ROWS = 300
 CARDS = 1024
 GALLERY_PIXELS = 16_000_000
@@ -143,6 +145,11 @@ def _figure(panel: Panel, run: RunView) -> dict[str, Any]:
     found: dict[str, Any] = {"figure": drawn, "cells": None}
     if panel.cells is not None and panel.cells.cover:
         found["cells"] = _cells(panel.cells, run)
+    if panel.kind == "scatter" and panel.image:
+        sheet = run.image(panel.image)
+        columns = panel.columns or max(1, sheet.width // max(1, panel.tile))
+        rows = max(1, round(sheet.height / (sheet.width / columns)))
+        found["peek"] = {"sheet": data_uri(sheet, longest=PEEK, lossy=True), "columns": columns, "rows": rows}
     return found
 
 
@@ -352,6 +359,8 @@ img { max-width: 100%; height: auto; display: block; border-radius: 4px; }
 .covered .stack img { width: 100%; }
 .covered .stack img + img { position: absolute; inset: 0; }
 @media (max-width: 520px) { .covered { grid-template-columns: 1fr; } }
+.peek { position: fixed; display: none; width: 132px; height: 132px; border-radius: 8px; pointer-events: none;
+  background-repeat: no-repeat; box-shadow: 0 2px 14px rgba(0, 0, 0, .35); z-index: 2; }
 .cards { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(168px, 1fr)); }
 .cards.single { grid-template-columns: repeat(auto-fill, minmax(var(--tile, 120px), 1fr)); }
 .card { background: var(--raised); border-radius: 8px; padding: 8px; min-width: 0; content-visibility: auto;
@@ -397,8 +406,26 @@ SCRIPT = """
     const bar = 90, high = Math.abs(y[1] - y[0]) / Math.abs(x[1] - x[0]) * width + bar;
     return Math.max(160, Math.min(high, 0.85 * window.innerHeight, 720));
   };
+  const show_tiles = (box, { sheet, columns, rows }) => {
+    const tile = document.createElement('div');
+    tile.className = 'peek';
+    tile.style.backgroundImage = 'url("' + sheet + '")';
+    tile.style.backgroundSize = columns * 100 + '% ' + rows * 100 + '%';
+    document.body.appendChild(tile);
+    const part = (place, all) => all > 1 ? 100 * place / (all - 1) + '%' : '0%';
+    box.on('plotly_hover', (event) => {
+      const index = event.points[0].customdata && event.points[0].customdata[1];
+      if (!(index >= 0)) return;
+      tile.style.backgroundPosition = part(index % columns, columns) + ' ' + part(Math.floor(index / columns), rows);
+      const { clientX: x, clientY: y } = event.event;
+      tile.style.left = Math.max(4, x + 158 > window.innerWidth ? x - 150 : x + 18) + 'px';
+      tile.style.top = Math.max(4, Math.min(y - 146, window.innerHeight - 136)) + 'px';
+      tile.style.display = 'block';
+    });
+    box.on('plotly_unhover', () => { tile.style.display = 'none'; });
+  };
   for (const box of document.querySelectorAll('[data-figure]')) {
-    const { figure, cells } = data.figures[Number(box.dataset.figure)];
+    const { figure, cells, peek } = data.figures[Number(box.dataset.figure)];
     const height = figure.layout.height;
     const layout = Object.assign({}, figure.layout, { template: theme(), autosize: true });
     layout.height = shape(figure.layout, box.clientWidth);
@@ -407,6 +434,7 @@ SCRIPT = """
     const slider = document.querySelector('[data-opacity="' + box.dataset.figure + '"]');
     if (slider) slider.addEventListener('input', () => Plotly.restyle(box, { opacity: Number(slider.value) }, [0]));
     const shown = document.querySelector('[data-covered="' + box.dataset.figure + '"]');
+    if (peek) show_tiles(box, peek);
     if (cells && shown) box.on('plotly_click', (event) => {
       const place = event.points.find((point) => Array.isArray(point.customdata) && point.customdata.length > 1);
       if (place) show(shown, cells, place.customdata[0], place.customdata[1]);

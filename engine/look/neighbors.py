@@ -31,7 +31,7 @@ class NeighborsOptions(Options):
     layer: str = option("", "layer of the features (default: what the last weights read)", kind="layer")
     k: int = option(12, "how many neighbours", ge=1, le=200)
     metric: Literal["l2", "cosine"] = option("l2", "distance of the features; pixels are always compared by L2")
-    item: str = option("", "ask for the neighbours of this image of the data set instead of the photo")
+    item: str = option("", "ask for the neighbours of this image of the data set instead of the photo", kind="item")
     label: str = option("", "search only images of this label", kind="label")
     map: Literal["pca", "tsne", "none"] = option(
         "pca", "the data set as a map: principal components, openTSNE, or no map", advanced=True
@@ -151,6 +151,8 @@ def _add_gallery(job: Job, dataset: Dataset, table: str, result: Result) -> None
             tile=TILE,
             columns=columns,
             caption=("label", "distance", "image") if dataset.labels else ("distance", "image"),
+            key="image",
+            beside=not features,
         )
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -10,7 +11,8 @@ from typing import Any, Literal
 import annotated_types
 import streamlit as st
 
-from engine.method import Method, listed, listed_classes, option_extra
+from engine.errors import FoveaError
+from engine.method import Method, find_method, listed, listed_classes, option_extra
 from models.card import Card, Layer
 from pages.ui import reads, state
 from pages.ui.links import loopback_only
@@ -286,6 +288,28 @@ def _dataset(key: str, info: Any, text: str, card: Card, start: Any) -> str:
     return str(st.session_state[key] or "")
 
 
+def _label(key: str, info: Any, text: str, card: Card, start: Any) -> str:
+    """A label of the data set that is chosen above."""
+    method = key.split(":")[1]
+    chosen = [st.session_state.get(key_of(method, name)) for name in find_method(method).options_of_kind("dataset")]
+    labels: list[str] = []
+    with contextlib.suppress(FoveaError):
+        labels = reads.dataset_labels(reads.root(), str(chosen[0])) if chosen and chosen[0] else []
+    _initial(key, info.default or None, start if start is _MISSING else start or None)
+    _kept_valid(key, labels, None)
+    st.selectbox(
+        text,
+        labels,
+        index=None,
+        key=key,
+        placeholder="all labels" if labels else "this data set has no labels",
+        disabled=not labels,
+        help=info.description,
+        persist_state="session",
+    )
+    return str(st.session_state[key] or "")
+
+
 def _photo(key: str, info: Any, text: str, card: Card, start: Any) -> str:
     from engine.image import SAMPLES
     from pages.ui.pickers import kept_photos, photo_title
@@ -458,6 +482,7 @@ _KINDS: dict[str, Callable[..., Any]] = {
     "unit": _unit,
     "class": _class,
     "dataset": _dataset,
+    "label": _label,
     "photo": _photo,
     "network": _network,
     "networks": _networks,

@@ -14,6 +14,7 @@ import streamlit as st
 
 from engine.method import Panel
 from pages.ui.links import artifact_url
+from pages.ui.opened import show_opened, unit_link
 from pages.ui.text import value
 
 CARDS_A_PAGE = 48
@@ -69,7 +70,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       box.appendChild(line);
     }
     if (data.opens) {
-      box.setAttribute('aria-label', 'Open ' + card.name);
+      box.setAttribute('aria-label', 'Open ' + (card.name || card.note));
       box.onclick = () => setTriggerValue('opened', card.id);
     }
     root.appendChild(box);
@@ -86,14 +87,43 @@ def show_gallery(panel: Panel, run: Any, key: str) -> None:
     if table.empty:
         st.info("There is nothing in this gallery.", icon=":material/image_not_supported:")
         return
-    if not panel.group:
-        _tiles(panel, run, table, key, card=max(120, panel.tile))
-        return
     opened = st.session_state.get(f"opened:{key}")
+    if not panel.group:
+        _single(panel, run, table, opened, key)
+        return
     if opened is not None:
         _one_group(panel, run, table, opened, key)
     else:
         _all_groups(panel, run, table, key)
+
+
+def _single(panel: Panel, run: Any, table: pd.DataFrame, opened: str | None, key: str) -> None:
+    """Every tile by itself; where the panel says by which column, a click opens it."""
+    rows = table[table[panel.key].astype(str) == opened] if opened is not None and panel.key else table.head(0)
+    if rows.empty:
+        _tiles(panel, run, table, key, card=max(120, panel.tile))
+        return
+    place = int(table.index.get_loc(rows.index[0]))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "All",
+            icon=":material/arrow_back:",
+            key=f"{key}:back",
+            on_click=st.session_state.pop,
+            args=(f"opened:{key}",),
+        )
+        for name, step, icon in (("Previous", -1, ":material/chevron_left:"), ("Next", 1, ":material/chevron_right:")):
+            there = 0 <= place + step < len(table)
+            other = str(table[panel.key].iloc[place + step]) if there else ""
+            st.button(
+                name,
+                icon=icon,
+                key=f"{key}:{name}",
+                disabled=not there,
+                on_click=st.session_state.__setitem__,
+                args=(f"opened:{key}", other),
+            )
+    show_opened(panel, run, rows.iloc[0], key)
 
 
 def rows_of(panel: Panel, run: Any) -> pd.DataFrame:
@@ -106,7 +136,7 @@ def rows_of(panel: Panel, run: Any) -> pd.DataFrame:
     return table
 
 
-def _sheet(panel: Panel, run: Any) -> dict[str, Any]:
+def sheet_of(panel: Panel, run: Any) -> dict[str, Any]:
     """Where the sheet lies and how many tiles it has across and down."""
     name = panel.image if "." in panel.image else f"{panel.image}.png"
     width, height = run.image(panel.image).size
@@ -128,11 +158,17 @@ def _plain(item: Any) -> Any:
 
 def _tiles(panel: Panel, run: Any, table: pd.DataFrame, key: str, card: int) -> None:
     """Every row as a card of its own."""
+    names = table[panel.key].astype(str).tolist() if panel.key else [""] * len(table)
     cards = [
-        {"id": place, "name": "", "note": _words(row, panel.caption), "tiles": [int(row.tile)], "titles": [""]}
-        for place, row in enumerate(table.itertuples(index=False))
+        {"id": name, "name": "", "note": _words(row, panel.caption), "tiles": [int(row.tile)], "titles": [""]}
+        for name, row in zip(names, table.itertuples(index=False), strict=True)
     ]
-    _cards(key=f"{key}:tiles", data=_sheet(panel, run) | {"cards": cards, "card": card, "opens": False})
+    data = sheet_of(panel, run) | {"cards": cards, "card": card, "opens": bool(panel.key)}
+
+    def opened() -> None:
+        st.session_state[f"opened:{key}"] = st.session_state[f"{key}:tiles"]["opened"]
+
+    _cards(key=f"{key}:tiles", data=data, on_opened_change=opened)
 
 
 def _all_groups(panel: Panel, run: Any, table: pd.DataFrame, key: str) -> None:
@@ -170,7 +206,7 @@ def _all_groups(panel: Panel, run: Any, table: pd.DataFrame, key: str) -> None:
 
     _cards(
         key=place,
-        data=_sheet(panel, run) | {"cards": cards, "card": 176, "opens": True},
+        data=sheet_of(panel, run) | {"cards": cards, "card": 176, "opens": True},
         on_opened_change=opened,
     )
 
@@ -207,7 +243,8 @@ def _one_group(panel: Panel, run: Any, table: pd.DataFrame, opened: list[str], k
             "**" + " · ".join(f"{column} {name}" for column, name in zip(panel.group, opened, strict=True)) + "**"
         )
         if {"layer", "unit"} <= set(panel.group) and not rows.empty:
-            _unit_link(run, dict(zip(panel.group, opened, strict=True)))
+            names = dict(zip(panel.group, opened, strict=True))
+            unit_link(run, names["layer"], int(names["unit"]))
     if rows.empty:
         st.info("This run holds nothing of that group.")
         return
@@ -229,10 +266,3 @@ def show_group(panel: Panel, run: Any, group: dict[str, str], key: str) -> bool:
     st.subheader(panel.title, anchor=False)
     _tiles(panel, run, rows, f"{key}:group", card=220)
     return True
-
-
-def _unit_link(run: Any, names: dict[str, str]) -> None:
-    from pages.ui.nav import page
-
-    query = {"network": run.record.network.name, "layer": names["layer"], "unit": names["unit"]}
-    st.page_link(page("unit"), label="All about this unit", icon=":material/hub:", query_params=query)

@@ -13,7 +13,9 @@ from engine.errors import FoveaError
 from engine.figures import figure
 from engine.method import Cells, Panel
 from pages.ui.gallery import show_gallery
-from pages.ui.text import escaped, show_error
+from pages.ui.opened import show_opened
+from pages.ui.peek import peek
+from pages.ui.text import escaped, label, show_error
 
 CHART = {"displaylogo": False, "showSendToCloud": False, "scrollZoom": False, "displayModeBar": False}
 """Plotly's settings: no logo, nothing that sends data anywhere."""
@@ -38,7 +40,7 @@ def show_panels(run: Any, key: str) -> None:
                 _row(waiting, run, key)
                 waiting = []
             continue
-        if len(group) == 1 and panel.kind in SMALL:
+        if len(group) == 1 and panel.kind in SMALL and not panel.image:
             waiting.append((index, panel))
             if len(waiting) == 2:
                 _row(waiting, run, key)
@@ -86,6 +88,11 @@ def _row(panels: list[tuple[int, Panel]], run: Any, key: str) -> None:
         for column, (index, panel) in zip(st.columns(len(panels), gap="large"), panels, strict=True):
             with column:
                 _panel(panel, run, f"{key}:{index}", narrow=len(panels) > 1)
+
+
+def show_panel(panel: Panel, run: Any, key: str) -> None:
+    """One panel under its title."""
+    _panel(panel, run, key)
 
 
 def _panel(panel: Panel, run: Any, key: str, narrow: bool = False) -> None:
@@ -232,8 +239,52 @@ def _channels(panel: Panel, run: Any, key: str) -> None:
         st.session_state[f"{key}:clicked"] = clicked
         st.session_state[f"{key}:channel"] = clicked
     channel = st.number_input("Channel", 0, count - 1, key=f"{key}:channel", help=f"0 to {count - 1}", width=160)
-    one = figure(panel, run, theme=_theme(), channel=int(channel))
-    st.plotly_chart(one, key=f"{key}:one", config=CHART, theme=None)
+    channel_chart(panel, run, int(channel), f"{key}:one")
+
+
+def channel_chart(panel: Panel, run: Any, channel: int, key: str) -> None:
+    """One channel of a `channels` panel, over its image."""
+    one = figure(panel, run, theme=_theme(), channel=channel)
+    st.plotly_chart(one, key=f"{key}:channel", config=CHART, theme=None)
+
+
+def _scatter(panel: Panel, run: Any, key: str) -> None:
+    """The points, coloured by what is chosen; pointing shows a point's picture, a click opens it."""
+    if not panel.image:
+        _chart(panel, run, key)
+        return
+    table = run.table(panel.table)
+    colour = _colour_choice(panel, table, key)
+    place = f"scatter-{key}".replace(":", "-")
+    with st.container(key=place):
+        event = st.plotly_chart(
+            figure(panel, run, theme=_theme(), colour=colour, height=620),
+            key=f"{key}:chart",
+            config=CHART | {"scrollZoom": True},
+            theme=None,
+            on_select="rerun",
+            selection_mode="points",
+        )
+    peek(panel, run, place, key)
+    clicked = clicked_channel(event)
+    if clicked is not None and clicked in table.index:
+        show_opened(panel, run, table.loc[clicked], key)
+
+
+def _colour_choice(panel: Panel, table: pd.DataFrame, key: str) -> str:
+    """Which caption colours the points: those with a few values, or numbers."""
+    names = [
+        name
+        for name in panel.caption
+        if name in table and (table[name].dtype.kind in "fi" or 1 < table[name].nunique() <= len(table) / 2)
+    ]
+    if len(names) < 2:
+        return names[0] if names else ""
+    return str(
+        st.segmented_control(
+            "Colour by", names, default=names[0], required=True, key=f"{key}:colour", format_func=label
+        )
+    )
 
 
 def clicked_channel(event: Any) -> int | None:
@@ -267,7 +318,7 @@ _KINDS: dict[str, Callable[[Panel, Any, str], None]] = {
     "gallery": show_gallery,
     "curve": _chart,
     "bars": _chart,
-    "scatter": _chart,
+    "scatter": _scatter,
     "channels": _channels,
     "table": _table,
     "text": _text,

@@ -6,6 +6,7 @@ import contextlib
 from functools import lru_cache
 
 import streamlit as st
+from PIL import Image
 
 from engine.errors import FoveaError
 from engine.method import find_method
@@ -61,6 +62,28 @@ def dataset_size(root: str, name: str) -> int:
     from engine.dataset import open_dataset
 
     return len(open_dataset(name))
+
+
+@st.cache_data(show_spinner=False, ttl=300, max_entries=32)
+def dataset_labels(root: str, name: str) -> list[str]:
+    """The labels of a data set, sorted. Raises DatasetError."""
+    from engine.dataset import open_dataset
+
+    return open_dataset(name).classes
+
+
+@st.cache_data(show_spinner=False, ttl=300, max_entries=64)
+def dataset_picture(root: str, name: str, key: str, size: int = 420) -> Image.Image:
+    """An image of a data set, its longer side at most `size` pixels. Raises DatasetError, ImageError."""
+    from engine.dataset import open_dataset
+
+    dataset = open_dataset(name)
+    return dataset.thumbnail(dataset.index_of(key), size)
+
+
+def root() -> str:
+    """The home that these reads belong to."""
+    return str(home())
 
 
 def card(name: str) -> Card | None:

@@ -146,13 +146,16 @@ def test_where_keeps_rows(run: MemoryRun) -> None:
 
 
 def test_many_labels_share_the_colours() -> None:
-    table = pd.DataFrame({"x": range(40), "y": range(40), "label": [f"l{i % 20}" for i in range(40)], "v": range(40)})
+    table = pd.DataFrame({"x": range(60), "y": range(60), "label": [f"l{i % 30}" for i in range(60)], "v": range(60)})
+    table["tile"] = range(60)
     run = MemoryRun(record([]), tables={"t": table})
     panel = Panel(kind="scatter", title="", table="t", x="x", y=("y",), caption=("label",))
     drawn = figure(panel, run)
     assert drawn.data[0].name == "others"
-    assert sum(len(trace.x) for trace in drawn.data) == 40
-    numbers = figure(panel.model_copy(update={"caption": ("v",)}), run)
+    assert sum(len(trace.x) for trace in drawn.data) == 60
+    assert len({(trace.marker.color, trace.marker.symbol) for trace in drawn.data}) == len(drawn.data) == 22
+    assert all(row == tile for trace in drawn.data for row, tile in trace.customdata)
+    numbers = figure(panel.model_copy(update={"caption": ("label", "v")}), run, colour="v")
     assert len(numbers.data) == 1
     assert numbers.data[0].marker.showscale
 
