@@ -1,455 +1,655 @@
 """Adversarial examples: the smallest change that a person does not see and the network falls for.
 
-FGSM, Goodfellow et al. 2015, section 4; basic iterative method, Kurakin et al. 2017, section 2.1; PGD, Madry et al.
-2018, section 2.1 (8/255, steps of 2/255, 10 steps, random start); DeepFool, Moosavi-Dezfooli et al. 2016, algorithm 2.
-All act on the input frame in pixel values from 0 to 1, with the network's normalisation inside. Departure: success
-counts only after the picture has been rounded to 8 bits, so the change is rounded within the ball, and DeepFool's is
-lengthened until its rounded form fools.
+FGSM, Goodfellow et al. 2015, section 4; basic iterative method, Kurakin et al. 2017, section 2.1; momentum, Dong et al.
+2018, algorithm 1; PGD, Madry et al. 2018, section 2.1; DeepFool, Moosavi-Dezfooli et al. 2016, algorithm 2;
+Carlini-Wagner, 2017, section VI.A; a few pixels, Su et al. 2019. All act on the input frame in pixel values from 0 to
+1, with the network's normalisation inside. Departure: success counts only after the picture has been rounded to 8
+bits, saved and read back, so a change is rounded within its ball, and one without a ball is lengthened until its
+rounded form fools.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import field_validator
 
 from engine.errors import OptionsError, UnsupportedError
-from engine.method import Job, Method, Options, Panel, Result, option
+from engine.make.attacks import ATTACKS, Attack, Trial, as_fraction, fraction
+from engine.method import Job, Method, Options, Panel, Result, listed, option
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from engine.make.loop import Made
     from models.card import Card
 
-
-@dataclass(frozen=True)
-class Attack:
-    """What an attack's name stands for. `step` is a part of epsilon; `norm` inf or 2; `bounded` by a ball."""
-
-    norm: float
-    epsilon: float
-    step: float
-    steps: int
-    random_start: bool
-    bounded: bool = True
-
-
-ATTACKS = {
-    "fgsm": Attack(math.inf, 8 / 255, 1.0, 1, False),
-    "bim": Attack(math.inf, 8 / 255, 0.125, 10, False),
-    "pgd": Attack(math.inf, 8 / 255, 0.25, 10, True),
-    "pgd_l2": Attack(2.0, 1.0, 0.2, 10, True),
-    "deepfool": Attack(2.0, math.inf, 0.0, 50, False, bounded=False),
-}
-"""bim: steps of 1/255 at 8/255. pgd and pgd_l2: 2/255 at 8/255 and 0.2 at 1.0. deepfool has no ball."""
+STEP_ROWS = 400
+"""At most so many steps are kept for the curve."""
+GROWTH = 1.02
+LONGEST = 160
+"""A change without a ball is lengthened by this factor at a time, at most so often (to 23 times its length)."""
 
 
 class AdversarialOptions(Options):
     """What an attack can be told."""
 
-    attack: Literal["fgsm", "bim", "pgd", "pgd_l2", "deepfool"] = option(
+    attack: Literal["fgsm", "bim", "momentum", "pgd", "pgd_l2", "deepfool", "carlini_wagner", "few_pixel"] = option(
         "pgd",
-        "fgsm: one step (Goodfellow 2015); bim: small steps (Kurakin 2017); pgd: and a random start (Madry 2018); "
-        "pgd_l2: in Euclidean length; deepfool: to the nearest border (Moosavi-Dezfooli 2016)",
+        "fgsm: one step (Goodfellow 2015); bim: small steps (Kurakin 2017); momentum: gathered gradients (Dong 2018); "
+        "pgd: a random start (Madry 2018); pgd_l2: in Euclidean length; deepfool: to the nearest border "
+        "(Moosavi-Dezfooli 2016); carlini_wagner: the shortest change (2017); few_pixel: no gradients (Su 2019)",
     )
     epsilon: float | None = option(
         None,
-        "Largest change, of pixel values from 0 to 1; 8/255 may be written so. Empty: 8/255, or a length of 1 for "
-        "pgd_l2",
+        "Largest change, of pixel values from 0 to 1; 8/255 may be written so. Empty: 8/255 (Madry 2018), or a "
+        "length of 1 for pgd_l2",
         gt=0,
         le=100,
     )
     target: str = option(
         "", "Class to reach; empty: away from the clean prediction", kind="class", coerce_numbers_to_str=True
     )
-    steps: int | None = option(None, "Steps; empty: the attack's own", ge=1, le=10000, unit="steps", advanced=True)
+    smallest: bool = option(False, "Look for the smallest epsilon that works, by bisection from the one given")
+    networks: str = option("", "Other networks that are shown the result: does it fool them, too?", kind="networks")
+    label: str = option(
+        "",
+        "What the photo really shows: a network that errs already is told, and not counted as fooled",
+        kind="class",
+        advanced=True,
+        coerce_numbers_to_str=True,
+    )
+    steps: int | None = option(
+        None,
+        "Steps, or generations of few_pixel; empty: the attack's own (1, 10, 50; 1000 a search for carlini_wagner, "
+        "whose paper allows 10000; 100 for few_pixel)",
+        ge=1,
+        le=10000,
+        unit="steps",
+        advanced=True,
+    )
     step_size: float | None = option(
         None, "Size of a step in pixel values; empty: the attack's own part of epsilon", gt=0, le=100, advanced=True
     )
-    overshoot: float = option(0.02, "How far DeepFool goes beyond the border", ge=0, le=1, advanced=True)
+    overshoot: float = option(
+        0.02, "How far DeepFool goes beyond the border (Moosavi-Dezfooli 2016)", ge=0, le=1, advanced=True
+    )
+    searches: int = option(
+        9, "Carlini-Wagner: steps of the binary search for its constant (their code)", ge=1, le=20, advanced=True
+    )
+    constant: float = option(
+        1e-3, "Carlini-Wagner: the first constant, the weight of fooling (their code)", gt=0, le=1e6, advanced=True
+    )
+    rate: float = option(0.01, "Carlini-Wagner: Adam's learning rate (their code)", gt=0, le=1, advanced=True)
+    confidence: float = option(
+        0.0, "Carlini-Wagner: by how much another logit must lead (kappa, their code)", ge=0, le=1000, advanced=True
+    )
+    pixels: int = option(5, "few_pixel: pixels that may change (Su 2019: 1, 3 and 5)", ge=1, le=1000, advanced=True)
+    population: int = option(400, "few_pixel: candidates of each generation (Su 2019)", ge=5, le=10000, advanced=True)
 
     @field_validator("epsilon", "step_size", mode="before")
     @classmethod
     def _fraction(cls, value: Any) -> Any:
-        """A fraction such as "8/255" as its number."""
-        if isinstance(value, str) and value.count("/") == 1:
-            above, below = value.split("/")
-            try:
-                return float(above) / float(below)
-            except (ValueError, ZeroDivisionError):
-                raise ValueError("expected a number or a fraction such as 8/255") from None
-        return value
+        return fraction(value)
 
 
 def check(card: Card, options: AdversarialOptions) -> None:
     """Raise in one line where there is no class to fool, or an option does not go with the attack."""
     if not card.classes or card.output == "features":
         raise UnsupportedError(f"{card.name} has no classes, so there is no prediction to change")
-    attack = ATTACKS[options.attack]
-    if attack.bounded and attack.norm == math.inf and options.epsilon is not None and options.epsilon > 1:
-        raise OptionsError(
-            f"epsilon is of pixel values from 0 to 1, not {options.epsilon:g}: for grey levels write "
-            f"{options.epsilon:g}/255"
-        )
-    if attack.bounded and attack.norm == math.inf and options.epsilon is not None and options.epsilon < 1 / 255 - 1e-9:
-        raise OptionsError(f"epsilon {options.epsilon:g} is under one grey level (1/255): no 8-bit picture is so near")
-    if not attack.bounded and options.epsilon is not None:
-        raise OptionsError("deepfool looks for the smallest change and takes no epsilon: choose pgd_l2 to bound it")
-    if not attack.bounded and options.target:
-        raise OptionsError("deepfool goes to the nearest class and takes no target: choose pgd or pgd_l2")
+    attack, name, epsilon = ATTACKS[options.attack], options.attack, options.epsilon
+    if not attack.bounded:
+        if epsilon is not None:
+            raise OptionsError(
+                f"{name} looks for the smallest change and takes no epsilon: choose pgd or pgd_l2 to bound it"
+            )
+        if options.smallest:
+            raise OptionsError(f"{name} has no epsilon to be searched: choose smallest with pgd or another with a ball")
+        if options.step_size is not None:
+            raise OptionsError(f"{name} finds the size of its steps itself: leave step_size empty")
+    elif attack.norm == math.inf and epsilon is not None:
+        if epsilon > 1:
+            raise OptionsError(
+                f"epsilon is of pixel values from 0 to 1, not {epsilon:g}: for grey levels write {epsilon:g}/255"
+            )
+        if epsilon < 1 / 255 - 1e-9:
+            raise OptionsError(f"epsilon {epsilon:g} is under one grey level (1/255): no 8-bit picture is so near")
+    if not attack.targeted and options.target:
+        raise OptionsError(f"{name} goes to the nearest class and takes no target: choose pgd or carlini_wagner")
 
 
-def rounded_change(change: NDArray[Any], attack: Attack, epsilon: float) -> NDArray[Any]:
-    """A change (C, H, W) of pixel values as whole grey levels, int, that stay in the ball.
+@dataclass
+class _Case:
+    """One photo under attack: what the network said of it (`before`), its class `label`, and where it is driven."""
 
-    In L-infinity no level is above epsilon·255. In L2 the levels are rounded, and towards zero if that is too long.
+    job: Job
+    attack: Attack
+    ask: Any
+    before: NDArray[Any]
+    label: int
+    target: int | None
+    truth: int | None
+
+    def fools(self, index: int) -> bool:
+        """Whether this class is a success."""
+        return index == self.target if self.target is not None else index != self.label
+
+    @property
+    def errs(self) -> bool:
+        """Whether the network is wrong about the photo before anything is done to it."""
+        return self.truth is not None and self.truth != self.label
+
+
+@dataclass
+class _Outcome:
+    """An attacked frame (H, W, C), 8-bit; the class of the picture before rounding, None where there is none.
+
+    `probabilities` (classes,) at the steps that are kept; `lengthened` by how much, for want of a ball.
     """
-    import numpy as np
 
-    levels: NDArray[Any] = np.rint(change * 255).astype(int)
-    if attack.bounded and attack.norm == math.inf:
-        most = math.floor(epsilon * 255 + 1e-6)
-        levels = levels.clip(-most, most)
-    elif attack.bounded and float(np.linalg.norm(levels / 255)) > epsilon:
-        levels = np.fix(change * 255).astype(int)
-    return levels
+    frame: NDArray[Any]
+    raw_class: int | None
+    probabilities: list[NDArray[Any]]
+    epsilon: float = math.inf
+    lengthened: float = 1.0
+    trials: list[Trial] = field(default_factory=list)
 
 
-def _ball_attack(job: Job, clean: Tensor, attack: Attack, epsilon: float, label: int, target: int | None) -> Made:
-    """The one loop under an epsilon-ball: down with the clean class's log probability, or up with the target's."""
+class _History:
+    """What was kept of the class probabilities on the way."""
+
+    def __init__(self, case: _Case) -> None:
+        self._case, self._last, self._shown = case, -1, 0.0
+        self.rows: list[NDArray[Any]] = []
+
+    def add(self, fraction: float, probabilities: NDArray[Any]) -> dict[str, float]:
+        """Keep these, unless many are there; the curve to show."""
+        place = int(fraction * STEP_ROWS)
+        if place != self._last:
+            self.rows.append(probabilities)
+            self._last = place
+        case = self._case
+        names = case.job.card.classes
+        shown = {f"probability of {names[case.label]}": float(probabilities[case.label])}
+        if case.target is not None:
+            shown[f"probability of {names[case.target]}"] = float(probabilities[case.target])
+        return shown
+
+    def due(self) -> bool:
+        """Whether it is time for another preview."""
+        now = time.monotonic()
+        if now - self._shown < 0.3:
+            return False
+        self._shown = now
+        return True
+
+
+def _ball(case: _Case, epsilon: float, portion: tuple[float, float]) -> _Outcome:
+    """One attack within a ball, rounded within it."""
     import torch
 
-    from engine.make.canvas import PixelCanvas
-    from engine.make.loop import gradient_steps, optimise
-    from engine.make.losses import ClassScore, Term, ascend
-    from engine.make.projection import Ball
+    from engine.make.attacks import attacked_frames
+    from engine.make.attacks_gradient import ball_attack, scores_of
+    from engine.make.canvas import to_picture
 
-    options: AdversarialOptions = job.options
-    probabilities = job.card.output == "probabilities"
-    names = job.card.classes
-    if target is None:
-        term = Term(f"log probability of {names[label]}", ClassScore(label, "log_probability", probabilities))
-    else:
-        term = ascend(f"log probability of {names[target]}", ClassScore(target, "log_probability", probabilities))
-    ball = Ball(clean, epsilon, attack.norm)
-    start = clean
-    if attack.random_start:
-        generator = torch.Generator().manual_seed(job.seed)
-        if attack.norm == math.inf:
-            noise = (2 * torch.rand(clean.shape, generator=generator) - 1) * epsilon
-        else:
-            noise = torch.randn(clean.shape, generator=generator)
-            noise *= epsilon * float(torch.rand(1, generator=generator)) / noise.norm()
-        start = (clean + noise.to(clean)).clamp(0, 1)
-    return optimise(
+    job, attack, options = case.job, case.attack, case.job.options
+    clean, history = to_picture(job.frame, job.device), _History(case)
+    steps, taken = options.steps or attack.steps, itertools.count()
+    made = ball_attack(
         job,
-        PixelCanvas(start),
-        [term],
-        steps=options.steps or attack.steps,
-        optimiser=gradient_steps(
-            options.step_size or attack.step * epsilon, "sign" if attack.norm == math.inf else "l2"
-        ),
-        projection=ball,
+        clean,
+        torch.tensor([case.label if case.target is None else case.target], device=job.device),
+        attack,
+        epsilon,
+        targeted=case.target is not None,
+        steps=steps,
+        step_size=options.step_size,
+        portion=portion,
+        told=lambda found: history.add(next(taken) / steps, found[0].cpu().numpy()),
     )
+    change = (made.picture - clean).double().cpu().numpy()
+    frame = attacked_frames(job.frame[None], change, attack, epsilon)[0]
+    with torch.no_grad():
+        raw = int(scores_of(job)(made.picture)[0].argmax())
+    return _Outcome(frame, raw, history.rows, epsilon)
 
 
-def deepfool_step(logits: Tensor, gradients: Tensor, label: int) -> Tensor:
-    """The shortest step (C, H, W) to the nearest border of a network that were linear.
+def _smallest(case: _Case, first: float) -> _Outcome:
+    """The attack at the smallest epsilon that works; at the largest tried where none does."""
+    from engine.make.attacks import smallest_radius
 
-    `logits` (k,) and their `gradients` (k, C, H, W) of the classes that are tried, the label's among them at place
-    `label`. Moosavi-Dezfooli et al. 2016, eq. 8 and 9: |f_l| / ‖w_l‖² · w_l of the l with the least |f_l| / ‖w_l‖.
-    """
-    differences = logits - logits[label]
-    directions = gradients - gradients[label]
-    lengths = directions.flatten(1).norm(dim=1).clamp_min(1e-12)
-    distances = differences.abs() / lengths
-    distances[label] = math.inf
-    nearest = int(distances.argmin())
-    step: Tensor = (differences[nearest].abs() + 1e-4) / lengths[nearest] ** 2 * directions[nearest]
-    return step
+    outcomes: dict[float, _Outcome] = {}
+
+    def works(epsilon: float) -> bool:
+        tried = len(outcomes)
+        portion = (1 - 0.8**tried, 1 - 0.8 ** (tried + 1))
+        outcomes[epsilon] = _ball(case, epsilon, (0.9 * portion[0], 0.9 * portion[1]))
+        return case.fools(int(case.ask(outcomes[epsilon].frame[None])[0].argmax()))
+
+    infinity = case.attack.norm == math.inf
+    largest = 1.0 if infinity else math.sqrt(case.job.frame.size)
+    found, trials = smallest_radius(works, min(first, largest), levels=infinity, largest=largest)
+    outcome = outcomes[found if found is not None else trials[-1].epsilon]
+    outcome.trials = sorted(trials, key=lambda trial: trial.epsilon)
+    if found is None:
+        case.job.warn(f"it does not work at any epsilon up to {as_fraction(trials[-1].epsilon)}")
+    return outcome
 
 
-def _deepfool(job: Job, clean: Tensor, label: int, steps: int, tried: int = 10) -> Made:
-    """DeepFool over the `tried` best classes of the clean photo, in pixel values, without the box until the end."""
-    import pandas as pd
+def _shortest(case: _Case) -> _Outcome:
+    """DeepFool or Carlini-Wagner, lengthened until the rounded change fools as well."""
     import torch
 
-    from engine.make.canvas import Normalise, to_preview
-    from engine.make.loop import Made
-    from models.card import OUTPUT
-    from models.torch_net import forward_taps
+    from engine.make.attacks_gradient import carlini_wagner, deepfool, scores_of
+    from engine.make.canvas import to_picture, to_preview
 
-    module, normalise = job.network.module(job.device), Normalise(job.card.preprocessing, job.device)
-    change = torch.zeros_like(clean)
-    rows: list[dict[str, float]] = []
-    classes: Tensor | None = None
-    stretch = 1 + job.options.overshoot
-    for step in range(steps):
-        picture = (clean + stretch * change).clamp(0, 1).requires_grad_(True)
-        with torch.enable_grad():
-            output = forward_taps(module, normalise(picture), [OUTPUT])[OUTPUT][0]
-            scores = output.clamp_min(1e-12).log() if job.card.output == "probabilities" else output
-            if classes is None:
-                best = scores.detach().argsort(descending=True, stable=True)[: min(tried, len(scores))]
-                classes = torch.cat([torch.tensor([label], device=best.device), best[best != label]])
-            margin = float((scores[classes[1:]].max() - scores[label]).detach())
-            size = float((stretch * change).norm())
-            rows.append({"step": step, "loss": -margin, "margin": -margin, "length": size})
-            if int(scores.detach().argmax()) != label and step > 0:
-                break
-            gradients = [
-                torch.autograd.grad(scores[c], picture, retain_graph=i < len(classes) - 1)[0][0]
-                for i, c in enumerate(classes)
-            ]
-        change = change + deepfool_step(scores.detach()[classes], torch.stack(gradients), 0)
-        curve = {"margin": -margin, "length": size}
-        job.progress((step + 1) / steps, f"step {step + 1} of at most {steps}", to_preview(picture), curve)
-    return Made(_lengthened(job, clean, stretch * change, label), pd.DataFrame(rows))
+    job, options, history = case.job, case.job.options, _History(case)
+    scores, clean = scores_of(job), to_picture(job.frame, job.device)
 
+    def told(fraction: float, pictures: Tensor, found: Tensor) -> None:
+        curve = history.add(fraction, found[0].softmax(0).cpu().numpy())
+        preview = to_preview(pictures) if history.due() else None
+        job.progress(0.9 * fraction, options.attack.replace("_", "-"), preview, curve)
 
-def _lengthened(job: Job, clean: Tensor, change: Tensor, label: int, growth: float = 1.1, most: int = 40) -> Tensor:
-    """The picture with the least multiple of the change that still fools when it is rounded to 8 bits.
-
-    DeepFool ends so near to the border that rounding undoes it: a change under half a grey level is none.
-    """
-    from engine.make.canvas import to_pixels
-    from engine.make.verdict import probabilities_of
-
-    for power in range(most):
-        picture = (clean + growth**power * change).clamp(0, 1).detach()
-        if int(probabilities_of(job, to_pixels(picture)[0]).argmax()) != label:
-            return picture
-    return (clean + change).clamp(0, 1).detach()
-
-
-def survival(job: Job, adversarial: NDArray[Any], label: int) -> pd.DataFrame:
-    """What becomes of the attack when the picture is handled: treatment, fools, clean_photo_kept.
-
-    `clean_photo_kept`: whether the same treatment leaves the unattacked photo its class, or changes that as well.
-    """
-    import io
-
-    import numpy as np
-    import pandas as pd
-    from PIL import Image
-
-    from engine.make.canvas import to_image
-    from engine.make.verdict import probabilities_of
-
-    preprocessing = job.card.preprocessing
-
-    def jpeg(quality: int) -> Any:
-        def treat(pixels: NDArray[Any]) -> NDArray[Any]:
-            data = io.BytesIO()
-            Image.fromarray(to_image(pixels)).save(data, "JPEG", quality=quality)
-            return np.asarray(Image.open(data)).reshape(pixels.shape)
-
-        return treat
-
-    treatments: dict[str, Any] = {
-        "as saved, PNG": lambda pixels: pixels,
-        "the network's resize and crop": lambda pixels: preprocessing.frame(Image.fromarray(to_image(pixels))),
-        "shifted by one pixel": lambda pixels: np.roll(pixels, (1, 1), (0, 1)),
-    }
-    if preprocessing.channels != 4:
-        treatments |= {f"JPEG at quality {quality}": jpeg(quality) for quality in (95, 75, 50)}
-    rows = []
-    for name, treat in treatments.items():
-        attacked = int(probabilities_of(job, treat(adversarial)).argmax())
-        clean = int(probabilities_of(job, treat(job.frame)).argmax())
-        rows.append(
-            {
-                "treatment": name,
-                "fools": attacked != label,
-                "class": job.card.classes[attacked],
-                "clean_photo_kept": clean == label,
-            }
+    steps = options.steps or case.attack.steps
+    start = torch.tensor([case.label if case.target is None else case.target], device=job.device)
+    if options.attack == "deepfool":
+        picture = deepfool(scores, clean, start, steps=steps, overshoot=options.overshoot, told=told)
+    else:
+        picture = carlini_wagner(
+            scores,
+            clean,
+            start,
+            targeted=case.target is not None,
+            steps=steps,
+            searches=options.searches,
+            rate=options.rate,
+            constant=options.constant,
+            confidence=options.confidence,
+            told=told,
         )
-    return pd.DataFrame(rows)
+    with torch.no_grad():
+        raw = int(scores(picture)[0].argmax())
+    frame, lengthened = _lengthened(case, clean, picture - clean)
+    return _Outcome(frame, raw, history.rows, lengthened=lengthened)
+
+
+def _lengthened(case: _Case, clean: Tensor, change: Tensor) -> tuple[NDArray[Any], float]:
+    """The frame with the least multiple of the change that fools when it is rounded, and that multiple.
+
+    The shortest change ends so near to the border that rounding undoes it: one under half a grey level is none.
+    """
+    import torch
+
+    from engine.make.canvas import to_pixels
+
+    for first in range(0, LONGEST, 8):
+        factors = [GROWTH**power for power in range(first, first + 8)]
+        frames = to_pixels(torch.cat([clean + factor * change for factor in factors]))
+        for factor, frame, found in zip(factors, frames, case.ask(frames).argmax(1), strict=True):
+            if case.fools(int(found)):
+                return frame, factor
+    return to_pixels(clean + change)[0], 1.0
+
+
+def _pixels(case: _Case) -> _Outcome:
+    """A few pixels, by evolution; forwards by ONNX Runtime."""
+    from engine.explain.pictures import as_colour
+    from engine.make.attacks_pixel import few_pixels
+    from engine.make.classifier import RuntimeClassifier
+
+    job, options, history = case.job, case.job.options, _History(case)
+
+    def told(fraction: float, frame: NDArray[Any], found: NDArray[Any]) -> None:
+        curve = history.add(fraction, found)
+        job.progress(0.9 * fraction, "generation", as_colour(frame) if history.due() else None, curve)
+
+    frame = few_pixels(
+        RuntimeClassifier(job),
+        job.frame,
+        case.label,
+        target=case.target,
+        pixels=options.pixels,
+        population=options.population,
+        generations=options.steps or case.attack.steps,
+        seed=job.seed,
+        told=told,
+    )
+    return _Outcome(frame, None, history.rows)
+
+
+def _attacked(case: _Case) -> _Outcome:
+    options, attack = case.job.options, case.attack
+    if not attack.gradients:
+        return _pixels(case)
+    if not attack.bounded:
+        return _shortest(case)
+    epsilon = options.epsilon or attack.epsilon
+    return _smallest(case, epsilon) if options.smallest else _ball(case, epsilon, (0.0, 0.9))
+
+
+def _case(job: Job) -> _Case:
+    """Read the options and ask the network for the photo. Raises OptionsError."""
+    from engine.make.classifier import classifier
+
+    options, card = job.options, job.card
+    if job.photo is None:
+        raise OptionsError("an attack needs a photo: give --image PATH or --image sample:cat")
+    ask = classifier(job)
+    before = ask(job.frame[None])[0]
+    label = int(before.argmax())
+    target = card.class_index(options.target) if options.target else None
+    truth = card.class_index(options.label) if options.label else None
+    if target == label:
+        raise OptionsError(f"the photo is {card.classes[label]} to {card.name} already: choose another target")
+    return _Case(job, ATTACKS[options.attack], ask, before, label, target, truth)
 
 
 def _magnified(levels: NDArray[Any]) -> tuple[NDArray[Any], float]:
-    """A change in grey levels (C, H, W) as a picture about grey, uint8 (H, W, 3), and how much it was magnified."""
+    """A change in grey levels (H, W, C) as a picture about grey, uint8 (H, W, 3), and how much it was magnified."""
     import numpy as np
 
     from engine.explain.pictures import as_colour
 
     largest = max(1, int(np.abs(levels).max()))
-    picture = np.rint(np.moveaxis(levels, 0, -1) * (127 / largest) + 128).astype(np.uint8)
+    picture = np.rint(levels * (127 / largest) + 128).astype(np.uint8)
     return as_colour(picture), 127 / largest
 
 
 def adversarial(job: Job) -> Result:
     """Images `adversarial` (8-bit, input-sized), `perturbation` (magnified); array `delta` (C, H, W) in pixel values.
 
-    Tables `before_after` (class, photo, adversarial: probabilities), `survival`, `norms`, `losses` by step.
+    Tables `before_after` (class, photo, adversarial: probabilities), `steps` (probability of both classes), `norms`,
+    `survival`, `transfer`, `depth` (distance of the activations by layer), `search`. Arrays `saliency_photo`,
+    `saliency_adversarial`, `gradcam_photo`, `gradcam_adversarial` (H, W).
     """
+    import numpy as np
+
+    from engine.make.attacks_survival import norms, saved_and_read
+    from engine.make.canvas import to_image
+
+    case = _case(job)
+    outcome = _attacked(case)
+    pixels = saved_and_read(outcome.frame)
+    after = case.ask(pixels[None])[0]
+    now = int(after.argmax())
+    _tell(case, outcome, now)
+    levels = pixels.astype(int) - job.frame
+    picture, scale = _magnified(levels)
+    sizes = norms(job.frame, pixels)
+    result = Result(
+        arrays={"delta": (np.moveaxis(levels, -1, 0) / 255).astype(np.float32)},
+        images={"adversarial": to_image(pixels), "perturbation": picture},
+        summary=_summary(case, outcome, after, sizes),
+        preview="adversarial",
+    )
+    _add_pictures(case, outcome, after, scale, result)
+    _add_probabilities(case, outcome, after, result)
+    _add_figures(case, outcome, pixels, sizes, result)
+    if job.card.gradients:
+        _add_twins(case, pixels, now, result)
+    if case.attack.gradients:
+        job.record(provider="torch", precision="fp32")
+    return result
+
+
+def _summary(case: _Case, outcome: _Outcome, after: NDArray[Any], sizes: dict[str, float]) -> dict[str, Any]:
+    names, now = case.job.card.classes, int(after.argmax())
+    summary = {
+        "fooled": case.fools(now) and not case.errs,
+        "before": names[case.label],
+        "before_probability": float(case.before[case.label]),
+        "after": names[now],
+        "after_probability": float(after[now]),
+        "pixels": int(sizes["L0 (pixels changed)"]),
+        "linf": sizes["L∞"],
+        "linf_levels": int(sizes["L∞ (grey levels)"]),
+        "l2": sizes["L2"],
+        "ssim": sizes["SSIM"],
+    }
+    if outcome.raw_class is not None:
+        summary["fooled_before_rounding"] = case.fools(outcome.raw_class)
+    if case.target is not None:
+        summary["target"] = names[case.target]
+    if case.attack.bounded:
+        summary["epsilon"] = outcome.epsilon
+    elif case.attack.gradients:
+        summary["lengthened"] = outcome.lengthened
+    if case.truth is not None:
+        summary |= {"label": names[case.truth], "erred_already": case.errs}
+    return summary
+
+
+def _tell(case: _Case, outcome: _Outcome, now: int) -> None:
+    """Say when it failed, when only the picture before rounding fools, and when the network errs anyway."""
+    job, names = case.job, case.job.card.classes
+    if case.errs:
+        assert case.truth is not None
+        job.warn(
+            f"{job.card.name} errs on the photo already: it says {names[case.label]}, not {names[case.truth]}; "
+            f"this is not counted as fooled"
+        )
+    if case.fools(now):
+        if outcome.lengthened > 1:
+            job.warn(
+                f"rounded to 8 bits the change fools only when it is made {outcome.lengthened:.2f} times as long: "
+                f"so it was"
+            )
+        return
+    if outcome.raw_class is not None and case.fools(outcome.raw_class):
+        job.warn(
+            f"only the picture before rounding to 8 bits is {names[outcome.raw_class]}; as saved it is {names[now]}"
+        )
+        return
+    wanted = f"not {names[case.target]}" if case.target is not None else "still its first class"
+    more = "epsilon or steps" if case.attack.bounded else "steps" if case.attack.gradients else "pixels or steps"
+    job.warn(f"it did not fool the network: it is {names[now]}, {wanted}; raise {more}")
+
+
+def _add_pictures(case: _Case, outcome: _Outcome, after: NDArray[Any], scale: float, result: Result) -> None:
+    names, now = case.job.card.classes, int(after.argmax())
+    aim = f"towards {names[case.target]}" if case.target is not None else f"away from {names[case.label]}"
+    ball = f" within {as_fraction(outcome.epsilon)}" if case.attack.bounded else ""
+    magnified = f"magnified {scale:.3g} times" if scale >= 1 else f"scaled by {scale:.2g}"
+    result.panels += [
+        Panel(
+            kind="image",
+            title=f"The photo: {names[case.label]}, {case.before[case.label]:.0%}",
+            help="What the network sees of it.",
+            image="photo",
+        ),
+        Panel(
+            kind="image",
+            title="What was changed",
+            help=f"The difference with its sign, {magnified}: grey is no change, brighter is more of a colour.",
+            image="perturbation",
+            beside=True,
+        ),
+        Panel(
+            kind="image",
+            title=f"The result: {names[now]}, {after[now]:.0%}",
+            help=f"Driven {aim}{ball}, as 8-bit pixels, saved and read back.",
+            image="adversarial",
+            beside=True,
+        ),
+    ]
+
+
+def _add_probabilities(case: _Case, outcome: _Outcome, after: NDArray[Any], result: Result) -> None:
     import numpy as np
     import pandas as pd
 
-    from engine.make.canvas import to_image, to_picture
-    from engine.make.verdict import probabilities_of
-
-    options: AdversarialOptions = job.options
-    if job.photo is None:
-        raise OptionsError("an attack needs a photo: give --image PATH or --image sample:cat")
-    attack, card = ATTACKS[options.attack], job.card
-    epsilon = options.epsilon or attack.epsilon
-    before = probabilities_of(job, job.frame)
-    label = int(before.argmax())
-    target = card.class_index(options.target) if options.target else None
-    if target == label:
-        raise OptionsError(f"the photo is {card.classes[label]} to {card.name} already: choose another target")
-    clean = to_picture(job.frame, job.device)
-    if attack.bounded:
-        made = _ball_attack(job, clean, attack, epsilon, label, target)
-    else:
-        made = _deepfool(job, clean, label, options.steps or attack.steps)
-    change = (made.picture - clean)[0].cpu().numpy().astype(np.float64)
-    levels = rounded_change(change, attack, epsilon)
-    frame = np.moveaxis(job.frame.astype(int), -1, 0)
-    attacked = np.clip(frame + levels, 0, 255)
-    levels = attacked - frame
-    pixels = np.ascontiguousarray(np.moveaxis(attacked, 0, -1).astype(np.uint8))
-
-    after = probabilities_of(job, pixels)
-    now = int(after.argmax())
-    fooled = now == target if target is not None else now != label
-    kept = survival(job, pixels, label)
-    _tell(job, made, fooled, label, target, now)
-    delta = (levels / 255).astype(np.float32)
-    norms = {
-        "L0 (pixels changed)": float(np.any(levels != 0, axis=0).sum()),
-        "L2": float(np.linalg.norm(delta)),
-        "L∞": float(np.abs(delta).max()),
-        "L∞ (grey levels)": float(np.abs(levels).max()),
-    }
-    picture, scale = _magnified(levels)
+    names, before = case.job.card.classes, case.before
     shown = sorted({*np.argsort(-before)[:3].tolist(), *np.argsort(-after)[:3].tolist()}, key=lambda c: -after[c])
-    job.record(provider="torch", precision="fp32")
-    aim = f"towards {card.classes[target]}" if target is not None else f"away from {card.classes[label]}"
-    return Result(
-        arrays={"delta": delta, "loss": made.losses["loss"].to_numpy()},
-        tables={
-            "before_after": pd.DataFrame(
-                {
-                    "class": [card.classes[c] for c in shown],
-                    "photo": [float(before[c]) for c in shown],
-                    "adversarial": [float(after[c]) for c in shown],
-                }
-            ),
-            "survival": kept,
-            "norms": pd.DataFrame({"norm": list(norms), "value": list(norms.values())}),
-            "losses": made.losses,
-        },
-        images={"adversarial": to_image(pixels), "perturbation": picture},
-        summary={
-            "fooled": bool(fooled),
-            "before": card.classes[label],
-            "before_probability": float(before[label]),
-            "after": card.classes[now],
-            "after_probability": float(after[now]),
-            "linf": norms["L∞"],
-            "linf_levels": int(norms["L∞ (grey levels)"]),
-            "l2": norms["L2"],
-            **({} if target is None else {"target": card.classes[target]}),
-            "survives": int(kept["fools"].sum()),
-            "treatments": len(kept),
-        },
-        panels=[
-            Panel(
-                kind="image",
-                title=f"{card.classes[now]}, {after[now]:.0%}",
-                help=f"The attacked photo as 8-bit pixels, driven {aim}. Before: {card.classes[label]}, "
-                f"{before[label]:.0%}.",
-                image="adversarial",
-            ),
-            Panel(kind="image", title="The photo", help="What the network sees of it.", image="photo"),
-            Panel(
-                kind="image",
-                title="What was changed",
-                help=f"The difference, magnified {scale:.0f} times; grey is no change.",
-                image="perturbation",
-            ),
+    result.tables["before_after"] = pd.DataFrame(
+        {
+            "class": [names[c] for c in shown],
+            "photo": [float(before[c]) for c in shown],
+            "adversarial": [float(after[c]) for c in shown],
+        }
+    )
+    other = case.target if case.target is not None else int(after.argmax())
+    if other == case.label:
+        other = int(np.argsort(-after, kind="stable")[1]) if len(after) > 1 else case.label
+    steps = np.stack([*outcome.probabilities, after])
+    columns = [f"probability of {names[c]}" for c in dict.fromkeys((case.label, other))]
+    values = [steps[:, c].astype(float) for c in dict.fromkeys((case.label, other))]
+    result.tables["steps"] = pd.DataFrame({"step": np.arange(len(steps)), **dict(zip(columns, values, strict=True))})
+    for column, title in (("photo", "What it said of the photo"), ("adversarial", "What it says of the result")):
+        result.panels.append(
             Panel(
                 kind="bars",
-                title="What it says after",
-                help="Probabilities of the attacked 8-bit picture.",
+                title=title,
+                help="Probabilities of the same classes before and after.",
                 table="before_after",
                 x="class",
-                y=("adversarial",),
-            ),
-            Panel(
-                kind="bars",
-                title="What it said before",
-                help="Probabilities of the photo, for the same classes.",
-                table="before_after",
-                x="class",
-                y=("photo",),
-            ),
-            Panel(
-                kind="curve",
-                title="How it went",
-                help="What each step was moved by, before rounding.",
-                table="losses",
-                x="step",
-                y=tuple(column for column in made.losses.columns if column not in ("step", "loss")),
-            ),
-            Panel(
-                kind="table",
-                title="Does it survive?",
-                help="The attacked picture handled as pictures are. Where the unattacked photo loses its class as "
-                "well, the attack proves nothing.",
-                table="survival",
-            ),
-            Panel(kind="table", title="How large it is", help="Of pixel values from 0 to 1.", table="norms"),
-        ],
-        preview="adversarial",
+                y=(column,),
+                units="probability",
+                beside=column == "adversarial",
+            )
+        )
+    result.panels.append(
+        Panel(
+            kind="curve",
+            title="Both classes on the way",
+            help="What the network thinks of the picture at each step; the last point is the saved 8-bit picture.",
+            table="steps",
+            x="step",
+            y=tuple(columns),
+            units="probability",
+        )
     )
 
 
-def _tell(job: Job, made: Made, fooled: bool, label: int, target: int | None, now: int) -> None:
-    """Say when it failed, or when only the picture before rounding fools."""
-    import torch
+def _add_figures(case: _Case, outcome: _Outcome, pixels: NDArray[Any], sizes: dict[str, float], result: Result) -> None:
+    import pandas as pd
 
-    from engine.make.sizes import features_of
-    from models.card import OUTPUT
+    from engine.make.attacks_survival import survival, transfer
 
-    if fooled:
-        return
-    raw = int(features_of(job, made.picture, [OUTPUT])[OUTPUT][0].argmax())
-    raw_fools = raw == target if target is not None else raw != label
-    classes = job.card.classes
-    if raw_fools:
-        job.warn(f"only the picture before rounding to 8 bits is {classes[raw]}; as saved it is {classes[now]}")
-    else:
-        wanted = f"not {classes[target]}" if target is not None else "still its first class"
-        job.warn(f"it did not fool the network: it is {classes[now]}, {wanted}; raise epsilon or steps")
-    assert torch.isfinite(made.picture).all(), "the loop keeps the last good picture"
+    job = case.job
+    result.tables["norms"] = pd.DataFrame({"norm": list(sizes), "value": list(sizes.values())})
+    result.panels.append(
+        Panel(
+            kind="table",
+            title="How large it is",
+            help="Of pixel values from 0 to 1; SSIM is 1 for equal pictures.",
+            table="norms",
+            beside=True,
+        )
+    )
+    job.progress(0.92, "handling the picture")
+    table = survival(job, case.ask, pixels, case.label, case.target)
+    result.tables["survival"] = table
+    result.summary |= {"survives": int(table["survives"].sum()), "treatments": len(table)}
+    result.panels.append(
+        Panel(
+            kind="table",
+            title="Does it survive?",
+            help="The result handled as pictures are. Where the same treatment takes the unattacked photo's class "
+            "away as well, the attack proves nothing.",
+            table="survival",
+        )
+    )
+    if listed(job.options.networks):
+        job.progress(0.94, "asking other networks")
+        table = transfer(job, pixels, listed(job.options.networks))
+        result.tables["transfer"] = table
+        result.summary["transfers"] = f"{int(table['fools'].sum())} of {len(table)}"
+        result.panels.append(
+            Panel(
+                kind="table",
+                title="Does it fool others?",
+                help="Each network's class of the unattacked frame and of the result, both by its own preprocessing.",
+                table="transfer",
+            )
+        )
+    if outcome.trials:
+        rows = [(as_fraction(trial.epsilon), trial.epsilon, trial.works) for trial in outcome.trials]
+        result.tables["search"] = pd.DataFrame(rows, columns=["epsilon", "value", "fools"])
+        result.panels.append(
+            Panel(
+                kind="table",
+                title="The smallest epsilon that works",
+                help="Every radius that was tried. The one found fools, the next smaller one tried does not.",
+                table="search",
+            )
+        )
+
+
+def _add_twins(case: _Case, pixels: NDArray[Any], now: int, result: Result) -> None:
+    """Saliency and Grad-CAM of the photo and of its twin, and the depth at which the two part."""
+    from engine.make.attacks_twins import distances, gradcam_of, saliency_of, shuffled_change
+
+    job, names = case.job, case.job.card.classes
+    job.progress(0.96, "explaining both")
+    twins = (("photo", job.frame, case.label), ("adversarial", pixels, now))
+    views: tuple[tuple[str, str, str, Callable[..., Any]], ...] = (
+        ("saliency", "Saliency", "Bright pixels change the class's logit most.", saliency_of),
+        ("gradcam", "Grad-CAM", "What the last layer with maps contributes to the class.", gradcam_of),
+    )
+    for view, title, how, explained in views:
+        for name, frame, label in twins:
+            values = explained(job, frame, label)
+            if values is None:
+                continue
+            result.arrays[f"{view}_{name}"] = values
+            result.panels.append(
+                Panel(
+                    kind="overlay",
+                    title=f"{title} of {names[label]}, {'the photo' if name == 'photo' else 'the result'}",
+                    help=how,
+                    image=name,
+                    array=f"{view}_{name}",
+                    beside=name == "adversarial",
+                )
+            )
+    noise = "a shuffled change"
+    attack = "the attack"
+    mixed = shuffled_change(job.frame, pixels, job.seed)
+    result.tables["depth"] = distances(job, job.frame, {attack: pixels, noise: mixed})
+    result.panels.append(
+        Panel(
+            kind="curve",
+            title="Where in depth the two part",
+            help="How far all activations of a layer are from the photo's, relative to their length: for the attack, "
+            "and for the same change with its values shuffled.",
+            table="depth",
+            x="layer",
+            y=(attack, noise),
+            units="relative distance",
+        )
+    )
 
 
 def work(card: Card, options: AdversarialOptions, images: int) -> float:
-    """Forward passes: a step is a forward and a backward, ten backwards for DeepFool."""
+    """Forward passes: a step is a forward and a backward; what follows the attack costs some fifty."""
     attack = ATTACKS[options.attack]
     steps = options.steps or attack.steps
-    return 15.0 + (3.0 * steps if attack.bounded else 21.0 * min(steps, 8))
+    if not attack.gradients:
+        return 50.0 + options.population * min(steps, 20)
+    if attack.bounded:
+        return 50.0 + 3.0 * steps * (8 if options.smallest else 1)
+    return 50.0 + (19.0 * min(steps, 8) if options.attack == "deepfool" else 3.0 * options.searches * min(steps, 500))
 
 
 METHOD = Method(
     name="adversarial",
     title="Adversarial example",
     verb="make",
-    family="Fooling images",
+    family="Adversarial examples",
     question="How little does it take to fool it?",
-    summary="A change too small to see that changes the answer (FGSM, PGD, DeepFool), checked on the saved pixels.",
+    summary="A change too small to see that changes the answer (FGSM, PGD, DeepFool, Carlini-Wagner, a few pixels), "
+    "counted as success only on the saved 8-bit picture.",
     options=AdversarialOptions,
     run=adversarial,
     work=work,
     gradients=True,
+    gradient_free={"attack": ("few_pixel",)},
+    version=2,
     check=check,
 )

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
-from engine.make.adversarial import ATTACKS, deepfool_step, rounded_change
+from engine.make.attacks import ATTACKS
 from engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 
@@ -31,10 +31,16 @@ def classes_of(net: TinyNetwork, pixels: np.ndarray) -> np.ndarray:
     return values
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+SMALL: dict[str, dict[str, Any]] = {
+    "carlini_wagner": {"steps": 20, "searches": 3, "constant": 1.0},
+    "few_pixel": {"population": 8, "steps": 3},
+}
+
+
+@pytest.mark.parametrize("attack", [name for name, attack in ATTACKS.items() if attack.gradients])
 def test_every_attack_stays_in_its_ball_and_says_the_truth(attack: str, tiny: TinyNetwork, make_job: Make) -> None:
     before = state_of(tiny.torch_module)
-    job = make_job("adversarial", tiny, attack=attack)
+    job = make_job("adversarial", tiny, attack=attack, **SMALL.get(attack, {}))
     result = run(job)
     png = io.BytesIO()
     Image.fromarray(np.asarray(result.images["adversarial"])).save(png, "PNG")
@@ -50,7 +56,9 @@ def test_every_attack_stays_in_its_ball_and_says_the_truth(attack: str, tiny: Ti
     elif ATTACKS[attack].bounded:
         assert np.abs(levels).max() <= 8
     assert state_of(tiny.torch_module) == before
-    again = run(make_job("adversarial", tiny, attack=attack))
+    if attack not in ("pgd", "carlini_wagner"):
+        return
+    again = run(make_job("adversarial", tiny, attack=attack, **SMALL.get(attack, {})))
     assert np.asarray(again.images["adversarial"]).tobytes() == np.asarray(result.images["adversarial"]).tobytes()
 
 
@@ -96,21 +104,6 @@ class Linear(nn.Module):
         return out
 
 
-def test_deepfool_on_a_linear_network_is_the_closed_form() -> None:
-    torch.manual_seed(2)
-    weights, offsets = torch.randn(5, 3, 4, 4), torch.randn(5)
-    x = torch.rand(3, 4, 4)
-    logits = (weights * x).sum((1, 2, 3)) + offsets
-    label = int(logits.argmax())
-    step = deepfool_step(logits, weights, label)
-    best = min(
-        float((logits[label] - logits[k]) / (weights[k] - weights[label]).norm()) for k in range(5) if k != label
-    )
-    assert float(step.norm()) == pytest.approx(best, rel=1e-3)
-    moved = (weights * (x + 1.0001 * step)).sum((1, 2, 3)) + offsets
-    assert int(moved.argmax()) != label
-
-
 def test_deepfool_finds_a_smaller_change_than_pgd(make_job: Make) -> None:
     torch.manual_seed(0)
     net = tiny_network("linear", Linear(), (8, 8))
@@ -120,21 +113,57 @@ def test_deepfool_finds_a_smaller_change_than_pgd(make_job: Make) -> None:
     assert deepfool.summary["l2"] < pgd.summary["l2"]
 
 
-def test_rounding_never_leaves_the_ball() -> None:
-    rng = np.random.default_rng(0)
-    change = rng.uniform(-1, 1, (3, 8, 8)) * 2.6 / 255
-    assert np.abs(rounded_change(change, ATTACKS["pgd"], 2.55 / 255)).max() == 2
-    for length in (0.05, 0.2, 1.0):
-        change *= length / np.linalg.norm(change)
-        levels = rounded_change(change, ATTACKS["pgd_l2"], length)
-        assert np.linalg.norm(levels / 255) <= length + 1e-9
-
-
 def test_survival_is_told_beside_the_clean_photo(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
     table = run(make_job("adversarial", tiny_networks["wide"])).tables["survival"]
     assert table["treatment"].iloc[0] == "as saved, PNG"
     assert bool(table["clean_photo_kept"].iloc[0])
-    assert {"JPEG at quality 50", "shifted by one pixel"} <= set(table["treatment"])
+    assert {"JPEG at quality 95", "JPEG at quality 50", "shifted by one pixel"} <= set(table["treatment"])
+    assert (table["survives"] == (table["fools"] & table["clean_photo_kept"])).all()
+
+
+def test_a_network_that_errs_already_is_told_and_not_counted(
+    tiny_networks: Mapping[str, TinyNetwork], make_job: Make
+) -> None:
+    net = tiny_networks["branching"]
+    clean = int(classes_of(net, make_job("adversarial", net).frame).argmax())
+    right = run(make_job("adversarial", net, epsilon=0.5, label=str(clean)))
+    assert right.summary["fooled"]
+    assert right.summary["erred_already"] is False
+    job = make_job("adversarial", net, epsilon=0.5, label=str((clean + 1) % 5))
+    wrong = run(job)
+    assert wrong.summary["erred_already"] is True
+    assert wrong.summary["fooled"] is False
+    assert any("errs on the photo already" in line for line in job.warnings)
+
+
+def test_the_smallest_epsilon_works_and_the_next_one_tried_does_not(
+    tiny_networks: Mapping[str, TinyNetwork], make_job: Make
+) -> None:
+    net = tiny_networks["branching"]
+    result = run(make_job("adversarial", net, attack="bim", smallest=True, epsilon="1/255"))
+    search = result.tables["search"]
+    found = result.summary["epsilon"]
+    assert search.loc[search["value"] == found, "fools"].all()
+    smaller = search[search["value"] < found]
+    assert len(smaller)
+    assert not smaller["fools"].iloc[-1]
+    assert result.summary["linf_levels"] <= round(found * 255)
+    assert result.summary["fooled"]
+
+
+def test_the_twins_are_explained_and_part_with_depth(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
+    job = make_job("adversarial", tiny_networks["functional"], epsilon=0.2)
+    result = run(job)
+    for name in ("saliency_photo", "saliency_adversarial", "gradcam_photo", "gradcam_adversarial"):
+        assert result.arrays[name].shape == job.frame.shape[:2]
+    depth = result.tables["depth"]
+    assert depth["layer"].iloc[-1] == "output"
+    assert (depth["the attack"] > 0).all()
+    steps = result.tables["steps"]
+    shown = [column for column in steps if column != "step"]
+    assert len(shown) == 2
+    assert steps[shown[0]].iloc[0] == pytest.approx(result.summary["before_probability"], abs=0.3)
+    assert result.summary["ssim"] < 1
 
 
 @pytest.mark.parametrize(
@@ -146,6 +175,10 @@ def test_survival_is_told_beside_the_clean_photo(tiny_networks: Mapping[str, Tin
         ({"epsilon": "a/b"}, OptionsError, "fraction"),
         ({"attack": "deepfool", "epsilon": 0.1}, OptionsError, "no epsilon"),
         ({"attack": "deepfool", "target": "cat"}, OptionsError, "no target"),
+        ({"attack": "carlini_wagner", "smallest": True}, OptionsError, "no epsilon to be searched"),
+        ({"attack": "few_pixel", "step_size": 0.1}, OptionsError, "step_size empty"),
+        ({"label": "kat"}, UnknownNameError, "cat"),
+        ({"networks": "torchvision:resnet19"}, UnknownNameError, "resnet18"),
         ({"attack": "magic"}, OptionsError, "fgsm"),
         ({"photo": None}, OptionsError, "photo"),
     ],

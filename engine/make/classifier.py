@@ -1,0 +1,81 @@
+"""Class probabilities of 8-bit pictures in batches: by ONNX Runtime, or by torch where gradients are at work anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.card import OUTPUT
+
+if TYPE_CHECKING:
+    from engine.look.reducers import Editor
+    from engine.method import Job
+
+TORCH_BATCH = 16
+
+
+class RuntimeClassifier:
+    """A session of ONNX Runtime with the normalisation inside; a graph of a fixed batch is fed whole batches."""
+
+    def __init__(self, job: Job) -> None:
+        from engine.look.probe import Probe, batch_size
+        from engine.look.reducers import normalised_input
+
+        def build(editor: Editor, tensors: Mapping[str, str]) -> None:
+            normalised_input(editor, job.card.preprocessing)
+            editor.answer(editor.float32(tensors[OUTPUT]), "scores")
+
+        self._probe = Probe(job, [OUTPUT], build)
+        self._fixed = job.network.graph().batch or 0
+        self.batch = self._fixed or batch_size(self._probe.provider)
+        self._probabilities = job.card.output == "probabilities"
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Probabilities (N, classes) of frames uint8 (N, H, W, C)."""
+        parts = [self._part(frames[start : start + self.batch]) for start in range(0, len(frames), self.batch)]
+        return np.concatenate(parts)
+
+    def _part(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        count = len(frames)
+        if count < self._fixed:
+            frames = np.concatenate([frames, np.repeat(frames[-1:], self._fixed - count, axis=0)])
+        scores = self._probe.run({"pixels": frames}, batched=("pixels",))["scores"][:count].astype(np.float64)
+        if self._probabilities:
+            return scores
+        exponentials = np.exp(scores - scores.max(1, keepdims=True))
+        probabilities: NDArray[np.float64] = exponentials / exponentials.sum(1, keepdims=True)
+        return probabilities
+
+
+class TorchClassifier:
+    """The torch network that gradients are taken of: its verdict is the attack's own."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.batch = TORCH_BATCH
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Probabilities (N, classes) of frames uint8 (N, H, W, C)."""
+        import torch
+
+        from engine.explain.scores import probabilities
+        from models.torch_net import forward_taps
+
+        job, found = self._job, []
+        for start in range(0, len(frames), self.batch):
+            x = torch.from_numpy(job.card.preprocessing.normalise(frames[start : start + self.batch])).to(job.device)
+            with torch.no_grad():
+                output = forward_taps(job.network.module(job.device), x, [OUTPUT])[OUTPUT]
+            found.append(probabilities(job.card, output).double().cpu().numpy())
+        return np.concatenate(found)
+
+
+Classifier = RuntimeClassifier | TorchClassifier
+
+
+def classifier(job: Job) -> Classifier:
+    """By torch where the network has gradients, else by ONNX Runtime."""
+    return TorchClassifier(job) if job.card.gradients else RuntimeClassifier(job)
