@@ -36,7 +36,7 @@ def measure(name: str, stride: int, repeats: int, threads: int, provider: str) -
     height, width = network.card.preprocessing.size
     ys = occlusion.corners(height, options.window, stride)
     xs = occlusion.corners(width, options.window, stride)
-    cover, probe = occlusion.cover_picture(job), occlusion.open_probe(job)
+    cover, probe = occlusion.cover_picture(job), occlusion.open_probe(job, ys, xs)
     target = occlusion.watch_windows(job, probe, cover, ys, xs).index
 
     graph = network.graph()

@@ -328,6 +328,7 @@ class Session:
     one that does not work raises ProviderError with the reason. `self.provider` is the one that really runs.
     `threads`: of the CPU provider (None: all cores). `optimise`: fold and fuse the graph. `profile`: for TensorRT,
     input name to its smallest, usual and largest shape (default: batch 1, 16 and 64 of the model's own shape).
+    `yielding`: its threads rest between two runs, for sessions that run one after another; else they wait awake.
     """
 
     def __init__(
@@ -338,6 +339,7 @@ class Session:
         *,
         optimise: bool = True,
         profile: Mapping[str, tuple[Sequence[int], Sequence[int], Sequence[int]]] | None = None,
+        yielding: bool = False,
     ) -> None:
         if provider != "auto" and provider not in PROVIDERS:
             raise ProviderError(f"no provider named {provider!r}: there are auto, {', '.join(PROVIDERS)}")
@@ -345,7 +347,7 @@ class Session:
         wanted = (
             [provider] if provider != "auto" else [p for p in ("tensorrt", "cuda") if _missing(p) is None] + ["cpu"]
         )
-        self._threads, self._optimise, self._profile = threads, optimise, profile
+        self._threads, self._optimise, self._profile, self._yielding = threads, optimise, profile, yielding
         last = ""
         for name in wanted:
             last = _missing(name) or ""
@@ -363,8 +365,18 @@ class Session:
         raise ProviderError(f"provider {provider} does not work here: {last}" if provider != "cpu" else last)
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
-        """The outputs (all, unless named) for `feeds` (input name to array)."""
-        result: list[Array] = self._session.run(list(outputs) if outputs is not None else None, dict(feeds))
+        """The outputs (all, unless named) for `feeds` (input name to array).
+
+        Raises NetworkError, one line, for feeds that the graph does not take; running out of memory stays what it is
+        (see `out_of_memory`).
+        """
+        try:
+            result: list[Array] = self._session.run(list(outputs) if outputs is not None else None, dict(feeds))
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            sizes = ", ".join(f"{name} {tuple(np.shape(value))}" for name, value in feeds.items())
+            raise NetworkError(f"the graph does not run on {sizes}: {_reason(str(error))}") from error
         return result
 
     def _build(self, content: bytes | Path, provider: str) -> Any:
@@ -373,6 +385,8 @@ class Session:
         options.log_severity_level = 4
         if self._threads:
             options.intra_op_num_threads = self._threads
+        if self._yielding:
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         if not self._optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         providers: list[Any] = [(_EXECUTION[provider], self._provider_options(content, provider))]
@@ -429,6 +443,13 @@ def _default_profile(content: bytes | Path) -> dict[str, tuple[Sequence[int], Se
         if all(shape[1:]) and shape and shape[0] == 0:
             profile[value.name] = ([1, *shape[1:]], [16, *shape[1:]], [64, *shape[1:]])
     return profile
+
+
+def first_provider(provider: str) -> str:
+    """The provider that a session for `provider` ("auto" or a name) tries first."""
+    if provider != "auto":
+        return provider
+    return next((name for name in ("tensorrt", "cuda") if _missing(name) is None), "cpu")
 
 
 def _missing(provider: str) -> str | None:

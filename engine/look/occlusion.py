@@ -149,7 +149,7 @@ def run(job: Job) -> Result:
     ys, xs = corners(height, options.window, options.stride), corners(width, options.window, options.stride)
     cover = cover_picture(job)
     job.progress(0.0, "opening the network")
-    found = watch_windows(job, open_probe(job), cover, ys, xs)
+    found = watch_windows(job, open_probe(job, ys, xs), cover, ys, xs)
     drop = np.float32(found.clean) - found.score
     heatmap = mean_drop(drop, ys, xs, options.window, (height, width))
     result = Result(
@@ -165,11 +165,26 @@ def run(job: Job) -> Result:
     return result
 
 
-def open_probe(job: Job) -> Probe:
-    """The session that takes the photo, the cover and window corners, and answers with the watched scores."""
+def open_probe(job: Job, ys: NDArray[np.int64], xs: NDArray[np.int64]) -> Probe:
+    """What takes the photo, the cover and window corners, and answers with the watched scores.
+
+    On a CPU only what a window can change is computed, where that saves work; else the photo is occluded inside
+    the graph and goes through the whole of it.
+    """
+    from engine.look import reducers
+    from engine.look.incremental import IncrementalProbe, plan_for
     from engine.look.probe import Probe
 
-    return Probe(job, [_tap(job.options)], _question(job.card, job.options))
+    options, taps, answer = job.options, [_tap(job.options)], _question(job.card, job.options)
+    plan = plan_for(job, taps, options.window, ys, xs)
+    if plan:
+        return IncrementalProbe(job, plan, options.window, taps, answer)
+
+    def occlude_and_answer(editor: reducers.Editor, tensors: Any) -> None:
+        reducers.occluded_input(editor, job.card.preprocessing, options.window)
+        answer(editor, tensors)
+
+    return Probe(job, taps, occlude_and_answer)
 
 
 @dataclass
@@ -204,7 +219,7 @@ def watch_windows(
     if index >= 0:
         found.clean_best = _best_classes(clean["probabilities"])[0]
         found.best = np.empty((len(ys), len(xs), *found.clean_best.shape), np.float64)
-    # Column by column: the graph prepares each distinct x of a batch once.
+    # Column by column: a graph that occludes prepares each distinct x of a batch once.
     order = [(row, column) for column in range(len(xs)) for row in range(len(ys))]
     size = probes.batch_size(probe.provider)
     draw_next = time.monotonic() + PREVIEW_SECONDS
@@ -237,12 +252,11 @@ def _tap(options: Any) -> str:
 
 
 def _question(card: Card, options: Any) -> Any:
-    """The nodes of the question: occluded inputs in front, the watched scores behind."""
+    """The nodes of the question: the watched scores."""
     from engine.look import reducers
 
     def build(editor: reducers.Editor, tensors: Any) -> None:
         tap = _tap(options)
-        reducers.occluded_input(editor, card.preprocessing, options.window)
         if options.layer:
             layer = reducers.read_layer(card, tap)
             maximum = editor.reduce("ReduceMax", reducers.as_maps(editor, tensors[tap], layer), [2, 3])

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from engine.look.reducers import Editor
 
 if TYPE_CHECKING:
+    import onnx
+
     from engine.method import Job
 
+Answer = Callable[[Mapping[str, NDArray[Any]], Sequence[str]], list[NDArray[Any]]]
 Build = Callable[[Editor, Mapping[str, str]], None]
 """Adds a question's nodes: told the editor, and the name of the tensor behind each tap."""
 
@@ -24,26 +27,27 @@ Build = Callable[[Editor, Mapping[str, str]], None]
 class Probe:
     """A session that answers one question about some taps of a network.
 
-    `build(editor, tensors)` adds the nodes and names the answers. Raises UnknownNameError for a tap that is
-    not there, ProviderError if the provider asked for does not work.
+    `build(editor, tensors)` adds the nodes and names the answers; `provider` is the one that really runs: "cpu",
+    "cuda" or "tensorrt". Raises UnknownNameError for a tap that is not there, ProviderError if the provider asked
+    for does not work.
     """
 
     def __init__(self, job: Job, taps: Sequence[str], build: Build, threads: int | None = None) -> None:
-        from models.onnx_net import Session
-
         graph = job.network.graph()
         editor = Editor(graph.cut(list(taps)))
         build(editor, {tap: graph.taps[tap] for tap in taps})
         model = editor.build()
         self.answers = [value.name for value in model.graph.output]
-        self._session = Session(model, job.provider, threads)
+        self._answer, self.provider = self.open(model, job.provider, threads)
         self._largest: int | None = None
-        job.record(provider=self._session.provider, precision=_precision(editor))
+        job.record(provider=self.provider, precision=_precision(editor))
 
-    @property
-    def provider(self) -> str:
-        """The provider that really runs: "cpu", "cuda" or "tensorrt"."""
-        return self._session.provider
+    def open(self, model: onnx.ModelProto, provider: str, threads: int | None) -> tuple[Answer, str]:
+        """What runs a batch of feeds, and the provider that it really runs on."""
+        from models.onnx_net import Session
+
+        session = Session(model, provider, threads)
+        return session.run, session.provider
 
     def run(self, feeds: Mapping[str, NDArray[Any]], batched: Sequence[str]) -> dict[str, NDArray[Any]]:
         """The answers by name, each with the batch first.
@@ -60,7 +64,7 @@ class Probe:
             size = min(self._largest or count, count - start)
             part = {name: array[start : start + size] if name in batched else array for name, array in feeds.items()}
             try:
-                parts.append(self._session.run(part, self.answers))
+                parts.append(self._answer(part, self.answers))
             except Exception as error:
                 if size == 1 or not out_of_memory(error):
                     raise
