@@ -11,6 +11,7 @@ from engine.store import StoredRun
 from engine.worker import repeat
 from pages.ui import reads, state
 from pages.ui.forms import prefill
+from pages.ui.leads import lead_buttons
 from pages.ui.links import loopback_only, report_url, run_link, zip_url
 from pages.ui.nav import method_page, page
 from pages.ui.pickers import network_title
@@ -49,6 +50,8 @@ def actions(run: StoredRun) -> None:
     finished = record.status == "done"
     over = record.status in reads.FINAL
     with st.container(horizontal=True, key="run-actions", gap="xsmall"):
+        if finished:
+            lead_buttons(run, "run")
         if st.button("Repeat", icon=":material/replay:", disabled=not over, help="The same request once more."):
             _repeat(record)
         if st.button("Repeat with changes", icon=":material/tune:", help="Its form, filled in with these options."):

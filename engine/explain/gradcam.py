@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import UnsupportedError
+from engine.explain.maps import trust_lead
 from engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
@@ -159,4 +160,5 @@ METHOD = Method(
     work=work,
     gradients=True,
     check=check,
+    leads=(trust_lead("gradcam"),),
 )

@@ -17,6 +17,7 @@ from models.home import home
 from pages.ui import reads, state
 from pages.ui.cards import card_or_wait
 from pages.ui.forms import options_form, where_it_runs
+from pages.ui.leads import lead_buttons
 from pages.ui.links import report_url
 from pages.ui.nav import family_of, page
 from pages.ui.progress import show_run
@@ -136,7 +137,7 @@ def _result(method: Method) -> None:
         return
     show_next(method.name, run_id)
     run = show_run(run_id, "bench")
-    _footer(run_id, finished=run is not None)
+    _footer(run_id, run)
 
 
 def _belongs(run_id: str, method: Method) -> bool:
@@ -148,8 +149,11 @@ def _belongs(run_id: str, method: Method) -> bool:
         return False
 
 
-def _footer(run_id: str, *, finished: bool) -> None:
+def _footer(run_id: str, run: Any) -> None:
+    """Where to go from a run; `run` is None while it is not finished."""
     with st.container(horizontal=True, key="workbench-footer"):
+        if run is not None:
+            lead_buttons(run, "bench")
         st.page_link(page("run"), label="Open this run", icon=":material/open_in_full:", query_params={"id": run_id})
-        if finished:
+        if run is not None:
             st.link_button("Export HTML", report_url(run_id), icon=":material/download:", type="tertiary")

@@ -1,0 +1,384 @@
+"""Compare: every map of one photo and class in one grid of one scale, with the figures that say how far to trust each.
+
+The maps are those of saliency, guided backprop, Grad-CAM and occlusion, the figures those of the method trust. A second
+class shows why this and not that; a second network what another one sees.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from engine.errors import OptionsError, UnknownNameError, UnsupportedError
+from engine.explain import maps
+from engine.explain.maps import Subject
+from engine.method import Job, Method, Options, Panel, Result, option
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from engine.explain.trust_trial import Changed, Curves, CurveTest
+    from engine.explain.trust_verdict import Verdict
+    from models.card import Card
+
+
+class CompareOptions(Options):
+    """What is explained, beside what, and how hard the maps are tested."""
+
+    target: str = option(
+        "", "Class that is explained; empty: the network's top class", kind="class", coerce_numbers_to_str=True
+    )
+    second_class: str = option(
+        "", "Another class, for why this and not that; empty: none", kind="class", coerce_numbers_to_str=True
+    )
+    second_network: str = option("", "Another network that explains the same class of the photo", kind="network")
+    steps: int = option(16, "Points of a deletion or insertion curve", ge=2, le=1024, unit="steps")
+    stages: int = option(
+        3,
+        "How often more layers are re-initialised, from the top layer to all; 0: no such test",
+        ge=0,
+        le=500,
+        unit="steps",
+    )
+    random_orders: int = option(2, "Random orders that the curves are compared with", ge=1, le=50, advanced=True)
+    score: Literal["probability", "logit"] = option(
+        "probability", "What the curves follow of a class (RISE: its probability)", advanced=True
+    )
+
+
+def check(card: Card, options: Any) -> None:
+    """Raise in one line where the network has no classes, or the second class is the first."""
+    if not card.classes or card.output == "features":
+        raise UnsupportedError(f"{card.name} has no classes to compare maps of")
+    if options.score == "logit" and card.output == "probabilities":
+        raise UnsupportedError(f"{card.name} returns probabilities, its logits are not known: choose probability")
+    second = card.class_index(options.second_class) if options.second_class else -1
+    if options.target and second == card.class_index(options.target):
+        raise OptionsError(f"second_class: {card.classes[second]} is the first class: choose another one, or none")
+
+
+@dataclass
+class Row:
+    """One subject's maps: the `job` on its network, what is explained, its maps and their figures by name."""
+
+    job: Job
+    subject: Subject
+    title: str
+    drawn: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    curves: dict[str, Curves | None] = field(default_factory=dict)
+    changed: dict[str, list[Changed]] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    test: CurveTest | None = None
+    agreement: NDArray[np.float64] | None = None
+
+
+def run(job: Job) -> Result:
+    """Table `trust`: of, map, verdict and figures. Arrays: every map (H, W) as `map_ROW_NAME`, ROW from 0.
+
+    Images `maps_ROW`: the grid; with a second class also `difference`.
+    """
+    rows = _rows(job)
+    for place, row in enumerate(rows):
+        _measure(row, job, place / len(rows), 1 / len(rows))
+    result = Result(tables={"trust": _table(rows)}, summary=_summary(rows))
+    for place, row in enumerate(rows):
+        for name, values in row.drawn.items():
+            result.arrays[f"map_{place}_{name.replace('+', 'p')}"] = values
+    result.panels.append(_verdict_panel(rows))
+    _add_grids(result, rows)
+    result.panels.append(
+        Panel(
+            kind="table",
+            title="How far to trust each",
+            help="Deletion: less is better. Insertion: more is better. Gain: insertion less deletion, to be held "
+            "against the two rows in brackets, which need no map. Rank correlation and SSIM are with the map of a "
+            "network whose layers are re-initialised: near 1, it shows the photo and not the network. A click on a "
+            "column sorts.",
+            table="trust",
+        )
+    )
+    _add_agreement(result, rows)
+    result.preview = "maps_0"
+    return result
+
+
+def _rows(job: Job) -> list[Row]:
+    """The subjects that are compared: the class, the second class, the class in the second network."""
+    options, card = job.options, job.card
+    job.progress(0.0, "looking at the photo")
+    first = maps.choose_subject(job, options.target, "", None, "max")
+    rows = [Row(job, first, first.words)]
+    if options.second_class:
+        second = maps.class_subject(card, card.class_index(options.second_class))
+        if second.target == first.target:
+            raise OptionsError(f"second_class: {second.words} is the network's top class: choose another one, or none")
+        rows.append(Row(job, second, second.words))
+    if options.second_network:
+        other = _other_job(job)
+        subject = _same_class(other, first)
+        rows[0].title = f"{first.words} · {card.name}"
+        rows.append(Row(other, subject, f"{subject.words} · {other.card.name}"))
+    return rows
+
+
+def _other_job(job: Job) -> Job:
+    """The same photo before the second network. Raises what loading it raises."""
+    from models.zoo import load
+
+    if job.options.second_network == job.card.name:
+        raise OptionsError(f"second_network: {job.card.name} is the first network: choose another one, or none")
+    other = load(job.options.second_network)
+    if other.card.random:
+        job.warn(f"{other.card.name} has random weights: nothing that it shows was learned")
+    return dataclasses.replace(job, network=other)
+
+
+def _same_class(job: Job, subject: Subject) -> Subject:
+    """The class of that name in another network, or its own top class where it has none of that name."""
+    try:
+        return maps.class_subject(job.card, job.card.class_index(subject.words))
+    except UnknownNameError:
+        own = maps.choose_subject(job, "", "", None, "max")
+        job.warn(f"{job.card.name} has no class {subject.words}: its top class, {own.words}, is shown instead")
+        return own
+
+
+def _measure(row: Row, job: Job, start: float, share: float) -> None:
+    """Draw the row's maps and put each to the tests."""
+    from engine.explain.trust_trial import CurveTest, agreement_matrix, randomisation_test
+    from engine.explain.trust_verdict import judge, told_of_score
+
+    card, options = row.job.card, job.options
+    names = maps.usable(card)
+    settings = {name: maps.RECIPES[name].lean(card) for name in names}
+
+    def part(low: float, high: float) -> Callable[[float, str], None]:
+        return lambda fraction, words: job.progress(
+            start + share * (low + (high - low) * fraction), f"{row.title}: {words}"
+        )
+
+    tell = part(0.0, 0.25)
+    for place, name in enumerate(names):
+
+        def drawing(fraction: float, place: int = place, name: str = name) -> None:
+            tell((place + fraction) / len(names), maps.RECIPES[name].title)
+
+        row.drawn[name] = maps.draw(row.job, name, row.subject, settings[name], told=drawing)
+    tell = part(0.25, 0.6)
+    row.test = CurveTest(
+        job=row.job,
+        subject=row.subject,
+        score=options.score,
+        steps=options.steps,
+        orders=options.random_orders,
+        deletion_fill="black",
+        insertion_fill="blur",
+        told=lambda fraction, words: tell(0.2 * fraction, words),
+    )
+    for place, (name, values) in enumerate(row.drawn.items()):
+        tell(0.2 + 0.8 * place / len(names), f"deletion and insertion by {maps.RECIPES[name].title}")
+        row.curves[name] = row.test.run(values)
+    ordered = {name: values for name, values in row.drawn.items() if row.curves[name] is not None}
+    if options.stages and card.gradients and ordered:
+        row.changed = randomisation_test(row.job, row.subject, ordered, settings, options.stages, part(0.6, 1.0))
+    if not card.gradients:
+        job.warn(f"{card.name} is an ONNX file: occlusion alone, and its layers cannot be re-initialised")
+    for name in names:
+        row.verdicts[name] = judge(name, row.test, row.curves[name], row.changed.get(name, []))
+    row.agreement = agreement_matrix(row.drawn, names)
+    if told := told_of_score(row.test):
+        job.warn(told)
+    for name, verdict in row.verdicts.items():
+        if verdict.warning and (maps.RECIPES[name].by_rule or verdict.word == "no order"):
+            job.warn(f"{row.title}: {verdict.warning}")
+
+
+def _table(rows: list[Row]) -> pd.DataFrame:
+    """The figures of every map, and of the orders that need no map, in one sortable table."""
+    import numpy as np
+    import pandas as pd
+
+    from engine.explain.trust_verdict import mean_rank, mean_ssim
+
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        assert row.test is not None, "measured before"
+        assert row.agreement is not None, "measured before"
+        for place, (name, curves) in enumerate(row.curves.items()):
+            others = np.delete(row.agreement[place], place)
+            found.append(
+                {
+                    "of": row.title,
+                    "map": maps.RECIPES[name].title,
+                    "verdict": row.verdicts[name].word,
+                    "deletion": curves.deletion_area if curves else np.nan,
+                    "insertion": curves.insertion_area if curves else np.nan,
+                    "gain": row.verdicts[name].gain,
+                    "rank correlation": mean_rank(row.changed.get(name, [])),
+                    "SSIM": mean_ssim(row.changed.get(name, [])),
+                    "agreement": float(np.nanmean(others)) if np.isfinite(others).any() else np.nan,
+                }
+            )
+        for title, deletion, insertion in (
+            ("(random order)", row.test.random_deletion, row.test.random_insertion),
+            ("(centre blob)", row.test.centre.deletion_area, row.test.centre.insertion_area),
+        ):
+            figures = {"deletion": deletion, "insertion": insertion, "gain": insertion - deletion}
+            found.append({"of": row.title, "map": title, "verdict": "", **figures})
+    table = pd.DataFrame(found)
+    figures_of = [name for name in table if table[name].dtype.kind == "f"]
+    table[figures_of] = table[figures_of].round(3)
+    return table if len(rows) > 1 else table.drop(columns="of")
+
+
+def _named(row: Row, *words: str) -> str:
+    return ", ".join(maps.RECIPES[name].title for name, verdict in row.verdicts.items() if verdict.word in words)
+
+
+def _summary(rows: list[Row]) -> dict[str, Any]:
+    first = rows[0]
+    assert first.test is not None, "measured before"
+    best = max(first.verdicts, key=lambda name: _rank(first.verdicts[name]))
+    return {
+        "target": first.subject.words,
+        **({"beside": ", ".join(row.title for row in rows[1:])} if rows[1:] else {}),
+        first.test.score: round(first.test.clean, 4),
+        "hold up": _named(first, "holds up") or "none",
+        "photo, not network": _named(first, "photo, not network") or "none",
+        "largest gain": maps.RECIPES[best].title,
+    }
+
+
+def _rank(verdict: Verdict) -> float:
+    return -float("inf") if verdict.gain != verdict.gain else verdict.gain
+
+
+def _verdict_panel(rows: list[Row]) -> Panel:
+    """Which maps hold up, in plain words."""
+    parts = []
+    for row in rows:
+        told = [
+            f"{words}: {names}."
+            for words, names in (
+                ("Hold up in both tests", _named(row, "holds up")),
+                ("To be read with care", _named(row, "with care")),
+                ("Find no more than a random order", _named(row, "misses")),
+                (
+                    "Show the photo more than the network, which may forget all it learned",
+                    _named(row, "photo, not network"),
+                ),
+                ("Constant", _named(row, "no order")),
+            )
+            if names
+        ]
+        parts.append((f"{row.title}. " if len(rows) > 1 else "") + " ".join(told))
+    return Panel(kind="text", title="Which of these maps to trust", help=" — ".join(parts))
+
+
+def _add_grids(result: Result, rows: list[Row]) -> None:
+    """A grid for each row, and what tells the first class from the second."""
+    from engine.explain.trust_pictures import TILE, map_tile, photo_tile, scale_of
+    from engine.sheet import compose_sheet
+
+    shared = [row for row in rows if row.job is rows[0].job]
+    scales = {name: max(scale_of(row.drawn[name]) for row in shared) for name in rows[0].drawn}
+    for place, row in enumerate(rows):
+        own = scales if row.job is rows[0].job else {name: scale_of(values) for name, values in row.drawn.items()}
+        tiles = [photo_tile(row.job.frame)]
+        tiles += [map_tile(row.job.frame, values, own[name]) for name, values in row.drawn.items()]
+        result.images[f"maps_{place}"] = compose_sheet(tiles, TILE, 4)
+        result.tables[f"maps_{place}"] = _captions(row)
+        result.panels.append(_grid(f"maps_{place}", row.title, SCALE if place == 0 else ""))
+    if len(shared) > 1:
+        one, other = shared
+        tiles = [photo_tile(one.job.frame)]
+        tiles += [map_tile(one.job.frame, one.drawn[n] - other.drawn[n], scales[n]) for n in one.drawn]
+        result.images["difference"] = compose_sheet(tiles, TILE, 4)
+        captions = _captions(one)[["map"]]
+        captions["map"] = captions["map"].where(captions.index > 0, "photo")
+        result.tables["difference"] = captions
+        title = f"Why {one.title}, and not {other.title}"
+        words = (
+            f"The first map less the second, on their scale: amber tells more for {one.title}, blue for {other.title}."
+        )
+        panel = _grid("difference", title, words)
+        result.panels.append(panel.model_copy(update={"caption": ("map",)}))
+
+
+SCALE = (
+    "One scale for all: amber speaks for the class, blue against; full strength is the 99.9th percentile of a map's "
+    "values, shared by two classes of one network."
+)
+
+
+def _captions(row: Row) -> pd.DataFrame:
+    import pandas as pd
+
+    lines = [("photo", "")]
+    for name, curves in row.curves.items():
+        figures = "constant" if curves is None else f"−{curves.deletion_area:.2f} +{curves.insertion_area:.2f}"
+        lines.append((maps.RECIPES[name].title, f"{figures} · {row.verdicts[name].word}"))
+    return pd.DataFrame(lines, columns=["map", "told"])
+
+
+def _grid(name: str, title: str, words: str) -> Panel:
+    from engine.explain.trust_pictures import TILE
+
+    return Panel(
+        kind="gallery",
+        title=title,
+        help=words,
+        image=name,
+        table=name,
+        tile=TILE,
+        columns=4,
+        caption=("map", "told"),
+    )
+
+
+def _add_agreement(result: Result, rows: list[Row]) -> None:
+    import pandas as pd
+
+    for place, row in enumerate(rows):
+        assert row.agreement is not None, "measured before"
+        titles = [maps.RECIPES[name].title for name in row.drawn]
+        table = pd.DataFrame(row.agreement.round(2), columns=titles)
+        table.insert(0, "map", titles)
+        result.tables[f"agreement_{place}"] = table
+        result.panels.append(
+            Panel(
+                kind="table",
+                title="Agreement" if len(rows) == 1 else f"Agreement: {row.title}",
+                help="Rank correlation of where two maps point, on a 14 x 14 grid: 1 is the same order, 0 is chance.",
+                table=f"agreement_{place}",
+            )
+        )
+
+
+def work(card: Card, options: Any, images: int) -> float:
+    """Forward passes of every row: its maps, the same again for each stage, their curves and the baselines'."""
+    from engine.explain.trust import map_work
+
+    names = maps.usable(card)
+    drawn = sum(map_work(card, name, maps.RECIPES[name].lean(card)) for name in names)
+    curves = 2 * (options.steps + 1) * (len(names) + options.random_orders + 1)
+    rows = 1 + bool(options.second_class) + bool(options.second_network)
+    return float(rows * (drawn * (1 + options.stages * card.gradients) + curves))
+
+
+METHOD = Method(
+    name="compare",
+    title="Compare",
+    verb="explain",
+    family="Compare and trust",
+    question="Which map of this photo can be trusted?",
+    summary="All maps of a photo in one grid with the figures of trust, also of a second class or network.",
+    options=CompareOptions,
+    run=run,
+    work=work,
+    check=check,
+)

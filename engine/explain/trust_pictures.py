@@ -1,0 +1,36 @@
+"""Maps over the photo as small pictures of one scale: what speaks for a class in amber, what against it in blue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.explain.pictures import as_colour
+from engine.sheet import fit_tile
+
+TILE = 224
+"""Side of a tile in pixels."""
+
+FOR, AGAINST = np.array([255.0, 190.0, 40.0]), np.array([70.0, 170.0, 255.0])
+
+
+def scale_of(values: NDArray[Any]) -> float:
+    """The value that is drawn at full strength: the 99.9th percentile of |·|, or the largest, or 1 for zeros."""
+    magnitude = np.abs(np.asarray(values, np.float64))
+    return float(np.quantile(magnitude, 0.999)) or float(magnitude.max()) or 1.0
+
+
+def map_tile(frame: NDArray[np.uint8], values: NDArray[Any], scale: float) -> NDArray[np.uint8]:
+    """The frame (H, W, C) in dim grey with a map (H, W) over it, fitted into uint8 (TILE, TILE, 3)."""
+    strength = np.clip(np.asarray(values, np.float64) / scale, -1.0, 1.0)
+    grey = 0.55 * as_colour(frame).mean(axis=-1, keepdims=True)
+    alpha = np.minimum(1.0, 1.25 * np.abs(strength))[..., None]
+    colour = np.where(strength[..., None] >= 0, FOR, AGAINST)
+    return fit_tile(np.rint(grey * (1 - alpha) + colour * alpha).astype(np.uint8), TILE)
+
+
+def photo_tile(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The frame itself as a tile."""
+    return fit_tile(np.ascontiguousarray(as_colour(frame)), TILE)

@@ -1,0 +1,41 @@
+"""Where a finished run leads: buttons that start the next run on the same network and photo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.method import find_method
+from engine.run import Request
+from engine.worker import submit
+from pages.ui import state
+from pages.ui.forms import prefill
+from pages.ui.nav import method_page
+from pages.ui.text import errors_as_lines
+
+
+def lead_buttons(run: Any, key: str) -> None:
+    """A button for each question that the run's method leads to; a press starts that run and shows it."""
+    record = run.record
+    for place, lead in enumerate(find_method(record.method).leads):
+        if st.button(
+            lead.title, icon=":material/verified:", key=f"lead:{key}:{place}", help=find_method(lead.method).summary
+        ):
+            with errors_as_lines():
+                options = lead.options(record.options, record.summary)
+                request = Request(
+                    method=lead.method,
+                    network=record.network.name,
+                    image=record.image,
+                    options=options,
+                    seed=record.seed,
+                    device=record.requested_device,
+                    provider=record.requested_provider,
+                )
+                found = submit(request)
+                state.choose(network=record.network.name, layer="", unit="")
+                if record.image and state.PHOTO.fullmatch(record.image):
+                    state.choose(photo=record.image)
+                prefill(find_method(lead.method), options)
+                st.switch_page(method_page(lead.method), query_params={"run": found})
