@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import OptionsError, UnsupportedError
+from engine.explain.maps import trust_lead
 from engine.look.layers import with_units
 from engine.method import Cells, Job, Method, Options, Panel, Result, option
 
@@ -392,4 +393,5 @@ METHOD = Method(
     run=run,
     work=work,
     check=check,
+    leads=(trust_lead("occlusion"),),
 )
