@@ -13,8 +13,8 @@ import itertools
 import json
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class PatchesOptions(Options):
     layers: str = option("", "layers, with commas (default: the last layer of each resolution)", kind="layers")
     top: int = option(9, "patches kept for each unit", ge=1, le=100)
     batch: int = option(0, "images run at a time (0: chosen by provider)", ge=0, le=1024, advanced=True)
-    threads: int = option(2, "threads that decode ahead of the network", ge=1, le=64, advanced=True)
+    threads: int = option(0, "threads that decode ahead of the network (0: one a core)", ge=0, le=64, advanced=True)
 
 
 def chosen_layers(card: Card, layers: str) -> list[Layer]:
@@ -141,7 +141,7 @@ class Miner:
         """The session that answers with maxima and their positions; opened on first use."""
         if self._probe is None:
             from engine.look import reducers
-            from engine.look.probe import Probe
+            from engine.look.probe import Probe, lanes_for_cores
 
             def build(editor: reducers.Editor, tensors: Mapping[str, str]) -> None:
                 reducers.normalised_input(editor, self.job.card.preprocessing)
@@ -153,39 +153,59 @@ class Miner:
                     editor.answer(maximum.column, f"column.{index}", "int64")
                     editor.answer(reducers.spatial_sum(editor, maps), f"sum.{index}")
 
-            self._probe = Probe(self.job, [layer.name for layer in self.layers], build)
+            self._probe = Probe(self.job, [layer.name for layer in self.layers], build, lanes=lanes_for_cores())
             self.job.record(decoder=self.dataset.decoder)
         return self._probe
 
     def mine(self) -> Partial:
         """All shards, going on from the last checkpoint; the result does not depend on where it was stopped."""
         done = self._read_checkpoint()
-        for shard in range(self.shards):
-            if done is not None and shard in done.shards:
-                continue
-            part = self.mine_shard(shard)
+        left = [shard for shard in range(self.shards) if done is None or shard not in done.shards]
+        for part in self.mine_shards(left):
             done = part if done is None else merge([done, part])
             self._write_checkpoint(done)
+            self._forget_frames(done)
         if done is None:
             raise DatasetError(f"the data set {self.dataset.name} has no images")
         return done
 
     def mine_shard(self, shard: int) -> Partial:
         """The partial result of one shard."""
+        return next(self.mine_shards([shard]))
+
+    def mine_shards(self, shards: Sequence[int]) -> Iterator[Partial]:
+        """The partial result of each shard, in order; the network goes on to the next while one is put together."""
+        if not shards:
+            return
         count = len(self.dataset)
-        indices = range(shard * SHARD, min((shard + 1) * SHARD, count))
-        unreadable: list[Any] = []
+        batches = (((shard, batch, frames), {"pixels": frames}) for shard, batch, frames in self._batches(shards))
+        left = deque(shards)
+        done = count - sum(len(self._indices(shard)) for shard in shards)
         read: list[int] = []
         answers: list[list[tuple[NDArray[np.float32], NDArray[np.int64]]]] = []
-        for batch, frames in self._batches(indices, unreadable):
-            answers.append(self._ask(frames))
+        for (shard, batch, frames), answer in self.probe.stream(batches, batched=("pixels",)):
+            while left[0] != shard:
+                yield self._part(left.popleft(), read, answers)
+                read, answers = [], []
+            answers.append(self._maxima(answer, frames))
             read += batch
-            done = indices.start + len(read)
+            done += len(batch)
             self.job.progress(0.98 * done / count, f"image {done} of {count}")
+        for shard in left:
+            yield self._part(shard, read, answers)
+            read, answers = [], []
+
+    def _indices(self, shard: int) -> range:
+        return range(shard * SHARD, min((shard + 1) * SHARD, len(self.dataset)))
+
+    def _part(
+        self, shard: int, read: list[int], answers: list[list[tuple[NDArray[np.float32], NDArray[np.int64]]]]
+    ) -> Partial:
+        """One shard's answers, put together."""
         ranks = self.ranks[read]
         labels = None if self.labels is None else self.labels[read]
         names = self.label_names
-        missing = list(set(indices) - set(read))
+        missing = list(set(self._indices(shard)) - set(read))
         return Partial(
             shards=(shard,),
             layers={
@@ -197,34 +217,47 @@ class Miner:
             unreadable=tuple(sorted(int(rank) for rank in self.ranks[missing])),
         )
 
-    def _batches(self, indices: Sequence[int], unreadable: list[Any]) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
+    def _batches(self, shards: Sequence[int]) -> Iterator[tuple[int, list[int], NDArray[np.uint8]]]:
+        """(shard, indices, frames): the readable images in order. No batch has images of two shards."""
         from engine.look.probe import batch_size
 
-        size = self.options.batch or batch_size(self.probe.provider)
+        size = self.options.batch or batch_size(self.probe.provider, self.probe.lanes)
         batch: list[int] = []
         frames: list[NDArray[np.uint8]] = []
-        preprocessing, threads = self.job.card.preprocessing, self.options.threads
-        for index, frame in self.dataset.frames(preprocessing, indices, threads=threads, unreadable=unreadable):
+        indices = itertools.chain.from_iterable(self._indices(shard) for shard in shards)
+        for index, frame in self._frames(indices):
+            if batch and (len(batch) == size or index // SHARD != batch[0] // SHARD):
+                yield batch[0] // SHARD, batch, np.stack(frames)
+                batch, frames = [], []
             if (len(self._kept) + 1) * frame.nbytes <= KEPT_BYTES:
                 self._kept[index] = frame
             batch.append(index)
             frames.append(frame)
-            if len(batch) == size:
-                yield batch, np.stack(frames)
-                batch, frames = [], []
         if batch:
-            yield batch, np.stack(frames)
+            yield batch[0] // SHARD, batch, np.stack(frames)
+
+    def _frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        from engine.look.probe import cores
+
+        threads = self.options.threads or cores()
+        yield from self.dataset.frames(self.job.card.preprocessing, indices, threads=threads, unreadable=[])
+
+    def _forget_frames(self, done: Partial) -> None:
+        """Keep the frames of images that are in some unit's list, and of shards that are not in `done` yet."""
+        best = np.unique(np.concatenate([part.images.ravel() for part in done.layers.values()]))
+        wanted = set(self.by_rank[best[best >= 0]].tolist())
+        over = set(done.shards)
+        self._kept = {i: frame for i, frame in self._kept.items() if i in wanted or i // SHARD not in over}
 
     def frames_again(self, indices: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Frames of images that were mined: those still in memory first, the others decoded once more."""
         yield from ((index, self._kept[index]) for index in indices if index in self._kept)
-        others = [index for index in indices if index not in self._kept]
-        preprocessing, threads = self.job.card.preprocessing, self.options.threads
-        yield from self.dataset.frames(preprocessing, others, threads=threads, unreadable=[])
+        yield from self._frames(index for index in indices if index not in self._kept)
 
-    def _ask(self, frames: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    def _maxima(
+        self, answers: Mapping[str, NDArray[Any]], frames: NDArray[np.uint8]
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         """For every layer the units' scores (n, C) and their places in the flattened map."""
-        answers = self.probe.run({"pixels": frames}, batched=("pixels",))
         found = []
         for index, layer in enumerate(self.layers):
             scores = np.array(answers[f"score.{index}"])
@@ -431,6 +464,8 @@ def _summary(miner: Miner, found: Partial, units: pd.DataFrame) -> dict[str, Any
 
 def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
     """One sheet of crops a layer, and the table `gallery` that tells which tile is which patch."""
+    from engine.look.probe import cores
+
     patches = result.tables["patches"]
     index_of = {key: index for index, key in enumerate(miner.dataset.keys)}
     sheets: dict[str, NDArray[np.uint8]] = {}
@@ -465,7 +500,7 @@ def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
             top, left = (place * tile for place in divmod(int(tiles[patch]), columns))
             sheets[layers[patch]][top : top + tile, left : left + tile] = cut[key]
 
-    with ThreadPoolExecutor(miner.options.threads, thread_name_prefix="crop") as pool:
+    with ThreadPoolExecutor(cores(), thread_name_prefix="crop") as pool:
         frames = miner.frames_again(sorted(drawn_on))
         done = 0
         while some := list(itertools.islice(frames, 32)):

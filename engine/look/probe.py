@@ -1,13 +1,16 @@
 """A probe asks a network a question: taps, and what is reduced inside the graph; then it runs batches.
 
 It opens one ONNX Runtime session on the graph cut at its deepest tap, records which provider really runs,
-and halves the batch when memory runs out.
+and halves the batch when memory runs out. A long row of batches runs several at once on a CPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,22 +26,30 @@ Answer = Callable[[Mapping[str, NDArray[Any]], Sequence[str]], list[NDArray[Any]
 Build = Callable[[Editor, Mapping[str, str]], None]
 """Adds a question's nodes: told the editor, and the name of the tensor behind each tap."""
 
+MOST_LANES = 8
+"""Batches that run at once at most: each holds the maps of a whole batch in memory."""
+
+T = TypeVar("T")
+
 
 class Probe:
     """A session that answers one question about some taps of a network.
 
     `build(editor, tensors)` adds the nodes and names the answers; `provider` is the one that really runs: "cpu",
-    "cuda" or "tensorrt". Raises UnknownNameError for a tap that is not there, ProviderError if the provider asked
-    for does not work.
+    "cuda" or "tensorrt". `lanes`: batches that `stream` runs at once on a CPU, among which the cores are divided.
+    Raises UnknownNameError for a tap that is not there, ProviderError if the provider asked for does not work.
     """
 
-    def __init__(self, job: Job, taps: Sequence[str], build: Build, threads: int | None = None) -> None:
+    def __init__(self, job: Job, taps: Sequence[str], build: Build, threads: int | None = None, lanes: int = 1) -> None:
         graph = job.network.graph()
         editor = Editor(graph.cut(list(taps)))
         build(editor, {tap: graph.taps[tap] for tap in taps})
         model = editor.build()
         self.answers = [value.name for value in model.graph.output]
+        if lanes > 1:
+            threads = max(1, cores() // lanes)
         self._answer, self.provider = self.open(model, job.provider, threads)
+        self.lanes = lanes if self.provider == "cpu" else 1
         self._largest: int | None = None
         job.record(provider=self.provider, precision=_precision(editor))
 
@@ -76,10 +87,44 @@ class Probe:
         joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
         return dict(zip(self.answers, joined, strict=True))
 
+    def stream(
+        self, batches: Iterable[tuple[T, Mapping[str, NDArray[Any]]]], batched: Sequence[str]
+    ) -> Iterator[tuple[T, dict[str, NDArray[Any]]]]:
+        """The answers to many batches, each with what came beside its feeds, in their order.
 
-def batch_size(provider: str) -> int:
+        Each lane runs a whole batch by itself: threads that share the work inside every operator spend up to half
+        of their time waiting for one another. One batch more than there are lanes is in flight, so memory is flat.
+        """
+        waiting: deque[tuple[T, Future[dict[str, NDArray[Any]]]]] = deque()
+        pool = ThreadPoolExecutor(self.lanes, thread_name_prefix="probe")
+        try:
+            for beside, feeds in batches:
+                waiting.append((beside, pool.submit(self.run, feeds, batched)))
+                if len(waiting) > self.lanes:
+                    first, answers = waiting.popleft()
+                    yield first, answers.result()
+            while waiting:
+                first, answers = waiting.popleft()
+                yield first, answers.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def batch_size(provider: str, lanes: int = 1) -> int:
     """A batch that keeps the provider busy: small on a CPU, whose caches are what counts, large on a GPU."""
-    return 8 if provider == "cpu" else 64
+    if provider == "cpu":
+        return 4 if lanes > 1 else 8
+    return 64
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def lanes_for_cores() -> int:
+    """One lane for each core, as long as memory for their maps is modest."""
+    return min(cores(), MOST_LANES)
 
 
 def _precision(editor: Editor) -> str:
