@@ -82,6 +82,7 @@ def option(
     unit: str = "",
     advanced: bool = False,
     needs: str = "",
+    slider: bool = False,
     **limits: Any,
 ) -> Any:
     """Declare one option: its default, its one-line help, its unit ("px", "steps") and its limits.
@@ -90,9 +91,10 @@ def option(
     of the chosen layer, a "class", several "classes" or "networks" (comma lists), a "dataset", a "label" or an
     "item" (an image, by its key) of the chosen data set, a second "photo", another "network", a "position".
     `advanced` options sit behind a fold. `needs` restricts a layer option to "spatial" layers or "weights".
-    `limits` are pydantic's (ge, gt, le, lt, max_length, …). Choices are a `Literal` type on the field.
+    `slider`: a number with limits on both sides, which a form draws as a slider. `limits` are pydantic's (ge, gt,
+    le, lt, max_length, …). Choices are a `Literal` type on the field.
     """
-    extra: dict[str, Any] = {"kind": kind, "unit": unit, "advanced": advanced, "needs": needs}
+    extra: dict[str, Any] = {"kind": kind, "unit": unit, "advanced": advanced, "needs": needs, "slider": slider}
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
@@ -382,7 +384,7 @@ class Method:
 
 def option_extra(info: Any) -> dict[str, Any]:
     """What `option` declared beside pydantic's own: kind, unit, advanced, needs."""
-    extra = {"kind": "plain", "unit": "", "advanced": False, "needs": ""}
+    extra = {"kind": "plain", "unit": "", "advanced": False, "needs": "", "slider": False}
     extra.update(info.json_schema_extra or {})
     return extra
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from engine.errors import OptionsError
 from models.card import OUTPUT
 
 if TYPE_CHECKING:
-    from models.card import Card
+    from models.card import Card, Layer
 
 SPARE = 0.85
 """The part of the free memory that a run may plan with."""
@@ -48,42 +49,71 @@ def _meminfo() -> int:
         return 1 << 62  # where nobody tells, nothing is refused
 
 
-def step_bytes(card: Card, taps: Sequence[str], height: int, width: int, count: int = 1) -> int:
+def step_bytes(
+    card: Card, taps: Sequence[str], height: int, width: int, count: int = 1, *, recompute: bool = False
+) -> int:
     """What one step needs for `count` pictures: each layer's output down to the deepest tap, kept for the way back.
 
-    Layers with maps grow with the picture's area. An estimate from the card, on the high side of what torch keeps.
+    With `recompute` only what leaves a block is kept, and the largest block's inside once. Layers with maps grow with
+    the picture's area. An estimate from the card, on the high side of what torch keeps.
     """
     own = card.preprocessing.size
     area = height * width / (own[0] * own[1])
     names = [layer.name for layer in card.layers]
     whole = OUTPUT in taps or not all(tap in names for tap in taps)
     deepest = len(names) if whole else max((names.index(tap) for tap in taps), default=-1) + 1
-    sizes = [
-        math.prod(layer.shape) * (area if layer.spatial else 1.0)
-        for layer in card.layers[:deepest]
-        if layer.kind not in _CONTAINERS
-    ]
+    layers = [layer for layer in card.layers[:deepest] if layer.kind not in _CONTAINERS]
+    sizes = [math.prod(layer.shape) * (area if layer.spatial else 1.0) for layer in layers]
     canvas = CANVAS_COPIES * card.preprocessing.channels * height * width
-    return int(4 * count * (sum(sizes) + 2 * max(sizes, default=0.0) + canvas))
+    kept = _kept_between_blocks(card, layers, sizes) if recompute else sum(sizes)
+    return int(4 * count * (kept + 2 * max(sizes, default=0.0) + canvas))
+
+
+def _kept_between_blocks(card: Card, layers: Sequence[Layer], sizes: Sequence[float]) -> float:
+    """The values that leave the blocks, and those inside the largest one."""
+    inside: dict[tuple[str, int], list[float]] = {}
+    blocks = [layer.name for layer in card.layers if not layer.leaf and layer.kind not in _CONTAINERS]
+    chains = Counter(layer.name.rpartition(".")[0] for layer in layers if layer.leaf)
+    places: Counter[str] = Counter()
+    for layer, size in zip(layers, sizes, strict=True):
+        outermost = next((name for name in sorted(blocks, key=len) if f"{layer.name}.".startswith(f"{name}.")), "")
+        chain = layer.name.rpartition(".")[0]
+        length = math.ceil(chains[chain] / max(1, round(chains[chain] ** 0.5))) if chain and not outermost else 1
+        inside.setdefault((outermost or chain, 0 if outermost else places[chain] // length), []).append(size)
+        places[chain] += 1
+    return sum(block[-1] for block in inside.values()) + max((sum(block) for block in inside.values()), default=0.0)
+
+
+def fits(
+    card: Card, taps: Sequence[str], height: int, width: int, *, device: str = "cpu", recompute: bool = False
+) -> bool:
+    """Whether a step on one picture of that size has memory enough."""
+    return step_bytes(card, taps, height, width, recompute=recompute) <= SPARE * free_bytes(device)
 
 
 def check_memory(
-    card: Card, taps: Sequence[str], height: int, width: int, *, count: int = 1, device: str = "cpu"
+    card: Card,
+    taps: Sequence[str],
+    height: int,
+    width: int,
+    *,
+    count: int = 1,
+    device: str = "cpu",
+    recompute: bool = False,
 ) -> None:
     """Raise OptionsError where a step would need more memory than is free, with the largest picture that fits."""
-    free = free_bytes(device)
-    if step_bytes(card, taps, height, width, count) <= SPARE * free:
+    free, long = free_bytes(device), max(height, width)
+
+    def need(side: int) -> int:
+        rows, columns = height * side // max(height, width), width * side // max(height, width)
+        return step_bytes(card, taps, rows, columns, count, recompute=recompute)
+
+    if need(long) <= SPARE * free:
         return
-    need = step_bytes(card, taps, height, width, count)
-    long = max(height, width)
-    while (
-        long > 16
-        and step_bytes(card, taps, height * long // max(height, width), width * long // max(height, width), count)
-        > SPARE * free
-    ):
+    while long > 16 and need(long) > SPARE * free:
         long = int(long * 0.98)
-    pictures = f"{count} pictures" if count > 1 else "a picture"
+    pictures, gigabytes = f"{count} pictures" if count > 1 else "a picture", need(max(height, width)) / 1e9
     raise OptionsError(
-        f"{pictures} of {width} x {height} pixels need about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: "
+        f"{pictures} of {width} x {height} pixels need about {gigabytes:.1f} GB, and {free / 1e9:.1f} GB are free: "
         f"the largest that fits has a long side of {long} pixels{', or make fewer at once' if count > 1 else ''}"
     )

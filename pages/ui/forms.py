@@ -410,6 +410,10 @@ def _number(key: str, info: Any, text: str, kind: type) -> Any:
     blank: dict[str, Any] = {"value": None, "placeholder": "left to the method"} if optional else {}
     if st.session_state[key] is not None:
         st.session_state[key] = kind(st.session_state[key])
+    if option_extra(info)["slider"]:
+        return st.slider(
+            text, low, high, step=kind((high - low) / 100), key=key, help=info.description, persist_state="session"
+        )
     if kind is float:
         default = abs(float(info.default or 1.0))
         step = 10.0 ** (len(str(int(default))) - 2) if default >= 1 else _tenth(default)
