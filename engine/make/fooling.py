@@ -1,0 +1,305 @@
+"""Fooling images: they mean nothing to a person, and the network is all but certain of them.
+
+Nguyen, Yosinski and Clune 2015: gradient ascent on a class from noise with L2 decay (section 2.3), and evolution
+(section 2.2, here with recombination over cells of pixels, see engine/make/evolution.py). A probability counts only on
+the 8-bit picture as it is saved.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from engine.errors import OptionsError, UnsupportedError
+from engine.method import Job, Method, Options, Panel, Result, listed_classes, option
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.card import Card
+
+CHOSEN = 4
+MOST = 100
+"""At most so many classes in one grid."""
+ROUND = 20
+"""Steps of ascent between two looks at the 8-bit pictures."""
+
+
+class FoolingOptions(Options):
+    """Which classes, and how their pictures are found."""
+
+    classes: str = option("", f"Classes, with commas; empty: {CHOSEN} spread over the network's list", kind="classes")
+    way: Literal["ascent", "evolution"] = option(
+        "ascent", "ascent: by gradient from noise; evolution: by forward passes alone (both Nguyen 2015)"
+    )
+    confidence: float = option(0.99, "The probability at which a picture is finished (Nguyen 2015: 0.99)", gt=0, lt=1)
+    steps: int = option(300, "Most steps of ascent, or generations", ge=1, le=20000, unit="steps", advanced=True)
+    decay: float = option(
+        0.01, "Ascent: how far each step draws every pixel to the mean colour (Nguyen 2015)", ge=0, lt=1, advanced=True
+    )
+    step_size: float = option(
+        0.01, "Ascent: root mean square change of a step, of pixel values from 0 to 1", gt=0, le=1, advanced=True
+    )
+    population: int = option(40, "Evolution: pictures of each generation", ge=4, le=4096, advanced=True)
+    cell: int = option(8, "Evolution: side of the cells that are painted", ge=1, le=128, unit="px", advanced=True)
+
+
+def _wanted(card: Card, options: FoolingOptions) -> list[int]:
+    """The classes to be fooled, by index."""
+    import numpy as np
+
+    chosen = listed_classes(card, options.classes)
+    count = len(card.classes)
+    return chosen or sorted({int(place) for place in np.linspace(0, count - 1, min(CHOSEN, count)).round()})
+
+
+def check(card: Card, options: FoolingOptions) -> None:
+    """Raise in one line where there is no class, or too many of them."""
+    if not card.classes or card.output == "features":
+        raise UnsupportedError(f"{card.name} has no classes, so there is nothing to fool it about")
+    count = len(listed_classes(card, options.classes))
+    if count > MOST:
+        raise OptionsError(f"{count} classes are too many for one grid: name at most {MOST}")
+
+
+def _ascent(job: Job, wanted: list[int], ask: Any) -> tuple[NDArray[Any], list[dict[str, float]]]:
+    """All classes at once from noise: the best 8-bit frames (N, H, W, C) and the probabilities after each round."""
+    import numpy as np
+    import torch
+
+    from engine.make.attacks_gradient import CrossEntropy
+    from engine.make.canvas import PixelCanvas, to_pixels
+    from engine.make.loop import gradient_steps, optimise
+    from engine.make.losses import Term
+    from engine.make.projection import Chain, Decay, box
+
+    options, preprocessing = job.options, job.card.preprocessing
+    height, width = preprocessing.size
+    mean = _mean_colour(job)
+    generator = torch.Generator().manual_seed(job.seed)
+    shape = (len(wanted), preprocessing.channels, height, width)
+    start = mean + 0.1 * torch.randn(shape, generator=generator).to(job.device)
+    canvas = PixelCanvas(start.clamp(0, 1))
+    term = Term(
+        "cross-entropy", CrossEntropy(torch.tensor(wanted, device=job.device), job.card.output == "probabilities")
+    )
+    size = options.step_size * float(np.sqrt(start[0].numel()))
+    best = Best(len(wanted))
+    steps = options.steps
+    for done in range(0, steps, ROUND):
+        count = min(ROUND, steps - done)
+        made = optimise(
+            job,
+            canvas,
+            [term],
+            steps=count,
+            optimiser=gradient_steps(size, "l2"),
+            projection=Chain((Decay(mean, options.decay), box)),
+            portion=(done / steps, (done + count) / steps),
+            preview=_grid_preview,
+        )
+        frames = to_pixels(made.picture)
+        best.see(done + count, frames, ask(frames)[np.arange(len(wanted)), wanted])
+        if best.all_above(options.confidence) or made.stopped:
+            break
+    return best.frames, best.rows
+
+
+class Best:
+    """The best frame and probability of each class so far, and a row for each look."""
+
+    def __init__(self, count: int) -> None:
+        self.found: list[NDArray[Any] | None] = [None] * count
+        self.probabilities = [-1.0] * count
+        self.rows: list[dict[str, float]] = []
+
+    def see(self, step: int, frames: NDArray[Any], probabilities: NDArray[Any]) -> None:
+        """Look at the frames of all classes after a step."""
+        for place, (frame, probability) in enumerate(zip(frames, probabilities.tolist(), strict=True)):
+            if probability > self.probabilities[place]:
+                self.found[place], self.probabilities[place] = frame.copy(), probability
+        self.rows.append(
+            {"step": step, "least": min(self.probabilities), "mean": sum(self.probabilities) / len(self.probabilities)}
+        )
+
+    def all_above(self, enough: float) -> bool:
+        """Whether every class is done."""
+        return min(self.probabilities) > enough
+
+    @property
+    def frames(self) -> NDArray[Any]:
+        """The best frames (N, H, W, C)."""
+        import numpy as np
+
+        return np.stack([frame for frame in self.found if frame is not None])
+
+
+def _mean_colour(job: Job) -> Any:
+    """The colour that the network's normalisation takes for zero, (1, C, 1, 1) of pixel values."""
+    import torch
+
+    from engine.make.canvas import Normalise
+
+    normalise = Normalise(job.card.preprocessing, job.device)
+    zero = torch.zeros(1, job.card.preprocessing.channels, 1, 1, device=job.device)
+    return normalise.inverse(zero).clamp(0, 1)
+
+
+def _grid_preview(picture: Any) -> NDArray[Any]:
+    from engine.make.canvas import to_pixels
+
+    return _grid(to_pixels(picture))[0]
+
+
+def _grid(frames: NDArray[Any]) -> tuple[NDArray[Any], int, int]:
+    """Frames (N, H, W, C) as one sheet of square tiles; the tile's side and the columns."""
+    from engine.explain.pictures import as_colour
+    from engine.sheet import compose_sheet, fit_tile, square_columns
+
+    tile, columns = max(64, *frames.shape[1:3]), square_columns(len(frames), 10)
+    return compose_sheet((fit_tile(as_colour(frame), tile) for frame in frames), tile, columns), tile, columns
+
+
+def _evolution(job: Job, wanted: list[int]) -> tuple[NDArray[Any], list[dict[str, float]]]:
+    """One class after the other: the best frames (N, H, W, C), and the probability by generation."""
+    import numpy as np
+
+    from engine.explain.pictures import as_colour
+    from engine.make.classifier import RuntimeClassifier
+    from engine.make.evolution import Evolved, evolve
+
+    options, preprocessing = job.options, job.card.preprocessing
+    ask = RuntimeClassifier(job)
+    steps = options.steps
+    rows: list[dict[str, float]] = []
+    frames = []
+    for place, target in enumerate(wanted):
+        name = f"probability of {job.card.classes[target]}"
+
+        def told(generation: int, best: Evolved, place: int = place, name: str = name) -> None:
+            if generation == len(rows):
+                rows.append({"step": generation + 1})
+            rows[generation][name] = best.probability
+            fraction = (place + (generation + 1) / steps) / len(wanted)
+            job.progress(fraction, name, as_colour(best.frame), {name: best.probability})
+
+        found = evolve(
+            lambda batch, target=target: ask(batch)[:, target],  # type: ignore[misc]
+            preprocessing.size,
+            preprocessing.channels,
+            cell=options.cell,
+            population=options.population,
+            generations=steps,
+            enough=float(np.nextafter(options.confidence, 1)),
+            seed=job.seed,
+            told=told,
+        )
+        frames.append(found.frame)
+    return np.stack(frames), rows
+
+
+def fooling(job: Job) -> Result:
+    """Image `fooling` (a grid of all classes), and `fooling_NUMBER` (8-bit, input-sized) for each class.
+
+    Tables `classes` (tile, class, index, probability as saved, fools) and `steps`.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from engine.make.attacks_survival import saved_and_read
+    from engine.make.canvas import to_image
+    from engine.make.classifier import classifier
+
+    options, card = job.options, job.card
+    wanted = _wanted(card, options)
+    ask = classifier(job)
+    frames, rows = _ascent(job, wanted, ask) if options.way == "ascent" else _evolution(job, wanted)
+    frames = np.stack([saved_and_read(frame) for frame in frames])
+    found = ask(frames)
+    probabilities = found[np.arange(len(wanted)), wanted]
+    fools = (found.argmax(1) == wanted) & (probabilities > options.confidence)
+    table = pd.DataFrame(
+        {
+            "class": [card.classes[index] for index in wanted],
+            "index": wanted,
+            "probability": probabilities.astype(float),
+            "fools": fools,
+        }
+    )
+    if not fools.all():
+        missed = table.loc[~table["fools"], "class"].tolist()
+        job.warn(
+            f"{len(missed)} of {len(wanted)} did not reach {options.confidence:g} ({', '.join(missed[:3])}"
+            f"{' …' if len(missed) > 3 else ''}): raise steps"
+        )
+    sheet, tile, columns = _grid(frames)
+    if options.way == "ascent":
+        job.record(provider="torch", precision="fp32")
+    history = pd.DataFrame(rows)
+    images: dict[str, Any] = {"fooling": sheet}
+    images |= {f"fooling_{index}": to_image(frame) for index, frame in zip(wanted, frames, strict=True)}
+    return Result(
+        tables={"classes": table, "steps": history},
+        images=images,
+        summary={
+            "classes": len(wanted),
+            "fooled": int(fools.sum()),
+            "least": float(probabilities.min()),
+            "mean": float(probabilities.mean()),
+        },
+        panels=[
+            Panel(
+                kind="gallery",
+                title="What it is certain of",
+                help=f"Each picture is made from noise by {options.way}, rounded to 8 bits, saved and read back; the "
+                "number is the network's probability of the class then.",
+                image="fooling",
+                table="classes",
+                tile=tile,
+                columns=columns,
+                caption=("class", "probability"),
+            ),
+            Panel(
+                kind="curve",
+                title="How it went",
+                help="Probability of the best 8-bit picture so far.",
+                table="steps",
+                x="step",
+                y=tuple(str(column) for column in history.columns if column != "step")[:12],
+                units="probability",
+            ),
+            Panel(
+                kind="table",
+                title="Class by class",
+                help="As saved.",
+                table="classes",
+                beside=True,
+            ),
+        ],
+        preview="fooling",
+    )
+
+
+def work(card: Card, options: FoolingOptions, images: int) -> float:
+    """Forward passes: three a step and class by ascent; a generation and class by evolution."""
+    count = len(_wanted(card, options))
+    if options.way == "ascent":
+        return 3.0 * count * min(options.steps, 100)
+    return float(count * (options.population + 1) * min(options.steps, 100))
+
+
+METHOD = Method(
+    name="fooling",
+    title="Fooling images",
+    verb="make",
+    family="Fooling images",
+    question="What nonsense is it certain of?",
+    summary="Pictures that mean nothing to a person and are a class with a probability over 0.99, made from noise "
+    "by ascent or by evolution (Nguyen et al. 2015).",
+    options=FoolingOptions,
+    run=fooling,
+    work=work,
+    photo=False,
+    gradients=True,
+    gradient_free={"way": ("evolution",)},
+    check=check,
+)
