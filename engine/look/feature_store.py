@@ -137,27 +137,27 @@ class Source:
     name: str
 
 
-def open_source(job: Job) -> Source:
+def open_source(job: Job, layer: str = "") -> Source:
     """The session that takes frames and answers with features pooled over space, and with the best class.
 
-    They are those of the option `layer`; without one, of what the last layer of weights reads, which need not be
-    the output of any module.
+    They are those of `layer`, or of the option of that name; without one, of what the last layer of weights reads,
+    which need not be the output of any module.
     """
     from engine.look import reducers
     from engine.look.probe import Probe
     from engine.look.weights import weighted_node
     from models.card import OUTPUT
 
-    named = str(job.options.layer)
+    named = layer or str(job.options.layer)
     tap = named or weighted_layers(job.card)[-1]
-    layer = reducers.read_layer(job.card, tap)
+    read = reducers.read_layer(job.card, tap)
     classes = bool(job.card.classes) and job.card.output in ("logits", "probabilities")
 
     def build(editor: Editor, tensors: Mapping[str, str]) -> None:
         reducers.normalised_input(editor, job.card.preprocessing)
         tensor = tensors[tap]
         if named:
-            tensor = reducers.spatial_mean(editor, reducers.as_maps(editor, tensor, layer))
+            tensor = reducers.spatial_mean(editor, reducers.as_maps(editor, tensor, read))
         else:
             node = weighted_node(editor.model, tensor)
             tensor = editor.float32(node.input[0])

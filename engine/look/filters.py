@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import OptionsError, UnsupportedError
-from engine.look.weights import LayerWeights, layer_weights, weighted_layers
+from engine.errors import OptionsError, UnknownNameError, UnsupportedError
+from engine.look.weights import LayerWeights, input_layers, layer_weights, same_units, weighted_layers
 from engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
@@ -28,6 +28,12 @@ DEAD = 1e-3
 SAME = 0.99
 """Two filters whose cosine is above this are called duplicates."""
 LIKENESS_LIMIT = 4096
+MAP_VALUES = 16_000_000
+"""Activation maps are kept with the run up to so many values."""
+MINED = "patches"
+"""The method whose finished runs show what excites a unit."""
+MINED_PIXELS = 8_000_000
+"""The best patches of all filters are kept with the run within so many pixels, best first."""
 _FREQUENCIES = 64
 
 
@@ -41,6 +47,9 @@ class FiltersOptions(Options):
     )
     order: Literal["index", "norm", "activation", "likeness"] = option(
         "index", "units by index, by norm, by mean activation on the photo, or alike beside alike"
+    )
+    beside: str = option(
+        "", "another network whose filters stand beside these, e.g. the same one with @random weights", kind="network"
     )
 
 
@@ -74,19 +83,24 @@ def run(job: Job) -> Result:
     options, card = job.options, job.card
     name = _layer_name(card, options)
     job.progress(0.0, f"reading {name}")
-    weights = layer_weights(job.network, name)
-    if card.preprocessing.order == "BGR" and weights.colours:
-        weights = LayerWeights(np.ascontiguousarray(weights.values[:, ::-1]), weights.groups, True)
-    units = _units_table(job, name, weights)
+    weights = _in_colour_order(layer_weights(job.network, name), card)
     result = Result(arrays={"weights": weights.values})
+    maps = _maps(job, name) if job.photo is not None else None
+    units = _units_table(name, weights, maps)
     if options.unit is None:
+        if options.order == "activation" and maps is None:
+            raise OptionsError("order: by activation needs a photo: give --image PATH or --image sample:cat")
         order = _order(options.order, units, weights)
         units = units.iloc[order].reset_index(drop=True)
         result.tables["units"] = units
-        _draw_all(weights, units, options, result)
+        _draw_all(job, name, weights, maps, result)
+        if options.beside:
+            _add_beside(job, name, result)
     else:
         result.tables["units"] = units
         _draw_unit(job, name, weights, result)
+    if not weights.colours:
+        result.panels.insert(0, _plain_words(weights))
     result.panels += _panels_of_layer(name, weights, options)
     result.summary = {
         "layer": name,
@@ -101,7 +115,14 @@ def run(job: Job) -> Result:
 # --- numbers
 
 
-def _units_table(job: Job, name: str, weights: LayerWeights) -> pd.DataFrame:
+def _in_colour_order(weights: LayerWeights, card: Card) -> LayerWeights:
+    """Weights on the picture with red first."""
+    if card.preprocessing.order == "BGR" and weights.on_picture and weights.groups == 1:
+        return LayerWeights(np.ascontiguousarray(weights.values[:, ::-1]), 1, True)
+    return weights
+
+
+def _units_table(name: str, weights: LayerWeights, maps: NDArray[np.float32] | None) -> pd.DataFrame:
     import pandas as pd
 
     values = weights.values
@@ -109,6 +130,7 @@ def _units_table(job: Job, name: str, weights: LayerWeights) -> pd.DataFrame:
     orientation, frequency = stripes(values)
     table = pd.DataFrame(
         {
+            "layer": name,
             "unit": np.arange(len(values)),
             "norm": norm,
             "orientation": orientation,
@@ -117,10 +139,12 @@ def _units_table(job: Job, name: str, weights: LayerWeights) -> pd.DataFrame:
             "duplicate_of": duplicates(values),
         }
     )
-    if job.photo is not None:
-        table["activation"] = _mean_activation(job, name)
-    elif job.options.order == "activation":
-        raise OptionsError("order: by activation needs a photo: give --image PATH or --image sample:cat")
+    table["remarks"] = [
+        "dead" if dead else (f"repeats {other}" if other >= 0 else "")
+        for dead, other in zip(table["dead"], table["duplicate_of"], strict=True)
+    ]
+    if maps is not None:
+        table["activation"] = maps.mean(axis=(1, 2), dtype=np.float64)
     return table
 
 
@@ -165,17 +189,18 @@ def _directions(filters: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(flat / np.where(norm > 0, norm, 1), np.float32)
 
 
-def _mean_activation(job: Job, name: str) -> NDArray[np.float32]:
+def _maps(job: Job, name: str) -> NDArray[np.float32]:
+    """The units' activation maps on the photo, (units, rows, columns)."""
     from engine.look import reducers
     from engine.look.probe import Probe
 
     layer = job.card.layer(name)
 
     def build(editor: reducers.Editor, tensors: Any) -> None:
-        editor.answer(reducers.spatial_mean(editor, reducers.as_maps(editor, tensors[name], layer)), "mean")
+        editor.answer(reducers.as_maps(editor, tensors[name], layer), "maps")
 
     feed = job.network.graph().input
-    return np.asarray(Probe(job, [name], build).run({feed: job.input}, batched=(feed,))["mean"][0])
+    return np.asarray(Probe(job, [name], build).run({feed: job.input}, batched=(feed,))["maps"][0], np.float32)
 
 
 def _order(order: str, units: pd.DataFrame, weights: LayerWeights) -> NDArray[np.int64]:
@@ -268,12 +293,14 @@ def _sheet(pictures: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, int]:
     return compose_sheet(enlarged(pictures, tile), tile, columns, gap=gap, background=255), tile + gap, columns
 
 
-def _draw_all(weights: LayerWeights, units: pd.DataFrame, options: Any, result: Result) -> None:
-    """Every filter as one tile: a colour picture, or a mosaic of its input channels."""
+def _draw_all(job: Job, name: str, weights: LayerWeights, maps: NDArray[np.float32] | None, result: Result) -> None:
+    """Every filter as one tile: a colour picture, or a mosaic of its input channels; a 1 × 1 layer as its matrix."""
+    options, units = job.options, result.tables["units"]
     values = weights.values[units["unit"].to_numpy()]
-    if weights.values.shape[2:] == (1, 1) and not weights.colours:
-        result.arrays["matrix"] = values[:, :, 0, 0]
-        result.images["filters"] = np.repeat(grey_levels(values[:, :, 0, 0], options.scaling, (0, 1))[..., None], 3, -1)
+    if values.shape[2:] == (1, 1) and not weights.colours:
+        matrix = values[:, :, 0, 0]
+        result.arrays["matrix"] = matrix
+        result.images["filters"] = np.repeat(grey_levels(matrix, options.scaling, (0, 1))[..., None], 3, -1)
         result.panels.append(
             Panel(
                 kind="heatmap",
@@ -285,22 +312,197 @@ def _draw_all(weights: LayerWeights, units: pd.DataFrame, options: Any, result: 
             )
         )
         return
-    pictures = (colour_tiles if weights.colours else mosaic_tiles)(values, options.scaling)
+    opens = _add_maps(job, name, maps, result) + _add_mined(job, name, result)
+    pictures = _filter_pictures(weights, units["unit"].to_numpy(), options.scaling)
     sheet, tile, columns = _sheet(pictures)
     result.images["filters"] = sheet
     result.tables["units"] = units.assign(tile=np.arange(len(units)))
+    more = " Click one to see it large" + (", with what it answers to the photo." if job.photo is not None else ".")
     result.panels.append(
         Panel(
             kind="gallery",
             title="Filters",
-            help=_how_to_read(weights, options.scaling),
+            help=_how_to_read(weights, options.scaling) + more,
             image="filters",
             table="units",
             tile=tile,
             columns=columns,
-            caption=("unit", "norm", "orientation"),
+            caption=("unit", "remarks", "norm", "orientation", "frequency"),
+            key="unit",
+            opens=opens,
         )
     )
+
+
+def _filter_pictures(weights: LayerWeights, order: NDArray[np.int64], scaling: str) -> NDArray[np.uint8]:
+    """The filters in that order as pictures (units, rows, columns, 3)."""
+    if weights.colours:
+        return colour_tiles(weights.pictures[order], scaling)
+    return mosaic_tiles(weights.values[order], scaling)
+
+
+def _add_maps(job: Job, name: str, maps: NDArray[np.float32] | None, result: Result) -> tuple[Panel, ...]:
+    """Array `activations` and its panel: what each filter answers to the photo."""
+    from engine.look.activations import cells
+    from engine.method import Cells
+
+    layer = job.card.layer(name)
+    if maps is None or not layer.spatial or maps.size > MAP_VALUES:
+        return ()
+    (ys, height), (xs, width) = cells(layer, job.card.preprocessing.size)
+    result.arrays |= {"activations": maps, "ys": ys, "xs": xs}
+    return (
+        Panel(
+            kind="channels",
+            title="What it answers to the photo",
+            help=f"The unit's map in {name}, over the photo.",
+            array="activations",
+            image="photo",
+            units="activation",
+            scale="diverging" if (maps < 0).any() else "sequential",
+            cells=Cells(
+                ys="ys",
+                xs="xs",
+                height=max(1, round(height)),
+                width=max(1, round(width)),
+                values="activations",
+                label="activation",
+            ),
+        ),
+    )
+
+
+# --- what was mined
+
+
+def mined_gallery(job: Job, layers: list[str]) -> tuple[Any, Panel] | None:
+    """The newest finished mining run that shows one of these layers, and its gallery; the first layer comes first."""
+    found: dict[str, tuple[Any, Panel]] = {}
+    for run in job.finished_runs(MINED):
+        for panel in run.record.panels:
+            if panel.kind == "gallery" and panel.where.get("layer") in layers:
+                found.setdefault(str(panel.where["layer"]), (run, panel))
+    return next((found[layer] for layer in layers if layer in found), None)
+
+
+def _mined_tiles(run: Any, panel: Panel, most: int) -> tuple[pd.DataFrame, dict[int, NDArray[np.uint8]]]:
+    """The best patches' rows (unit, rank, score, tile, …), and their pictures by tile."""
+    from engine.sheet import cut_tile
+
+    table = run.table(panel.table)
+    for column, value in panel.where.items():
+        table = table[table[column] == value]
+    table = table[table["rank"] < most]
+    sheet = np.asarray(run.image(panel.image).convert("RGB"))
+    return table, {int(tile): cut_tile(sheet, int(tile), panel.tile, panel.columns) for tile in table["tile"]}
+
+
+def _add_mined(job: Job, name: str, result: Result) -> tuple[Panel, ...]:
+    """Image `mined.jpg`, table `mined` and their panel: the best patches of each filter, if a run has mined them."""
+    from engine.sheet import compose_sheet, square_columns
+
+    layers = same_units(job.network, name)
+    found = mined_gallery(job, layers)
+    if found is None:
+        return (_how_to_mine(job, f"What excites it is not known yet: mine {name}.", name),)
+    run, panel = found
+    units = job.card.layer(name).units
+    most = max(1, MINED_PIXELS // max(1, units * panel.tile**2))
+    table, tiles = _mined_tiles(run, panel, min(9, most))
+    result.tables["mined"] = table.assign(tile=np.arange(len(table))).drop(columns=["layer"]).reset_index(drop=True)
+    columns = square_columns(len(table), 64)
+    result.images["mined.jpg"] = compose_sheet([tiles[int(tile)] for tile in table["tile"]], panel.tile, columns)
+    return (
+        Panel(
+            kind="gallery",
+            title="What excites it most",
+            help=f"Its best patches of {run.record.subject}, mined at {panel.where['layer']}.",
+            image="mined.jpg",
+            table="mined",
+            tile=panel.tile,
+            columns=columns,
+            group=("unit",),
+            caption=tuple(name for name in ("score", "label", "image") if name in table),
+        ),
+    )
+
+
+def _how_to_mine(job: Job, why: str, layer: str) -> Panel:
+    """A line that says how to get what is missing."""
+    command = f"python -m engine {MINED} --network {job.card.name} --layers {layer} --dataset NAME"
+    return Panel(
+        kind="text",
+        title="",
+        help=f"{why} Open Patches, choose the layer {layer} and your images (or: {command}), then run this again.",
+    )
+
+
+# --- another network beside it
+
+
+def _add_beside(job: Job, name: str, result: Result) -> None:
+    """The same layer of another network, or its first one where it has no such layer."""
+    from models.zoo import load
+
+    options = job.options
+    job.progress(0.6, f"reading {options.beside}")
+    other = load(options.beside)
+    try:
+        layer = other.card.layer(name).name
+        weights = layer_weights(other, layer)
+    except (UnknownNameError, UnsupportedError):
+        layer = _layer_name(other.card, options.model_copy(update={"layer": ""}))
+        weights = layer_weights(other, layer)
+    weights = _in_colour_order(weights, other.card)
+    units = _units_table(layer, weights, None)
+    order = _order("index" if options.order == "activation" else options.order, units, weights)
+    units = units.iloc[order].reset_index(drop=True).assign(tile=np.arange(len(units)))
+    title = f"{layer} of {options.beside}"
+    if weights.values.shape[2:] == (1, 1) and not weights.colours:
+        result.arrays["matrix_beside"] = weights.values[order, :, 0, 0]
+        matrix = Panel(kind="heatmap", title=title, array="matrix_beside", scale="diverging", units="weight")
+        result.panels.append(matrix.model_copy(update={"beside": True}))
+        return
+    sheet, tile, columns = _sheet(_filter_pictures(weights, order, options.scaling))
+    result.images["beside"], result.tables["beside"] = sheet, units
+    words = "Its weights are random: what looks like this was not learned." if other.card.random else ""
+    result.panels.append(
+        Panel(
+            kind="gallery",
+            title=title,
+            help=words or _how_to_read(weights, options.scaling),
+            image="beside",
+            table="beside",
+            tile=tile,
+            columns=columns,
+            caption=("unit", "remarks", "norm", "orientation", "frequency"),
+            key="unit",
+            beside=True,
+        )
+    )
+
+
+# --- in words
+
+
+def _plain_words(weights: LayerWeights) -> Panel:
+    """Why the raw weights of a middle layer say little."""
+    shape = f"{weights.values.shape[2]} × {weights.values.shape[3]}"
+    if weights.depthwise:
+        text = (
+            f"Each unit here reads one channel of the layer before, through {shape} weights. A tile shows how it looks "
+            "at that channel's map, not at colours; what the channel itself stands for, the tile cannot tell."
+        )
+    else:
+        text = (
+            "In the first layer a filter meets the pixels' own colours, so it can be drawn as a small picture. Here "
+            f"each unit reads {weights.values.shape[1]} channels of the layer before, each through {shape} weights: "
+            f"that is {weights.values.shape[1]} grey tiles and not one picture. What a tile means depends on what its "
+            "channel stands for, and the same weights behind another channel would mean something else. That is why "
+            "raw filters beyond the first layer are hard to read. Choose a unit to see its strongest inputs, each "
+            "beside the patch that excites that input most, and its effective filter in colour."
+        )
+    return Panel(kind="text", title="Why this is hard to read", help=text)
 
 
 def _how_to_read(weights: LayerWeights, scaling: str) -> str:
@@ -310,55 +512,91 @@ def _how_to_read(weights: LayerWeights, scaling: str) -> str:
         "all": "Black and white are the smallest and largest weight of all filters.",
     }[scaling]
     if weights.colours:
-        return f"Each tile is what its unit looks for in the picture's own pixels. {scale}"
+        apart = " Each unit reads some of the colours alone; the others are grey." if weights.groups > 1 else ""
+        return f"Each tile is what its unit looks for in the picture's own pixels.{apart} {scale}"
     if weights.depthwise:
         return f"Each unit reads one channel alone: one tile each. {scale}"
-    return (
-        "Each tile holds one small square for every channel of the layer before. These are weights on other units' "
-        "maps and not on colours, so little can be read from them by eye: choose a unit to see its effective filter. "
-        + scale
-    )
+    return f"Each tile holds one small square for every channel of the layer before. {scale}"
 
 
 def _draw_unit(job: Job, name: str, weights: LayerWeights, result: Result) -> None:
-    """One unit: a tile for each of its input channels, strongest first, and its effective filter."""
+    """One unit: its picture or its effective filter, and a tile for each of its input channels, strongest first."""
     import pandas as pd
 
     options, unit = job.options, int(job.options.unit)
     values = weights.values[unit]
+    if weights.colours:
+        picture = colour_tiles(weights.pictures[unit][None], options.scaling)
+        result.images["filters"] = enlarged(picture, _tile_side(picture, 400))[0]
+        title, words = f"Filter {unit} of {name}", _how_to_read(weights, options.scaling)
+        result.panels.append(Panel(kind="image", title=title, help=words, image="filters"))
+        # (through one layer alone the effective filter is the filter)
+        result.arrays["effective"] = weights.pictures[unit]
+    else:
+        _add_effective(job, name, unit, result)
     norm = np.sqrt((values.astype(np.float64) ** 2).sum(axis=(1, 2)))
     order = np.argsort(-norm, kind="stable")
     inputs = [weights.input_of(unit, int(index)) for index in order]
     result.tables["inputs"] = pd.DataFrame({"input": inputs, "norm": norm[order], "tile": np.arange(len(order))})
     levels = grey_levels(values[order][None], "zero" if options.scaling == "zero" else "all", (1, 2, 3))[0]
-    sheet, tile, columns = _sheet(np.repeat(levels[..., None], 3, axis=-1))
-    if weights.colours:
-        picture = colour_tiles(values[None], options.scaling)
-        result.images["filters"] = enlarged(picture, _tile_side(picture, 400))[0]
-        result.panels.append(
-            Panel(
-                kind="image",
-                title=f"Filter {unit} of {name}",
-                help=_how_to_read(weights, options.scaling),
-                image="filters",
-            )
-        )
+    pictures = np.repeat(levels[..., None], 3, axis=-1)
+    found = None if weights.on_picture else mined_gallery(job, input_layers(job.network, name))
+    if found is None:
+        sheet, tile, columns = _sheet(pictures)
+        table, group = "inputs", tuple[str, ...]()
     else:
-        result.images["filters"] = sheet
+        sheet, tile, columns = _inputs_beside_patches(*found, pictures, result)
+        table, group = "inputs_shown", ("input",)
     result.images["inputs"] = sheet
+    result.images.setdefault("filters", sheet)
+    beside = f", each beside the patch that excites that channel most ({found[0].record.subject})" if found else ""
     result.panels.append(
         Panel(
             kind="gallery",
             title=f"Unit {unit} by input channel",
-            help="One tile for each channel that it reads, those with the largest weights first.",
+            help=f"One tile for each channel that it reads, those with the largest weights first{beside}.",
             image="inputs",
-            table="inputs",
+            table=table,
             tile=tile,
             columns=columns,
-            caption=("input", "norm"),
+            group=group,
+            caption=("weight",) if group else ("input", "norm"),
         )
     )
-    _add_effective(job, name, unit, result)
+    if found is None and not weights.on_picture:
+        _tell_how_to_mine_inputs(job, name, result)
+
+
+def _inputs_beside_patches(
+    run: Any, panel: Panel, pictures: NDArray[np.uint8], result: Result
+) -> tuple[NDArray[np.uint8], int, int]:
+    """Table `inputs_shown`, two rows an input: its weights, and its best patch. Returns the sheet, tile and columns."""
+    from engine.sheet import compose_sheet, fit_tile
+
+    inputs = result.tables["inputs"]
+    mined, tiles = _mined_tiles(run, panel, 1)
+    patch_of = dict(zip(mined["unit"].astype(int), mined["tile"].astype(int), strict=True))
+    side = _tile_side(pictures, panel.tile)
+    drawn: list[NDArray[np.uint8]] = []
+    rows = []
+    for place, channel in enumerate(inputs["input"].astype(int)):
+        text = f"norm {inputs['norm'][place]:.3g}"
+        rows.append((channel, "weights", text, len(drawn)))
+        drawn.append(enlarged(pictures[place][None], side)[0])
+        if channel in patch_of:
+            rows.append((channel, "best patch", text, len(drawn)))
+            drawn.append(fit_tile(tiles[patch_of[channel]], side))
+    import pandas as pd
+
+    result.tables["inputs_shown"] = pd.DataFrame(rows, columns=["input", "shows", "weight", "tile"])
+    columns = 2 * max(1, round(len(inputs) ** 0.5))
+    return compose_sheet(drawn, side, columns), side, columns
+
+
+def _tell_how_to_mine_inputs(job: Job, name: str, result: Result) -> None:
+    near = input_layers(job.network, name)
+    if near:
+        result.panels.append(_how_to_mine(job, "What each input channel stands for is not known yet.", near[0]))
 
 
 def _add_effective(job: Job, name: str, unit: int, result: Result) -> None:
@@ -368,6 +606,9 @@ def _add_effective(job: Job, name: str, unit: int, result: Result) -> None:
         return
     effective = effective_filter(job, name, unit)
     result.arrays["effective"] = effective
+    if not effective.any():
+        job.warn("the effective filter is zero: at the mean picture every way to this unit goes through silent units")
+        return
     picture = colour_tiles(effective[None], "zero")
     result.images["effective"] = enlarged(picture, _tile_side(picture, 400))[0]
     result.panels.append(
@@ -379,6 +620,13 @@ def _add_effective(job: Job, name: str, unit: int, result: Result) -> None:
             image="effective",
         )
     )
+
+
+def mean_picture(card: Card) -> NDArray[np.float32]:
+    """The network's mean colour as its input, (1, C, 1, 1); middle grey where the preprocessing subtracts no mean."""
+    low, high = card.preprocessing.value_limits()
+    inside = (low < 0) & (high > 0)
+    return np.where(inside, 0.0, (low + high) / 2).astype(np.float32).reshape(1, -1, 1, 1)
 
 
 def effective_filter(job: Job, name: str, unit: int) -> NDArray[np.float32]:
@@ -394,7 +642,8 @@ def effective_filter(job: Job, name: str, unit: int) -> NDArray[np.float32]:
     card = job.card
     layer, (height, width) = card.layer(name), card.preprocessing.size
     module = job.network.module(job.device)
-    x = torch.zeros(1, card.preprocessing.channels, height, width, device=job.device, requires_grad=True)
+    mean = torch.from_numpy(mean_picture(card)).to(job.device)
+    x = mean.expand(1, -1, height, width).clone().requires_grad_()
     row, column = layer.grid[0] // 2, layer.grid[1] // 2
     maps = unit_maps(forward_taps(module, x, [name])[name], layer)
     (gradient,) = torch.autograd.grad(maps[0, unit, row, column], x)
@@ -413,7 +662,8 @@ def _panels_of_layer(name: str, weights: LayerWeights, options: Any) -> list[Pan
             Panel(
                 kind="scatter",
                 title="Orientation and frequency",
-                help="Each filter's strongest wave: how its stripes lie, and how fine they are.",
+                help="Each filter's strongest wave: how its stripes lie (degrees, 0 is horizontal), and how fine they "
+                "are (cycles a pixel).",
                 table="units",
                 x="orientation",
                 y=("frequency",),
@@ -425,7 +675,7 @@ def _panels_of_layer(name: str, weights: LayerWeights, options: Any) -> list[Pan
             kind="table",
             title=f"Units of {name}",
             help="Norm, orientation of the stripes in degrees (0 is horizontal), frequency in cycles a pixel, "
-            "and which filters are dead or repeat another.",
+            "and which filters are dead (nearly no weight) or repeat another.",
             table="units",
         )
     )
@@ -450,4 +700,6 @@ METHOD = Method(
     photo=False,
     uses_photo=True,
     check=check,
+    reads=(MINED,),
+    version=2,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import UnsupportedError
+from models.card import OUTPUT
 
 if TYPE_CHECKING:
     import onnx
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 _PASSING = {"Identity", "Cast", "Pad"}
 """Operators that hand a tensor on: what is behind them is still the picture, or still the weights."""
+
+_STILL_COLOURS = _PASSING | {"BatchNormalization", "Sub", "Div", "Mul", "Add"}
+"""A picture that was normalised once more still has its colours."""
+
+_SAME_UNITS = _PASSING | {
+    *("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Softplus", "Mish", "HardSwish", "Gelu"),
+    *("BatchNormalization", "LRN", "Dropout", "MaxPool"),
+}
+"""Operators behind which a channel is still the same unit: where it is excited most, so is what is made of it."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +48,26 @@ class LayerWeights:
         return self.values.shape[1] == 1 and self.groups > 1
 
     @property
+    def inputs(self) -> int:
+        """How many channels the layer's input has."""
+        return int(self.values.shape[1]) * self.groups
+
+    @property
     def colours(self) -> bool:
-        """Whether a filter can be drawn as a picture: it reads whole pixels of the network's input."""
-        return self.on_picture and self.groups == 1 and self.values.shape[1] in (1, 3, 4)
+        """Whether a filter can be drawn as a picture: it reads pixels of the network's input."""
+        return self.on_picture and self.inputs in (1, 3, 4)
+
+    @property
+    def pictures(self) -> NDArray[np.float32]:
+        """(units, inputs, rows, columns): with zeros for the channels that belong to other groups."""
+        if self.groups == 1:
+            return self.values
+        units, own, rows, columns = self.values.shape
+        whole = np.zeros((units, self.inputs, rows, columns), np.float32)
+        for unit in range(units):
+            first = self.input_of(unit, 0)
+            whole[unit, first : first + own] = self.values[unit]
+        return whole
 
     def input_of(self, unit: int, index: int) -> int:
         """The channel of the layer's input that is the unit's `index`-th."""
@@ -48,8 +75,15 @@ class LayerWeights:
 
 
 def weighted_layers(card: Card) -> list[str]:
-    """The layers that have weights and units, in forward order."""
-    return [layer.name for layer in card.layers if layer.leaf and layer.parameters and layer.axes in ("NCHW", "vector")]
+    """The layers that have weights and units, in forward order: convolutions and linear layers.
+
+    A normalisation keeps two numbers a unit, a PReLU or a layer scale one: what has no more is none of them.
+    """
+    return [
+        layer.name
+        for layer in card.layers
+        if layer.leaf and layer.parameters > 2 * layer.units and layer.axes in ("NCHW", "vector")
+    ]
 
 
 def layer_weights(network: Network, layer: str) -> LayerWeights:
@@ -94,6 +128,48 @@ def layer_weights(network: Network, layer: str) -> LayerWeights:
     )
 
 
+def same_units(network: Network, layer: str) -> list[str]:
+    """The layers whose unit u is this layer's unit u, seen through normalisation, activation and max pooling.
+
+    The layer itself first, then what follows it, nearest first.
+    """
+    graph = network.graph()
+    model = graph.cut([OUTPUT])
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        readers.setdefault(node.input[0] if node.input else "", []).append(node)
+    reached = [graph.tensor(layer)]
+    for tensor in reached:
+        reached += [node.output[0] for node in readers.get(tensor, ()) if node.op_type in _SAME_UNITS]
+    return _taps_of(network, reached)
+
+
+def input_layers(network: Network, layer: str) -> list[str]:
+    """The layers whose unit c is channel c of what this layer's weights read, nearest first; none for the picture.
+
+    Raises UnsupportedError if the layer is no convolution or linear layer.
+    """
+    graph = network.graph()
+    model = graph.cut([layer])
+    producers = {name: node for node in model.graph.node for name in node.output}
+    tensor = weighted_node(model, graph.tensor(layer)).input[0]
+    reached = [tensor]
+    while tensor in producers and producers[tensor].op_type in _SAME_UNITS:
+        tensor = producers[tensor].input[0]
+        reached.append(tensor)
+    return _taps_of(network, reached)
+
+
+def _taps_of(network: Network, tensors: Sequence[str]) -> list[str]:
+    """The layers with units that these tensors are the outputs of, in the tensors' order."""
+    named = {layer.name for layer in network.card.layers if layer.axes != "none"}
+    taps: dict[str, list[str]] = {}
+    for tap, tensor in network.graph().taps.items():
+        if tap in named:
+            taps.setdefault(tensor, []).append(tap)
+    return [tap for tensor in dict.fromkeys(tensors) for tap in taps.get(tensor, ())]
+
+
 def weighted_node(model: onnx.ModelProto, tensor: str) -> onnx.NodeProto:
     """The node that multiplies with weights to make this tensor. Raises UnsupportedError if there is none."""
     producers = {name: node for node in model.graph.node for name in node.output}
@@ -114,6 +190,6 @@ def _back(tensor: str, producers: dict[str, onnx.NodeProto]) -> Iterator[onnx.No
 
 
 def _is_picture(tensor: str, producers: dict[str, onnx.NodeProto], picture: str) -> bool:
-    while tensor in producers and producers[tensor].op_type in _PASSING:
+    while tensor in producers and producers[tensor].op_type in _STILL_COLOURS:
         tensor = producers[tensor].input[0]
     return tensor == picture

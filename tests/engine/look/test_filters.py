@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
 from engine.errors import OptionsError, UnknownNameError, UnsupportedError
-from engine.look.filters import METHOD, colour_tiles, duplicates, grey_levels, likeness_order, stripes
-from engine.look.weights import layer_weights, weighted_layers
-from engine.method import Job, Result
+from engine.look.filters import METHOD, colour_tiles, duplicates, grey_levels, likeness_order, mean_picture, stripes
+from engine.look.weights import input_layers, layer_weights, same_units, weighted_layers
+from engine.method import Job, Panel, Result
+from models.torch_net import forward_taps
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
 
 
@@ -110,7 +113,6 @@ def test_effective_filter_equals_finite_differences(network: TinyNetwork) -> Non
     row, column = layer.grid[0] // 2, layer.grid[1] // 2
     x0, y0, x1, y1 = layer.receptive_field.box(row, column, (24, 32))
     assert result.arrays["effective"].shape == (3, y1 - y0, x1 - x0)
-    from models.torch_net import forward_taps
 
     def value(picture: torch.Tensor) -> float:
         return float(forward_taps(network.module(), picture, ["point"])["point"][0, 2, row, column])
@@ -176,3 +178,127 @@ def test_grey_levels_of_each_scaling() -> None:
     assert grey_levels(values, "all", (1, 2, 3)).ravel().tolist() == [0, 64, 255, 64, 96, 128]
     assert grey_levels(values, "zero", (1, 2, 3)).ravel().tolist() == [85, 128, 255, 128, 191, 255]
     assert colour_tiles(np.zeros((2, 4, 5, 6), np.float32), "zero").shape == (2, 5, 6, 3)
+
+
+class MinedRun:
+    """A finished mining run of one layer: a sheet of 4 × 4 tiles whose colour tells unit and rank."""
+
+    def __init__(self, layer: str, units: int) -> None:
+        panel = Panel(
+            kind="gallery", title="", image="sheet", table="gallery", tile=4, columns=2, where={"layer": layer}
+        )
+        self.record = SimpleNamespace(panels=[panel], subject="some photos")
+        sheet = np.zeros((4 * units, 8, 3), np.uint8)
+        rows = []
+        for unit in range(units):
+            for rank in range(2):
+                sheet[4 * unit : 4 * unit + 4, 4 * rank : 4 * rank + 4] = (10 + unit, 100 * rank, 7)
+                rows.append({"layer": layer, "unit": unit, "rank": rank, "score": 1.0, "image": "a", "tile": len(rows)})
+        self._sheet, self._table = Image.fromarray(sheet), pd.DataFrame(rows)
+
+    def table(self, name: str) -> pd.DataFrame:
+        return self._table
+
+    def image(self, name: str) -> Image.Image:
+        return self._sheet
+
+
+def test_layers_of_the_same_units_are_found_through_what_keeps_them(network: TinyNetwork, tmp_path: Path) -> None:
+    assert input_layers(network, "grouped") == ["stem"]  # the ReLU between them is a function, no layer
+    assert input_layers(network, "point") == ["depthwise"]
+    assert input_layers(network, "stem") == []
+    tiny = tiny_network(tmp_path, Tiny())
+    assert same_units(tiny, "first") == ["first", "relu", "pool"]
+    assert input_layers(tiny, "second") == ["pool", "relu", "first"]
+
+
+def test_the_best_patch_stands_beside_each_input(tmp_path: Path) -> None:
+    tiny = tiny_network(tmp_path, Tiny(), size=(24, 32))
+    parsed = METHOD.options.parse({"layer": "second", "unit": 4})
+    job = Job(network=tiny, options=parsed, provider="cpu", find_runs=lambda method: iter([MinedRun("relu", 6)]))
+    result = METHOD.run(job)
+    table, sheet = result.tables["inputs_shown"], result.images["inputs"]
+    assert table["input"].tolist() == np.repeat(result.tables["inputs"]["input"], 2).tolist()
+    panel = next(panel for panel in result.panels if panel.table == "inputs_shown")
+    for row in table[table["shows"] == "best patch"].itertuples():
+        y, x = divmod(row.tile, panel.columns)
+        middle = sheet[y * panel.tile + panel.tile // 2, x * panel.tile + panel.tile // 2]
+        assert middle.tolist() == [10 + row.input, 0, 7]
+    without = METHOD.run(Job(network=tiny, options=parsed, provider="cpu"))
+    assert any("--layers pool" in panel.help for panel in without.panels)
+    assert any("hard to read" in panel.title for panel in without.panels)
+
+
+def test_a_filter_opens_with_its_map_and_its_patches(tmp_path: Path) -> None:
+    tiny = tiny_network(tmp_path, Tiny(), size=(24, 32))
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    parsed = METHOD.options.parse({})
+    job = Job(
+        network=tiny,
+        options=parsed,
+        provider="cpu",
+        photo=picture,
+        find_runs=lambda method: iter([MinedRun("pool", 6)]),
+    )
+    result = METHOD.run(job)
+    panel = next(panel for panel in result.panels if panel.image == "filters")
+    assert panel.key == "unit"
+    assert [inner.kind for inner in panel.opens] == ["channels", "gallery"]
+    maps = forward_taps(tiny.module(), torch.from_numpy(job.input), ["first"])["first"][0].detach().numpy()
+    np.testing.assert_allclose(result.arrays["activations"], maps, atol=1e-5)
+    np.testing.assert_allclose(result.tables["units"]["activation"], maps.mean((1, 2)), atol=1e-5)
+    assert (result.tables["mined"]["unit"].value_counts() == 2).all()
+
+
+def test_a_stem_in_groups_is_drawn_in_its_own_colours(tmp_path: Path) -> None:
+    class Grouped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 6, 3, groups=3)
+            self.head = nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.stem(x).mean((2, 3)))
+
+    grouped = tiny_network(tmp_path, Grouped(), classes=2)
+    weights = layer_weights(grouped, "stem")
+    assert weights.colours
+    assert weights.pictures.shape == (6, 3, 3, 3)
+    np.testing.assert_array_equal(weights.pictures[3, 1], weights.values[3, 0])
+    assert not weights.pictures[3, [0, 2]].any()
+    assert filters(grouped, unit=3).images["filters"].shape[2] == 3
+
+
+def test_the_mean_picture_is_grey_where_no_mean_is_subtracted(tmp_path: Path) -> None:
+    plain = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    network = tiny_network(tmp_path, Tiny(), preprocessing=plain)
+    assert mean_picture(network.card).ravel().tolist() == [0.5, 0.5, 0.5]
+    assert not mean_picture(tiny_network(tmp_path, Tiny()).card).any()
+
+
+def test_a_normalisation_has_no_filters(tmp_path: Path) -> None:
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before = nn.BatchNorm2d(3)
+            self.stem = nn.Conv2d(3, 4, 3)
+            self.after = nn.BatchNorm2d(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.after(self.stem(self.before(x))).mean((2, 3))
+
+    network = tiny_network(tmp_path, Normed(), classes=4)
+    assert weighted_layers(network.card) == ["stem"]
+    assert filters(network).summary["layer"] == "stem"
+    assert layer_weights(network, "stem").colours
+    assert input_layers(network, "stem") == ["before"]
+
+
+def test_another_network_stands_beside(network: TinyNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tiny_network(tmp_path, Tiny())
+    monkeypatch.setattr("models.zoo.load", lambda name: other)
+    result = filters(network, beside="tiny")
+    panels = [panel for panel in result.panels if panel.kind == "gallery"]
+    assert [panel.beside for panel in panels] == [False, True]
+    assert "random" in panels[1].help
+    assert len(result.tables["beside"]) == 6
