@@ -1,50 +1,34 @@
-"""Gradient ascent: a picture that excites a class or a unit.
+"""Gradient ascent: a picture that excites a class, a unit, a direction, or several of them.
 
 Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 2 (class logit, zero picture, L2 term); Yosinski et
-al. 2015, section 3 (decay and blur); Olah et al. 2017 and Lucid (Fourier canvas, transforms, Adam). Departure: decay
-and total variation are terms of the loss, not changes after the step, so that the curve shows them.
+al. 2015, section 3 and table 1 (decay, blur, clipping); Olah et al. 2017 and Lucid (Fourier canvas, transforms, Adam,
+diversity, joint optimisation). Departures: L2 and total variation are terms of the loss, so that the curve shows
+them; the weight of diversity and the steps of Yosinski's presets are in units of the layer's own scale, so that one
+default serves every layer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from engine.errors import OptionsError, UnsupportedError
 from engine.explain.choices import check_class_or_unit
-from engine.method import Job, Method, Options, Panel, Result, option
+from engine.make.presets import COMPARED, Recipe, recipe
+from engine.method import Job, Method, Options, Result, option
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.make.canvas import Canvas
-    from engine.make.losses import Loss, Term
+    from engine.make.film import Film
+    from engine.make.loop import Made, Optimiser
+    from engine.make.losses import Term
+    from engine.make.projection import Projection
+    from engine.make.subjects import Subject
     from engine.make.transforms import Transform
     from models.card import Card
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a preset sets; `transforms` are scale and rotation, `blur` is in pixels."""
-
-    canvas: str
-    start: str
-    learning_rate: float
-    l2: float
-    total_variation: float
-    jitter: int
-    transforms: bool
-    blur: float
-
-
-PRESETS = {
-    "lucid": Recipe("fourier", "noise", 0.05, 0.0, 0.0, 8, True, 0.0),
-    "yosinski": Recipe("pixels", "zero", 0.02, 0.1, 0.0, 0, False, 1.0),
-    "simonyan": Recipe("pixels", "zero", 0.01, 10.0, 0.0, 0, False, 0.0),
-    "none": Recipe("pixels", "noise", 0.01, 0.0, 0.0, 0, False, 0.0),
-}
-"""lucid: render.py's defaults. yosinski: blur of 1 pixel every 4 steps and a small decay (table 1, third row).
-simonyan: the L2 term alone, from zero (eq. 1). none: no regulariser at all, which ends in noise that fools."""
+Preset = Literal["lucid", "yosinski", "yosinski-1", "yosinski-2", "yosinski-4", "simonyan", "none", "side-by-side"]
 
 
 class AscentOptions(Options):
@@ -61,20 +45,70 @@ class AscentOptions(Options):
     position: str = option(
         "sum", "Where in the unit's map: sum of all (a texture), centre (one object), or row,column", kind="position"
     )
-    preset: Literal["lucid", "yosinski", "simonyan", "none"] = option(
+    preset: Preset = option(
         "lucid",
-        "lucid (Olah 2017): Fourier canvas and transforms; yosinski (2015): blur and decay; simonyan (2013): L2; "
-        "none: no regulariser",
+        "lucid (Olah 2017): Fourier canvas and transforms; yosinski (2015, table 1: row 3, and -1, -2, -4): decay, "
+        "blur, clipping; simonyan (2013): L2; none: no regulariser; side-by-side: one picture of each kind",
+    )
+    units: str = option(
+        "",
+        "Several at once, one picture each: 0-8 or 3,7,12; units of the layer, or classes",
+        max_length=400,
+        coerce_numbers_to_str=True,
+    )
+    diversity: int = option(
+        1, "How many pictures of it, each showing another side (Olah 2017, diversity)", ge=1, le=16, unit="pictures"
     )
     steps: int = option(160, "Steps of the optimiser (Lucid takes 512)", ge=1, le=10000, unit="steps")
+    size: int | None = option(
+        None, "Side of the picture; empty: the network's input; 128 is Lucid's, and quick", ge=32, le=4096, unit="px"
+    )
     start: Literal["preset", "zero", "noise", "photo"] = option(
-        "preset", "First picture: the mean colour (Simonyan 2013), noise (Olah 2017), or the photo"
+        "preset",
+        "First picture: the mean colour (Simonyan 2013), noise (Olah 2017), or the photo: what makes it more so",
+    )
+    joint: str = option(
+        "",
+        "A second unit (7, or LAYER:7) or class that one picture must excite as well (Olah 2017); both alone beside it",
+        advanced=True,
+        max_length=200,
+        coerce_numbers_to_str=True,
+    )
+    direction: str = option(
+        "",
+        "Instead of a unit, a direction of the layer: unit:weight pairs such as 3:1,17:-0.5, or photo for the photo's",
+        advanced=True,
+        max_length=2000,
+    )
+    second_network: str = option(
+        "", "Another network that is asked what it sees in the picture", kind="network", advanced=True
+    )
+    free_range: bool = option(
+        False,
+        "Let pixels leave black to white and rescale the result for display; off: stay among real pixel values",
+        advanced=True,
+    )
+    score: Literal["logit", "log_probability", "margin"] = option(
+        "logit",
+        "What of a class is raised: its logit (Simonyan 2013), log probability, or lead over the next class",
+        advanced=True,
+    )
+    diversity_weight: float = option(
+        1.0,
+        "Weight of the pictures' likeness, in the layer's own scale (Olah 2017)",
+        ge=0,
+        le=1000,
+        advanced=True,
     )
     canvas: Literal["preset", "pixels", "fourier"] = option(
         "preset", "What is optimised: pixels, or Fourier coefficients (Olah 2017: 1/f, decorrelated)", advanced=True
     )
     learning_rate: float | None = option(
-        None, "Adam's step; Lucid 0.05 in Fourier, 0.01 of the range for pixels", gt=0, le=10, advanced=True
+        None,
+        "The step: Adam's, Lucid 0.05 in Fourier, 0.01 for pixels; Yosinski's in the activation's scale",
+        gt=0,
+        le=1000,
+        advanced=True,
     )
     l2: float | None = option(
         None, "Weight of the mean square of the normalised picture (Simonyan 2013, eq. 1)", ge=0, advanced=True
@@ -87,24 +121,28 @@ class AscentOptions(Options):
     )
     transforms: bool | None = option(None, "Random scale and rotation before each step (Olah 2017)", advanced=True)
     blur: float | None = option(
-        None, "Gaussian blur every 4 steps, pixels only (Yosinski 2015)", ge=0, le=10, unit="px", advanced=True
+        None, "Gaussian blur after every few steps, pixels only (Yosinski 2015)", ge=0, le=10, unit="px", advanced=True
     )
-    free_range: bool = option(
-        False, "Let pixels leave black to white, and stretch the result for display", advanced=True
+    blur_every: int | None = option(None, "How often it blurs (Yosinski 2015: 4)", ge=1, unit="steps", advanced=True)
+    decay: float | None = option(
+        None, "Part of the picture lost at each step, pixels only (Yosinski 2015)", ge=0, lt=1, advanced=True
     )
-
-
-def recipe(options: AscentOptions) -> Recipe:
-    """The preset, with what the options replace of it."""
-    base = PRESETS[options.preset]
-    given = {name: getattr(options, name) for name in Recipe.__dataclass_fields__}
-    chosen = {name: getattr(base, name) if value in (None, "preset") else value for name, value in given.items()}
-    if options.canvas == "fourier" and base.canvas != "fourier":
-        chosen["blur"] = options.blur or 0.0
-        chosen["learning_rate"] = options.learning_rate or PRESETS["lucid"].learning_rate
-    if options.canvas == "pixels" and base.canvas != "pixels":
-        chosen["learning_rate"] = options.learning_rate or PRESETS["none"].learning_rate
-    return Recipe(**chosen)
+    clip_norm: float | None = option(
+        None,
+        "Pixels of smaller norm go back to the mean, pixels only (Yosinski 2015)",
+        ge=0,
+        lt=100,
+        unit="percentile",
+        advanced=True,
+    )
+    clip_contribution: float | None = option(
+        None,
+        "Pixels of smaller contribution go back to the mean, pixels only (Yosinski 2015)",
+        ge=0,
+        lt=100,
+        unit="percentile",
+        advanced=True,
+    )
 
 
 def check(card: Card, options: AscentOptions) -> None:
@@ -112,89 +150,128 @@ def check(card: Card, options: AscentOptions) -> None:
     check_class_or_unit(options.target, options.layer, options.unit, options.position)
     if options.position == "max":
         raise OptionsError("position max moves while the picture grows: choose centre, sum or row,column")
-    chosen = recipe(options)
-    if chosen.canvas == "fourier" and (chosen.blur or options.free_range):
-        raise OptionsError(f"{'blur' if chosen.blur else 'free_range'} acts on pixels: choose --canvas pixels with it")
+    _check_together(options)
+    _check_canvas(options)
     if not options.layer and card.output == "features":
         raise UnsupportedError(f"{card.name} has no classes: choose a layer and a unit instead")
-    if options.layer:
-        layer = card.layer(options.layer)
-        if layer.axes == "none":
-            raise UnsupportedError(f"layer {layer.name} has no units: its output has shape {layer.shape}")
-        if "," in options.position:
-            row, column = (int(part) for part in options.position.split(","))
-            if row >= layer.grid[0] or column >= layer.grid[1]:
-                raise OptionsError(
-                    f"position {options.position} is outside layer {layer.name}, whose maps have {layer.grid[0]} rows "
-                    f"and {layer.grid[1]} columns"
-                )
+    _check_names(card, options)
 
 
-def _start(job: Job, chosen: Recipe) -> Tensor | None:
-    """The first picture (1, C, H, W), None for the Fourier canvas's own noise."""
+def _check_together(options: AscentOptions) -> None:
+    many = [name for name in ("units", "joint", "direction") if getattr(options, name)]
+    many += ["diversity"] * (options.diversity > 1) + ["preset side-by-side"] * (options.preset == "side-by-side")
+    if len(many) > 1:
+        raise OptionsError(f"{many[0]} and {many[1]} do not go together: choose one of them")
+    if options.units and (options.target or options.unit is not None):
+        one = "target" if options.target else "unit"
+        raise OptionsError(f"choose units or one {one}, not both")
+    if options.direction and not options.layer:
+        raise OptionsError("direction of which layer? choose a layer as well")
+    if options.direction and options.unit is not None:
+        raise OptionsError("choose a unit or a direction, not both")
+
+
+def _check_canvas(options: AscentOptions) -> None:
+    for preset in COMPARED if options.preset == "side-by-side" else (options.preset,):
+        chosen = recipe(options, preset)
+        on_pixels = [name for name in ("blur", "decay", "clip_norm", "clip_contribution") if getattr(chosen, name)]
+        if chosen.canvas == "fourier" and on_pixels:
+            raise OptionsError(f"{on_pixels[0]} acts on pixels: choose --canvas pixels with it")
+
+
+def _check_names(card: Card, options: AscentOptions) -> None:
+    """That what is named is there."""
+    from engine.make.names import numbers_of, unit_and_layer, weights_of
+
+    layer = card.layer(options.layer) if options.layer else None
+    if options.units:
+        numbers_of(card, layer, options.units)
+    if options.joint:
+        unit_and_layer(card, layer, options.joint)
+    if layer is None:
+        return
+    if layer.axes == "none":
+        raise UnsupportedError(f"layer {layer.name} has no units: its output has shape {layer.shape}")
+    if options.direction and options.direction != "photo":
+        weights_of(card, layer, options.direction)
+    if "," in options.position:
+        row, column = (int(part) for part in options.position.split(","))
+        if row >= layer.grid[0] or column >= layer.grid[1]:
+            raise OptionsError(
+                f"position {options.position} is outside layer {layer.name}, whose maps have {layer.grid[0]} rows "
+                f"and {layer.grid[1]} columns"
+            )
+
+
+def _side(card: Card, options: AscentOptions) -> tuple[int, int]:
+    """The picture's height and width; a given side is the longer one of the input's shape."""
+    height, width = card.preprocessing.size
+    if options.size is None:
+        return height, width
+    scale = options.size / max(height, width)
+    return round(height * scale), round(width * scale)
+
+
+def _start(job: Job, chosen: Recipe, count: int) -> Tensor | None:
+    """The first pictures (N, C, H, W), None for the Fourier canvas's own noise."""
     import torch
 
-    from engine.make.canvas import Normalise, to_picture
+    from engine.make.canvas import resized, to_picture
 
+    height, width = _side(job.card, job.options)
     if chosen.start == "photo":
         if job.photo is None:
             raise OptionsError("start is photo, and there is none: give --image PATH, or --start noise")
-        return to_picture(job.frame, job.device)
-    preprocessing = job.card.preprocessing
-    shape = (1, preprocessing.channels, *preprocessing.size)
-    mean = Normalise(preprocessing, job.device).inverse(torch.zeros(shape, device=job.device))
+        return resized(to_picture(job.frame, job.device), height, width).clamp(0, 1).repeat(count, 1, 1, 1)
+    shape = (count, job.card.preprocessing.channels, height, width)
     if chosen.start == "zero":
-        return mean
+        return _mean(job).expand(shape).clone()
     if chosen.canvas == "fourier":
         return None
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(job.seed)).to(job.device)
-    return (mean + 0.1 * noise).clamp(0, 1)
+    return (_mean(job) + 0.1 * noise).clamp(0, 1)
 
 
-def _canvas(job: Job, chosen: Recipe) -> Canvas:
+def _mean(job: Job) -> Tensor:
+    """The picture's mean colour (1, C, 1, 1), at which the network's input is 0."""
+    import torch
+
+    from engine.make.canvas import Normalise
+
+    preprocessing = job.card.preprocessing
+    return Normalise(preprocessing, job.device).inverse(
+        torch.zeros((1, preprocessing.channels, 1, 1), device=job.device)
+    )
+
+
+def _canvas(job: Job, chosen: Recipe, count: int) -> Canvas:
     import torch
 
     from engine.make.canvas import FourierCanvas, PixelCanvas
 
-    start = _start(job, chosen)
-    preprocessing = job.card.preprocessing
+    start = _start(job, chosen, count)
     if chosen.canvas == "pixels":
         assert start is not None, "only the Fourier canvas draws its own noise"
         return PixelCanvas(start)
     return FourierCanvas(
-        (1, preprocessing.channels, *preprocessing.size),
+        (count, job.card.preprocessing.channels, *_side(job.card, job.options)),
         generator=torch.Generator().manual_seed(job.seed),
         start=start,
+        free=job.options.free_range,
         device=job.device,
     )
 
 
-def _wanted(job: Job) -> tuple[Loss, str, dict[str, Any]]:
-    """The loss to raise, its name for people, and what the summary says of it."""
-    from engine.make.losses import ClassScore, UnitActivation
-    from engine.make.verdict import probabilities_of
+def _terms(job: Job, subjects: list[Subject], chosen: Recipe, scale: float) -> list[Term]:
+    from engine.make.losses import Apiece, Diversity, Norm, Term, TotalVariation, ascend
+    from engine.make.subjects import likeness_layer
 
-    options, card = job.options, job.card
-    if options.layer:
-        layer, unit = card.layer(options.layer), options.unit or 0
-        place: Any = {"sum": "mean", "centre": "centre"}.get(options.position)
-        place = place or tuple(int(part) for part in options.position.split(","))
-        about = {"layer": options.layer, "unit": unit, "position": options.position}
-        return UnitActivation(layer, unit, place), f"{options.layer} unit {unit}", about
-    if options.target:
-        target = card.class_index(options.target)
-    elif job.photo is not None:
-        target = int(probabilities_of(job, job.frame).argmax())
-    else:
-        target = 0
-    name = card.classes[target] if target < len(card.classes) else str(target)
-    return ClassScore(target, probabilities=card.output == "probabilities"), name, {"target": name}
-
-
-def _terms(loss: Loss, chosen: Recipe) -> list[Term]:
-    from engine.make.losses import Norm, Term, TotalVariation, ascend
-
+    same = all(subject is subjects[0] for subject in subjects)
+    loss = subjects[0].loss if same else Apiece(tuple(subject.loss for subject in subjects))
     terms = [ascend("activation", loss)]
+    if job.options.diversity > 1 and job.options.diversity_weight:
+        likeness = Diversity(likeness_layer(job.card, subjects[0]))
+        terms.append(Term("likeness", likeness, job.options.diversity_weight * scale))
     if chosen.l2:
         terms.append(Term("l2", Norm(2.0), chosen.l2))
     if chosen.total_variation:
@@ -209,106 +286,103 @@ def _transforms(chosen: Recipe) -> list[Transform]:
     return [*jitter, *lucid_transforms()[1:]] if chosen.transforms else jitter
 
 
-def _stretched(picture: Tensor) -> Tensor:
-    """A free canvas's picture brought linearly into [0, 1] for display."""
-    low, high = picture.min(), picture.max()
-    return (picture - low) / (high - low).clamp_min(1e-12)
+def _projection(job: Job, chosen: Recipe) -> Projection | None:
+    """What is done to the pixels after each step, in Yosinski's order; nothing to Fourier coefficients."""
+    from engine.make.projection import Blur, Chain, Clip, Decay, box
+
+    if chosen.canvas != "pixels":
+        return None
+    mean = _mean(job)
+    steps: list[Projection] = []
+    if chosen.decay:
+        steps.append(Decay(mean, chosen.decay))
+    if chosen.blur:
+        steps.append(Blur(chosen.blur, chosen.blur_every))
+    if chosen.clip_norm:
+        steps.append(Clip(mean, chosen.clip_norm))
+    if chosen.clip_contribution:
+        steps.append(Clip(mean, chosen.clip_contribution, "contribution"))
+    if not job.options.free_range:
+        steps.append(box)
+    return Chain(tuple(steps))
+
+
+def _optimiser(chosen: Recipe, scale: float) -> Optimiser:
+    from engine.make.loop import adam, gradient_steps
+
+    if chosen.rule == "progress":
+        return gradient_steps(chosen.learning_rate * scale, "progress")
+    return adam(chosen.learning_rate)
+
+
+def _make(
+    job: Job, subjects: list[Subject], chosen: Recipe, *, film: Film, portion: tuple[float, float], message: str
+) -> Made:
+    """One batch of pictures by one recipe."""
+    import torch
+
+    from engine.make.canvas import contact_sheet
+    from engine.make.loop import optimise
+    from engine.make.outcome import rescaled
+    from engine.make.subjects import size_of
+
+    canvas = _canvas(job, chosen, len(subjects))
+    with torch.no_grad():
+        scale = size_of(job, subjects[0], canvas.picture())
+    show = rescaled if job.options.free_range else torch.clone
+    return optimise(
+        job,
+        canvas,
+        _terms(job, subjects, chosen, scale),
+        steps=job.options.steps,
+        optimiser=_optimiser(chosen, scale),
+        transforms=_transforms(chosen),
+        projection=_projection(job, chosen),
+        preview=lambda pictures: contact_sheet(show(pictures)),
+        portion=portion,
+        message=message,
+        film=film,
+    )
 
 
 def ascent(job: Job) -> Result:
-    """Image `ascent`, exactly input-sized, array `loss` by step, tables `losses` by term and `classes`."""
-    import functools
+    """Image `ascent`, exactly input-sized unless told; of several pictures that is the first, a joint, or Lucid's.
 
-    import torch
-
-    from engine.make.canvas import PixelCanvas, to_image, to_pixels, to_preview
-    from engine.make.loop import adam, optimise
-    from engine.make.projection import Blur, Chain, Projection, box
-    from engine.make.verdict import activation_on, best_classes
+    `pictures` and `picture_01` … where there are several, the animation `ascent.gif`, array `loss` by step, tables
+    `losses` by term, `classes`, `pictures`, and `activations` on this and on real pictures.
+    """
+    from engine.make.film import SIDE, Film
+    from engine.make.losses import Apiece
+    from engine.make.memory import check_memory
+    from engine.make.outcome import Outcome, second_opinion
+    from engine.make.subjects import subjects_of
 
     options: AscentOptions = job.options
-    chosen = recipe(options)
-    loss, name, about = _wanted(job)
-    canvas = _canvas(job, chosen)
-    projections: list[Projection] = [Blur(chosen.blur)] if chosen.blur else []
-    if isinstance(canvas, PixelCanvas) and not options.free_range:
-        projections.append(box)
-    show = _stretched if options.free_range else torch.clone
-    made = optimise(
-        job,
-        canvas,
-        _terms(loss, chosen),
-        steps=options.steps,
-        optimiser=adam(chosen.learning_rate),
-        transforms=_transforms(chosen),
-        projection=Chain(tuple(projections)) if projections else None,
-        preview=lambda picture: to_preview(show(picture)),
-    )
-    pixels = to_pixels(show(made.picture))[0]
+    subjects = subjects_of(job)
+    second = second_opinion(job)
+    taps = Apiece(tuple(subject.loss for subject in subjects)).taps
+    check_memory(job.card, taps, *_side(job.card, options), count=len(subjects), device=job.device)
+    presets = COMPARED if options.preset == "side-by-side" else (options.preset,)
+    films = [Film(options.steps, side=SIDE if len(presets) == 1 else 112) for _ in presets]
+    found: list[Made] = []
+    for place, (preset, film) in enumerate(zip(presets, films, strict=True)):
+        part = (place / len(presets), (place + 1) / len(presets))
+        message = f"{preset}, step" if len(presets) > 1 else "step"
+        found.append(_make(job, subjects, recipe(options, preset), film=film, portion=part, message=message))
     job.record(provider="torch", precision="fp32")
-    if options.free_range:
-        job.warn("the picture left the range of real pixels and was stretched for display: figures are of that picture")
-
-    measure = functools.partial(activation_on, job, loss)
-    summary: dict[str, Any] = {**about, "activation": measure(pixels)}
-    if not summary["activation"] > float(made.losses["activation"].iloc[0]):
-        job.warn(f"{name} did not grow: it ends at {summary['activation']:.3g}; another start, or more steps, may help")
-    if job.photo is not None:
-        summary["activation_on_photo"] = measure(job.frame)
-    tables = {"losses": made.losses}
-    panels = [
-        Panel(
-            kind="image",
-            title=f"What excites {name}",
-            help="Made by following the gradient up from a start that shows nothing of it; saved as 8-bit pixels.",
-            image="ascent",
-        ),
-        Panel(
-            kind="curve",
-            title="How it grew",
-            help="The activation is raised, the other terms are held down; each is shown before its weight.",
-            table="losses",
-            x="step",
-            y=tuple(column for column in made.losses.columns if column not in ("step", "loss")),
-        ),
-    ]
-    classes = best_classes(job, pixels)
-    if classes is not None:
-        tables["classes"] = classes
-        summary["top_class"] = str(classes["class"][0])
-        summary["top_probability"] = float(classes["probability"][0])
-        if "target" in about:
-            summary["probability"] = measure_probability(job, pixels, about["target"])
-        panels.append(
-            Panel(
-                kind="bars",
-                title="What the network says of this picture",
-                help="The five best classes of the saved 8-bit picture.",
-                table="classes",
-                x="class",
-                y=("probability",),
-            )
-        )
-    return Result(
-        arrays={"loss": made.losses["loss"].to_numpy()},
-        tables=tables,
-        images={"ascent": to_image(pixels)},
-        summary=summary,
-        panels=panels,
-        preview="ascent",
-    )
-
-
-def measure_probability(job: Job, pixels: Any, name: str) -> float:
-    """The probability of the class `name` on an 8-bit picture."""
-    from engine.make.verdict import probabilities_of
-
-    return float(probabilities_of(job, pixels)[job.card.class_index(name)])
+    return Outcome(job, subjects, presets, found, films, second).result()
 
 
 def work(card: Card, options: AscentOptions, images: int) -> float:
-    """Forward passes: a step is a forward and a backward."""
-    return 3.0 * options.steps
+    """Forward passes of the input's size: a step is a forward and a backward for each picture."""
+    from engine.make.names import numbers_of
+
+    layer = card.layer(options.layer) if options.layer else None
+    pictures = len(numbers_of(card, layer, options.units)) if options.units else options.diversity
+    pictures *= 3 if options.joint else len(COMPARED) if options.preset == "side-by-side" else 1
+    height, width = _side(card, options)
+    area = height * width / (card.preprocessing.size[0] * card.preprocessing.size[1])
+    return 3.0 * options.steps * pictures * area
 
 
 METHOD = Method(
@@ -324,5 +398,7 @@ METHOD = Method(
     photo=False,
     uses_photo=True,
     gradients=True,
+    version=2,
+    reads=("patches",),
     check=check,
 )

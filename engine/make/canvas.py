@@ -5,6 +5,7 @@ A picture here is float (N, C, H, W), RGB order, 0 black and 1 white; a free can
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -64,7 +65,8 @@ class FourierCanvas:
 
     A step on a coefficient moves the whole picture, so colours and large shapes form as fast as fine detail.
     `shape` is the picture's (N, C, H, W); the start is normal noise of `deviation` (Lucid: 0.01), or `start`, a
-    picture of that shape. Colours are decorrelated for three channels only.
+    picture of that shape. Colours are decorrelated for three channels only. A `free` canvas has the sigmoid's tangent
+    at grey instead of the sigmoid, so that values may leave black to white.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class FourierCanvas:
         deviation: float = 0.01,
         decay: float = 1.0,
         start: Tensor | None = None,
+        free: bool = False,
         device: str = "cpu",
     ) -> None:
+        self.free = free
         count, channels, self.height, self.width = shape
         self.scale = frequency_scale(self.height, self.width, decay).to(device)
         self.colours = (colour_matrix() if channels == 3 else torch.eye(channels)).to(device)
@@ -88,16 +92,17 @@ class FourierCanvas:
 
     def _coefficients(self, picture: Tensor) -> Tensor:
         """The parameters whose picture this is, up to values nearer to black or white than 1/256."""
-        logits = torch.logit(picture.float(), eps=1 / 256)
+        logits = 4 * (picture.float() - 0.5) if self.free else torch.logit(picture.float(), eps=1 / 256)
         plain = torch.einsum("dc,ncyx->ndyx", torch.linalg.inv(self.colours), logits)
         return torch.view_as_real(torch.fft.rfft2(plain) * 4 / self.scale).contiguous()
 
     def picture(self) -> Tensor:
-        """Values in (0, 1)."""
+        """Values in (0, 1), or about 0.5 where the canvas is free."""
         spectrum = torch.view_as_complex(self.spectrum) * self.scale
         # Lucid divides by 4, so that a step of its learning rate 0.05 has the right size.
         plain = torch.fft.irfft2(spectrum, s=(self.height, self.width)) / 4
-        return torch.sigmoid(torch.einsum("cd,ndyx->ncyx", self.colours, plain))
+        colours = torch.einsum("cd,ndyx->ncyx", self.colours, plain)
+        return 0.5 + colours / 4 if self.free else torch.sigmoid(colours)
 
 
 class Normalise:
@@ -142,6 +147,24 @@ def to_preview(picture: Tensor) -> NDArray[np.uint8]:
     """The first picture as uint8 (H, W, 3), grey repeated."""
     pixels = to_pixels(picture[:1])[0]
     return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels[..., :3]
+
+
+def contact_sheet(pictures: Tensor, longest: int = 768) -> NDArray[np.uint8]:
+    """All pictures (N, C, H, W) as one, uint8 (H, W, 3), in rows; several are made small enough for `longest`."""
+    if len(pictures) == 1:
+        return to_preview(pictures)
+    columns = math.ceil(math.sqrt(len(pictures)))
+    height, width = pictures.shape[-2:]
+    scale = min(1.0, longest / (columns * max(height, width)))
+    small = resized(pictures, max(1, round(height * scale)), max(1, round(width * scale)))
+    tiles = to_pixels(small[:, :3] if small.shape[1] >= 3 else small[:, :1].expand(-1, 3, -1, -1))
+    rows = math.ceil(len(tiles) / columns)
+    high, wide = tiles.shape[1:3]
+    sheet = np.full((rows * high, columns * wide, 3), 128, np.uint8)
+    for index, tile in enumerate(tiles):
+        y, x = index // columns * high, index % columns * wide
+        sheet[y : y + high, x : x + wide] = tile
+    return sheet
 
 
 def resized(picture: Tensor, height: int, width: int) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SIDE = 256
-FRAMES = 40
+SIDE = 224
+FRAMES = 32
 FRAME_MS = 80
 LAST_MS = 2000
 
@@ -35,9 +36,10 @@ class Film:
 
     def add(self, pixels: NDArray[np.uint8]) -> None:
         """Keep a picture, uint8 (H, W, 3), made small."""
-        self.kept.append(self._small(Image.fromarray(pixels)))
+        self.kept.append(self.small(Image.fromarray(pixels)))
 
-    def _small(self, picture: Image.Image) -> Image.Image:
+    def small(self, picture: Image.Image) -> Image.Image:
+        """The picture, no side of it over the film's."""
         scale = self.side / max(picture.size)
         if scale >= 1:
             return picture
@@ -46,7 +48,7 @@ class Film:
 
     def gif(self, last: NDArray[np.uint8]) -> bytes:
         """The animation, ending on `last`, uint8 (H, W, 3) or (H, W), which stays for two seconds."""
-        end = self._small(Image.fromarray(last).convert("RGB"))
+        end = self.small(Image.fromarray(last).convert("RGB"))
         frames = [one if one.size == end.size else one.resize(end.size, Image.Resampling.BILINEAR) for one in self.kept]
         palettes = [one.quantize(255, Image.Quantize.MEDIANCUT) for one in (*frames, end)]
         buffer = io.BytesIO()
@@ -55,3 +57,23 @@ class Film:
             buffer, "GIF", save_all=True, append_images=palettes[1:], duration=durations, loop=0, disposal=1
         )
         return buffer.getvalue()
+
+
+def side_by_side(films: Sequence[Film], gap: int = 4) -> Film:
+    """Films of runs one after the other as one film in which they grow at once, in a row."""
+    joined = Film(1)
+    for moment in zip(*(film.kept for film in films), strict=False):
+        joined.kept.append(in_a_row(moment, gap))
+    joined.side = max((max(frame.size) for frame in joined.kept), default=SIDE)
+    return joined
+
+
+def in_a_row(pictures: Sequence[Image.Image], gap: int = 4) -> Image.Image:
+    """Pictures beside each other on grey, as high as the highest."""
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    row = Image.new("RGB", (width, max(picture.height for picture in pictures)), (128, 128, 128))
+    left = 0
+    for picture in pictures:
+        row.paste(picture, (left, 0))
+        left += picture.width + gap
+    return row

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
+from engine.errors import UnknownNameError, UnsupportedError
 from engine.explain.scores import probabilities
 from engine.make.canvas import to_picture
 from engine.make.losses import Loss, View
@@ -17,14 +19,22 @@ from models.torch_net import forward_taps
 
 if TYPE_CHECKING:
     from engine.method import Job
+    from models.card import Card
+    from models.network import Network
 
 
 def _features(
     job: Job, pixels: NDArray[np.uint8], taps: tuple[str, ...]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    x = torch.from_numpy(job.card.preprocessing.normalise(pixels)[None]).to(job.device)
+    return _forward(job.network, job.device, pixels, taps)
+
+
+def _forward(
+    network: Network, device: str, pixels: NDArray[np.uint8], taps: tuple[str, ...]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    x = torch.from_numpy(network.card.preprocessing.normalise(pixels)[None]).to(device)
     with torch.no_grad():
-        return x, forward_taps(job.network.module(job.device), x, taps) if taps else {}
+        return x, forward_taps(network.module(device), x, taps) if taps else {}
 
 
 def activation_on(job: Job, loss: Loss, pixels: NDArray[np.uint8]) -> float:
@@ -39,6 +49,33 @@ def probabilities_of(job: Job, pixels: NDArray[np.uint8]) -> NDArray[np.float32]
     output = _features(job, pixels, (OUTPUT,))[1][OUTPUT]
     values: NDArray[np.float32] = probabilities(job.card, output)[0].cpu().numpy()
     return values
+
+
+class SecondOpinion:
+    """What another network says of a finished picture, which it gets through its own preprocessing.
+
+    Raises UnsupportedError for a network without classes.
+    """
+
+    def __init__(self, network: Network, device: str) -> None:
+        if not network.card.classes or network.card.output == "features":
+            raise UnsupportedError(f"{network.card.name} has no classes to say what it sees: choose another network")
+        self.network, self.device = network, device
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Class probabilities (classes,) of an 8-bit picture (H, W, C)."""
+        card = self.network.card
+        picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        output = _forward(self.network, self.device, card.preprocessing.frame(picture), (OUTPUT,))[1][OUTPUT]
+        values: NDArray[np.float32] = probabilities(card, output)[0].cpu().numpy()
+        return values
+
+    def class_like(self, card: Card, target: int) -> int | None:
+        """Its class of the name that `target` has in `card`, or None; by number where both name as many alike."""
+        try:
+            return self.network.card.class_index(card.classes[target])
+        except (UnknownNameError, IndexError):
+            return target if len(card.classes) == len(self.network.card.classes) else None
 
 
 def best_classes(job: Job, pixels: NDArray[np.uint8], count: int = 5) -> pd.DataFrame | None:

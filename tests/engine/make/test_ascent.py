@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from engine.errors import FoveaError, OptionsError, UnknownNameError
-from engine.make.ascent import PRESETS, AscentOptions, recipe
+from engine.make.ascent import AscentOptions
+from engine.make.presets import PRESETS, recipe
 from engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, state_of
 
@@ -24,7 +25,7 @@ def run(job: Job) -> Result:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_excites_the_class(preset: str, tiny: TinyNetwork, make_job: Make) -> None:
     before = state_of(tiny.torch_module)
-    job = make_job("ascent", tiny, target="cup", preset=preset, start="noise", l2=0.0, steps=40, photo=None)
+    job = make_job("ascent", tiny, target="cup", preset=preset, start="noise", l2=0.0, steps=20, photo=None)
     result = run(job)
     frame = np.asarray(result.images["ascent"])
     height, width = tiny.card.preprocessing.size
@@ -83,11 +84,125 @@ def test_without_a_target_it_takes_the_photos_class(tiny_networks: Mapping[str, 
     assert run(make_job("ascent", net, steps=1, photo=None)).summary["target"] == "cat"
 
 
-def test_a_free_range_is_stretched_and_told(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
-    job = make_job("ascent", tiny_networks["residual"], target="cat", preset="none", free_range=True, steps=5)
-    frame = np.asarray(run(job).images["ascent"])
+@pytest.mark.parametrize("canvas", ["pixels", "fourier"])
+def test_a_free_range_is_rescaled_and_told(
+    canvas: str, tiny_networks: Mapping[str, TinyNetwork], make_job: Make
+) -> None:
+    given: dict[str, Any] = {"target": "cat", "preset": "none", "canvas": canvas, "learning_rate": 0.5, "steps": 5}
+    job = make_job("ascent", tiny_networks["residual"], free_range=True, **given)
+    result = run(job)
+    frame = np.asarray(result.images["ascent"])
     assert (frame.min(), frame.max()) == (0, 255)
-    assert "stretched" in job.warnings[0]
+    assert result.summary["lowest"] < 0 or result.summary["highest"] > 1
+    assert result.summary["range"].startswith("free")
+    assert "rescaled" in job.warnings[0]
+    boxed = run(make_job("ascent", tiny_networks["residual"], **given))
+    assert boxed.summary["range"] == "within real pixel values"
+
+
+def test_many_units_in_one_batch_are_what_each_is_alone(
+    tiny_networks: Mapping[str, TinyNetwork], make_job: Make
+) -> None:
+    net = tiny_networks["functional"]
+    given: dict[str, Any] = {"layer": "conv2", "start": "zero", "preset": "none", "steps": 6}
+    grid = run(make_job("ascent", net, units="1-2,6", **given))
+    assert grid.tables["pictures"]["picture"].tolist() == ["conv2 unit 1", "conv2 unit 2", "conv2 unit 6"]
+    assert list(grid.tables["grown"].columns) == ["step", "conv2 unit 1", "conv2 unit 2", "conv2 unit 6"]
+    assert [panel.kind for panel in grid.panels][:2] == ["gallery", "image"]
+    for place, unit in enumerate((1, 2, 6)):
+        alone = run(make_job("ascent", net, unit=unit, **given))
+        made = np.asarray(grid.images[f"picture_{place + 1:02d}"]).astype(int)
+        assert np.abs(made - np.asarray(alone.images["ascent"])).max() <= 1
+    assert np.array_equal(grid.images["ascent"], grid.images["picture_01"])
+    classes = run(make_job("ascent", net, units="cat,2", steps=1))
+    assert classes.tables["pictures"]["picture"].tolist() == ["cat", "cup"]
+
+
+def test_diversity_makes_the_pictures_less_alike(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
+    def likeness(weight: float) -> float:
+        job = make_job(
+            "ascent", tiny_networks["branching"], layer="one", unit=1, diversity=3, diversity_weight=weight, steps=15
+        )
+        result = run(job)
+        assert len(result.tables["pictures"]) == 3
+        from engine.make.canvas import to_picture
+        from engine.make.losses import Diversity, View
+        from models.torch_net import forward_taps
+
+        frames = np.stack([np.asarray(result.images[f"picture_{i:02d}"]) for i in (1, 2, 3)])
+        x = torch.from_numpy(job.card.preprocessing.normalise(frames))
+        features = forward_taps(job.network.module(), x, ["one"])
+        return float(Diversity(job.card.layer("one"))(View(to_picture(frames), x, features)).mean())
+
+    assert likeness(3.0) < likeness(0.0)
+
+
+def test_a_joint_excites_both_and_stands_between_them(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
+    net = tiny_networks["residual"]
+    result = run(make_job("ascent", net, target="cat", joint="cup", steps=30))
+    assert result.tables["pictures"]["picture"].tolist() == ["cat", "cat + cup", "cup"]
+    assert result.summary["joint"] == "cup"
+    assert np.array_equal(result.images["ascent"], result.images["picture_02"])
+    grown = result.tables["grown"]["cat + cup"]
+    assert grown.iloc[-4:].mean() > grown.iloc[0]
+
+
+@pytest.mark.parametrize("direction", ["3:1,5:-0.5", "photo"])
+def test_a_direction_grows(direction: str, tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
+    result = run(make_job("ascent", tiny_networks["branching"], layer="stem", direction=direction, steps=25))
+    curve = result.tables["losses"]["activation"]
+    assert curve.iloc[-4:].mean() > curve.iloc[0]
+    assert result.summary["direction"] == direction
+
+
+def test_presets_side_by_side_and_another_networks_word(
+    tiny_networks: Mapping[str, TinyNetwork], make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models import zoo
+
+    monkeypatch.setattr(zoo, "load", lambda name: tiny_networks["wide"])
+    job = make_job("ascent", tiny_networks["grey"], target="boat", preset="side-by-side", steps=6, second_network="x")
+    result = run(job)
+    table = result.tables["pictures"]
+    assert table["picture"].tolist() == ["none", "simonyan", "yosinski", "lucid"]
+    assert {"second_sees", "probability"} <= set(table.columns)
+    assert {"second_network", "second_probability", "second_probability_without_regulariser"} <= set(result.summary)
+    assert len(result.tables["losses"]) == 24
+    assert set(result.tables["losses"]["preset"]) == set(table["picture"])
+    again = run(make_job("ascent", tiny_networks["grey"], target="boat", preset="side-by-side", steps=6))
+    assert again.images["ascent.gif"] == result.images["ascent.gif"]
+
+
+def test_a_size_of_its_own(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
+    result = run(make_job("ascent", tiny_networks["wide"], target="cup", size=96, steps=2))
+    assert np.asarray(result.images["ascent"]).shape == (64, 96, 3)
+
+
+def test_it_is_measured_on_the_best_patch_of_a_finished_mining_run(
+    tiny_networks: Mapping[str, TinyNetwork], make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.make import outcome
+    from engine.make.mined import Mined
+
+    net = tiny_networks["functional"]
+    frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    asked: list[tuple[str, int]] = []
+
+    def best(job: Job, layer: str, unit: int) -> Mined:
+        asked.append((layer, unit))
+        return Mined(frame, "a.jpg", "sample", "run")
+
+    monkeypatch.setattr(outcome, "best_mined", best)
+    result = run(make_job("ascent", net, layer="conv2", unit=3, steps=2))
+    assert asked == [("conv2", 3)]
+    table = result.tables["activations"].set_index("picture")["activation"]
+    assert list(table.index) == ["made", "best of sample", "the photo"]
+    x = torch.from_numpy(net.card.preprocessing.normalise(frame[None]))
+    from models.torch_net import forward_taps
+
+    expected = float(forward_taps(net.torch_module, x, ["conv2"])["conv2"][0, 3].mean())
+    assert table["best of sample"] == pytest.approx(expected, rel=1e-5)
+    assert np.array_equal(result.images["mined"], frame)
 
 
 def test_options_replace_what_the_preset_says() -> None:
@@ -108,7 +223,19 @@ def test_options_replace_what_the_preset_says() -> None:
         ({"layer": "conv1", "unit": 99}, UnknownNameError, "0 to 7"),
         ({"layer": "conv1", "target": "cat"}, OptionsError, "not both"),
         ({"target": "dogg"}, UnknownNameError, "dog"),
-        ({"free_range": True}, OptionsError, "pixels"),
+        ({"units": "0-3", "target": "cat"}, OptionsError, "not both"),
+        ({"units": "9"}, UnknownNameError, "0 to 4"),
+        ({"layer": "conv1", "units": "3-1"}, OptionsError, "backwards"),
+        ({"layer": "conv1", "units": "cat"}, OptionsError, "a number"),
+        ({"units": ","}, OptionsError, "names 0"),
+        ({"units": "0,1", "diversity": 3}, OptionsError, "do not go together"),
+        ({"joint": "dogg"}, UnknownNameError, "dog"),
+        ({"layer": "conv1", "joint": "conv2:99"}, UnknownNameError, "0 to 7"),
+        ({"direction": "1:1"}, OptionsError, "which layer"),
+        ({"layer": "conv1", "direction": "1:x"}, OptionsError, "no number"),
+        ({"layer": "conv1", "direction": "1:0"}, OptionsError, "points nowhere"),
+        ({"layer": "conv1", "direction": "photo", "photo": None}, OptionsError, "there is none"),
+        ({"preset": "side-by-side", "diversity": 2}, OptionsError, "do not go together"),
         ({"blur": 1.0}, OptionsError, "pixels"),
         ({"steps": 0}, OptionsError, "steps"),
     ],

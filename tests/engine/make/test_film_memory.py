@@ -46,8 +46,8 @@ def test_a_film_is_short_small_and_the_same_for_the_same_run(
     for _ in range(100_000):
         if film.due():
             film.add(np.zeros((64, 600, 3), np.uint8))
-    assert len(film.kept) == 40
-    assert film.kept[0].size == (256, 27)
+    assert len(film.kept) == 32
+    assert film.kept[0].size == (224, 24)
 
 
 def test_what_does_not_fit_is_told_with_what_does(

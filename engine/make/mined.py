@@ -1,0 +1,58 @@
+"""The photo of a data set that excites a unit most, as a finished run of mining found it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import FoveaError
+
+if TYPE_CHECKING:
+    from engine.method import Job
+    from engine.store import StoredRun
+
+LOOKED_AT = 20
+"""Mining runs that are looked into, newest first."""
+
+
+@dataclass(frozen=True)
+class Mined:
+    """The photo `frame` (H, W, C) as the network sees it, its key in the data set, and the run that found it."""
+
+    frame: NDArray[np.uint8]
+    image: str
+    dataset: str
+    run: str
+
+
+def best_mined(job: Job, layer: str, unit: int) -> Mined | None:
+    """The frame of that unit's best patch in the newest run that mined it with this network, or None."""
+    from engine.store import Store
+
+    if job.open_dataset is None:
+        return None
+    store = Store()
+    for row in store.list(method="patches", network=job.card.name, status="done", limit=LOOKED_AT):
+        try:
+            found = _best(job, store.run(row.id), layer, unit)
+        except (FoveaError, OSError, KeyError, ValueError):  # a data set may be gone, or a run be half imported
+            continue
+        if found is not None:
+            return found
+    return None
+
+
+def _best(job: Job, run: StoredRun, layer: str, unit: int) -> Mined | None:
+    if run.record.network.sha256 != job.card.sha256:
+        return None
+    table = run.table("patches")
+    rows = table[(table["layer"] == layer) & (table["unit"] == unit) & (table["rank"] == 0)]
+    if rows.empty:
+        return None
+    key, name = str(rows["image"].iloc[0]), str(run.record.options["dataset"])
+    dataset = job.dataset(name)
+    photo = dataset.photo(dataset.keys.index(key))
+    return Mined(job.card.preprocessing.frame(photo), key, dataset.name, run.record.id)
