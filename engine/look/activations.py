@@ -273,4 +273,5 @@ METHOD = Method(
     run=run,
     work=work,
     check=check,
+    every_unit=True,
 )

@@ -16,7 +16,7 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,9 @@ class PatchesOptions(Options):
     dataset: str = option("sample", "the data set that is mined, a name or a folder", kind="dataset", min_length=1)
     layers: str = option("", "layers, with commas (default: the last layer of each resolution)", kind="layers")
     top: int = option(9, "patches kept for each unit", ge=1, le=100)
+    rank: Literal["maximum", "mean"] = option(
+        "maximum", "what images are ranked by: the unit's spatial maximum, or the mean of its map"
+    )
     batch: int = option(0, "images run at a time (0: chosen by provider)", ge=0, le=1024, advanced=True)
     threads: int = option(0, "threads that decode ahead of the network (0: one a core)", ge=0, le=64, advanced=True)
 
@@ -78,8 +81,8 @@ def check(card: Card, options: Any) -> None:
 def run(job: Job) -> Result:
     """Mine the data set. Tables `patches`, `units`, `gallery`, `unreadable`; a sheet of crops for each layer.
 
-    `patches`: layer, unit, rank (from 0), score, image (its key), y, x (the position in the layer's map),
-    box_x0, box_y0, box_x1, box_y1 (its receptive field in the network's input, exclusive ends, clipped).
+    `patches`: layer, unit, rank (from 0), score (what images are ranked by), image (its key), y, x (the maximum's
+    position in the layer's map), box_x0, box_y0, box_x1, box_y1 (its receptive field in the network's input, exclusive ends, clipped).
     Every unit has min(top, images) rows, dead ones too; an image whose map is all NaN for a unit has none.
     """
     miner = Miner(job)
@@ -99,6 +102,15 @@ def run(job: Job) -> Result:
     _add_galleries(job, miner, result)
     _add_panels(miner, found, result)
     return result
+
+
+class Maxima(NamedTuple):
+    """What some images say of a layer: every unit's `scores` (n, C), the maxima of its maps; their `places` (n, C) in
+    the flattened map; and the `means` (n, C) of its maps."""
+
+    scores: NDArray[np.float32]
+    places: NDArray[np.int64]
+    means: NDArray[np.float32]
 
 
 class Miner:
@@ -151,7 +163,7 @@ class Miner:
                     editor.answer(maximum.score, f"score.{index}")
                     editor.answer(maximum.row, f"row.{index}", "int64")
                     editor.answer(maximum.column, f"column.{index}", "int64")
-                    editor.answer(reducers.spatial_sum(editor, maps), f"sum.{index}")
+                    editor.answer(reducers.spatial_mean(editor, maps), f"mean.{index}")
 
             self._probe = Probe(self.job, [layer.name for layer in self.layers], build, lanes=lanes_for_cores())
             self.job.record(decoder=self.dataset.decoder)
@@ -182,7 +194,7 @@ class Miner:
         left = deque(shards)
         done = count - sum(len(self._indices(shard)) for shard in shards)
         read: list[int] = []
-        answers: list[list[tuple[NDArray[np.float32], NDArray[np.int64]]]] = []
+        answers: list[list[Maxima]] = []
         for (shard, batch, frames), answer in self.probe.stream(batches, batched=("pixels",)):
             while left[0] != shard:
                 yield self._part(left.popleft(), read, answers)
@@ -198,20 +210,20 @@ class Miner:
     def _indices(self, shard: int) -> range:
         return range(shard * SHARD, min((shard + 1) * SHARD, len(self.dataset)))
 
-    def _part(
-        self, shard: int, read: list[int], answers: list[list[tuple[NDArray[np.float32], NDArray[np.int64]]]]
-    ) -> Partial:
+    def _part(self, shard: int, read: list[int], answers: list[list[Maxima]]) -> Partial:
         """One shard's answers, put together."""
         ranks = self.ranks[read]
         labels = None if self.labels is None else self.labels[read]
         names = self.label_names
         missing = list(set(self._indices(shard)) - set(read))
+        layers = {}
+        for index, layer in enumerate(self.layers):
+            maxima, places, means = self._joined(answers, index)
+            scores = means if self.options.rank == "mean" else maxima
+            layers[layer.name] = layer_part(scores, places, ranks, labels, len(names), self.options.top, maxima)
         return Partial(
             shards=(shard,),
-            layers={
-                layer.name: layer_part(*self._joined(answers, index), ranks, labels, len(names), self.options.top)
-                for index, layer in enumerate(self.layers)
-            },
+            layers=layers,
             images=len(read),
             labels=_counts(labels, len(names)),
             unreadable=tuple(sorted(int(rank) for rank in self.ranks[missing])),
@@ -254,22 +266,20 @@ class Miner:
         yield from ((index, self._kept[index]) for index in indices if index in self._kept)
         yield from self._frames(index for index in indices if index not in self._kept)
 
-    def _maxima(
-        self, answers: Mapping[str, NDArray[Any]], frames: NDArray[np.uint8]
-    ) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """For every layer the units' scores (n, C) and their places in the flattened map."""
+    def _maxima(self, answers: Mapping[str, NDArray[Any]], frames: NDArray[np.uint8]) -> list[Maxima]:
+        """What a batch says of every layer."""
         found = []
         for index, layer in enumerate(self.layers):
-            scores = np.array(answers[f"score.{index}"])
+            scores, means = np.array(answers[f"score.{index}"]), np.array(answers[f"mean.{index}"])
             places = answers[f"row.{index}"] * layer.grid[1] + answers[f"column.{index}"]
-            # A NaN anywhere in a map makes its sum NaN; what a maximum does with it differs between providers.
-            for n in np.nonzero(np.isnan(answers[f"sum.{index}"]).any(axis=1))[0]:
-                scores[n], places[n] = self._maximum_without_nan(frames[n : n + 1], index)
-            found.append((scores, places))
+            # A NaN anywhere in a map makes its mean NaN; what a maximum does with it differs between providers.
+            for n in np.nonzero(np.isnan(means).any(axis=1))[0]:
+                scores[n], places[n], means[n] = self._without_nan(frames[n : n + 1], index)
+            found.append(Maxima(scores, places, means))
         return found
 
-    def _maximum_without_nan(self, frame: NDArray[np.uint8], index: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Scores and places (C,) of one image with its NaN dropped; NaN for a unit that has nothing else."""
+    def _without_nan(self, frame: NDArray[np.uint8], index: int) -> Maxima:
+        """Of one image (C,) with what is NaN dropped; NaN for a unit that has nothing else."""
         if self._whole_maps is None:
             from engine.look import reducers
             from engine.look.probe import Probe
@@ -286,18 +296,15 @@ class Miner:
         places = np.where(missing, -np.inf, flat).argmax(axis=1)
         # Where the rest is -inf, argmax may have stopped at a NaN: take the first value that is one.
         places = np.where(np.take_along_axis(missing, places[:, None], 1)[:, 0], (~missing).argmax(axis=1), places)
-        return np.take_along_axis(flat, places[:, None], 1)[:, 0], places
+        with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
+            means = np.where(missing, 0, flat).sum(axis=1) / (~missing).sum(axis=1)
+        return Maxima(np.take_along_axis(flat, places[:, None], 1)[:, 0], places, means.astype(np.float32))
 
-    def _joined(
-        self, answers: list[list[tuple[NDArray[np.float32], NDArray[np.int64]]]], index: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        units = self.layers[index].units
+    def _joined(self, answers: list[list[Maxima]], index: int) -> Maxima:
         if not answers:
-            return np.empty((0, units), np.float32), np.empty((0, units), np.int64)
-        return (
-            np.concatenate([answer[index][0] for answer in answers]),
-            np.concatenate([answer[index][1] for answer in answers]),
-        )
+            nothing = np.empty((0, self.layers[index].units), np.float32)
+            return Maxima(nothing, nothing.astype(np.int64), nothing)
+        return Maxima(*(np.concatenate(parts) for parts in zip(*(answer[index] for answer in answers), strict=True)))
 
     # --- checkpoints
 
@@ -310,6 +317,7 @@ class Miner:
             self.dataset.manifest_sha256(),
             [layer.name for layer in self.layers],
             self.options.top,
+            self.options.rank,
             self.options.batch,
             self.job.provider,
             SHARD,
@@ -404,7 +412,7 @@ def _units_table(miner: Miner, found: Partial) -> pd.DataFrame:
                 {
                     "layer": layer.name,
                     "unit": np.arange(len(part.count)),
-                    "maximum": np.where(part.count > 0, part.scores[:, 0], np.nan).astype(np.float32),
+                    "maximum": np.where(part.count > 0, part.largest, np.nan).astype(np.float32),
                     "mean": part.total / count / SCALE,
                     "silent": part.silent / count,
                     "dead": part.silent == part.count,
@@ -608,5 +616,7 @@ METHOD = Method(
     work=work,
     photo=False,
     long=True,
+    version=2,
     check=check,
+    every_unit=True,
 )
