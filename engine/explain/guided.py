@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import UnsupportedError
 from engine.explain.choices import POSITION_HELP, check_class_or_unit
+from engine.explain.maps import trust_lead
 from engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
@@ -257,4 +258,5 @@ METHOD = Method(
     work=work,
     gradients=True,
     check=check,
+    leads=(trust_lead("guided"),),
 )
