@@ -84,23 +84,17 @@ def run(job: Job) -> Result:
     rows = _rows(job)
     for place, row in enumerate(rows):
         _measure(row, job, place / len(rows), 1 / len(rows))
+    _warn(job, rows)
     result = Result(tables={"trust": _table(rows)}, summary=_summary(rows))
     for place, row in enumerate(rows):
         for name, values in row.drawn.items():
             result.arrays[f"map_{place}_{name.replace('+', 'p')}"] = values
-    result.panels.append(_verdict_panel(rows))
+    result.panels += [_verdict_panel(row, alone=len(rows) == 1) for row in rows]
     _add_grids(result, rows)
-    result.panels.append(
-        Panel(
-            kind="table",
-            title="How far to trust each",
-            help="Deletion: less is better. Insertion: more is better. Gain: insertion less deletion, to be held "
-            "against the two rows in brackets, which need no map. Rank correlation and SSIM are with the map of a "
-            "network whose layers are re-initialised: near 1, it shows the photo and not the network. A click on a "
-            "column sorts.",
-            table="trust",
-        )
-    )
+    result.panels += [
+        Panel(kind="table", title="How far to trust each", help="A click on a column sorts by it.", table="trust"),
+        Panel(kind="text", title="How to read the figures", help=FIGURES),
+    ]
     _add_agreement(result, rows)
     result.preview = "maps_0"
     return result
@@ -192,9 +186,15 @@ def _measure(row: Row, job: Job, start: float, share: float) -> None:
     row.agreement = agreement_matrix(row.drawn, names)
     if told := told_of_score(row.test):
         job.warn(told)
-    for name, verdict in row.verdicts.items():
-        if verdict.warning and (maps.RECIPES[name].by_rule or verdict.word == "no order"):
-            job.warn(f"{row.title}: {verdict.warning}")
+
+
+def _warn(job: Job, rows: list[Row]) -> None:
+    """Of each map that fails a test for which it is known, or has no order, one line: that of its worst row."""
+    for name, recipe in maps.RECIPES.items():
+        found = [row.verdicts[name] for row in rows if name in row.verdicts and row.verdicts[name].warning]
+        told = [one for one in found if recipe.known or one.word == "no order"]
+        if told:
+            job.warn(max(told, key=lambda one: -1.0 if one.kept != one.kept else one.kept).warning)
 
 
 def _table(rows: list[Row]) -> pd.DataFrame:
@@ -257,26 +257,18 @@ def _rank(verdict: Verdict) -> float:
     return -float("inf") if verdict.gain != verdict.gain else verdict.gain
 
 
-def _verdict_panel(rows: list[Row]) -> Panel:
+def _verdict_panel(row: Row, alone: bool) -> Panel:
     """Which maps hold up, in plain words."""
-    parts = []
-    for row in rows:
-        told = [
-            f"{words}: {names}."
-            for words, names in (
-                ("Hold up in both tests", _named(row, "holds up")),
-                ("To be read with care", _named(row, "with care")),
-                ("Find no more than a random order", _named(row, "misses")),
-                (
-                    "Show the photo more than the network, which may forget all it learned",
-                    _named(row, "photo, not network"),
-                ),
-                ("Constant", _named(row, "no order")),
-            )
-            if names
-        ]
-        parts.append((f"{row.title}. " if len(rows) > 1 else "") + " ".join(told))
-    return Panel(kind="text", title="Which of these maps to trust", help=" — ".join(parts))
+    told = (
+        ("Hold up in both tests", "holds up"),
+        ("To be read with care", "with care"),
+        ("Find no more than a random order", "misses"),
+        ("Show the photo more than the network, for they hardly change when it forgets", "photo, not network"),
+        ("Constant", "no order"),
+    )
+    lines = [f"{words}: {_named(row, word)}." for words, word in told if _named(row, word)]
+    title = "Which of these maps to trust" if alone else f"Which maps to trust: {row.title}"
+    return Panel(kind="text", title=title, help=" ".join(lines))
 
 
 def _add_grids(result: Result, rows: list[Row]) -> None:
@@ -315,13 +307,23 @@ SCALE = (
 )
 
 
+FIGURES = (
+    "Deletion: the area under the score while pixels are taken away, the map's highest first; less is better. "
+    "Insertion: the area while they are put back; more is better. Gain: insertion less deletion, to be held against "
+    "the two rows in brackets, which need no map. Rank correlation and SSIM are with the map of a network whose "
+    "layers are re-initialised from the top, on average: near 1, the map shows the photo and not the network. "
+    "Agreement: the mean rank correlation with the other maps."
+)
+
+
 def _captions(row: Row) -> pd.DataFrame:
     import pandas as pd
 
-    lines = [("photo", "")]
+    assert row.test is not None, "measured before"
+    lines = [("photo", f"{row.test.score} {row.test.clean:.3g}")]
     for name, curves in row.curves.items():
-        figures = "constant" if curves is None else f"−{curves.deletion_area:.2f} +{curves.insertion_area:.2f}"
-        lines.append((maps.RECIPES[name].title, f"{figures} · {row.verdicts[name].word}"))
+        figures = "" if curves is None else f" · gain {row.verdicts[name].gain:.2f}"
+        lines.append((maps.RECIPES[name].title, f"{row.verdicts[name].word}{figures}"))
     return pd.DataFrame(lines, columns=["map", "told"])
 
 

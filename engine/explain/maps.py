@@ -83,7 +83,7 @@ def _few_windows(card: Card) -> dict[str, int]:
     return {"window": window, "stride": max(1, window // 2)}
 
 
-EDGES = "it draws the photo's edges whatever the network has learned (Adebayo et al. 2018; Nie et al. 2018)"
+EDGES = "it draws the photo's edges (Adebayo 2018, Nie 2018)"
 
 
 RECIPES: dict[str, Recipe] = {
@@ -332,8 +332,8 @@ def trust_lead(method: str) -> Lead:
     """What a finished run of a map's method leads to: the same map put to the test."""
 
     def options(given: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
-        def likeness(name: str) -> int:
-            return sum(given.get(key) == value for key, value in RECIPES[name].options.items())
+        def likeness(name: str) -> tuple[bool, ...]:
+            return tuple(given.get(key) == value for key, value in RECIPES[name].options.items())
 
         name = max((name for name in RECIPES if RECIPES[name].method == method), key=likeness)
         recipe = RECIPES[name]

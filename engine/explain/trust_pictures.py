@@ -13,7 +13,9 @@ from engine.sheet import fit_tile
 TILE = 224
 """Side of a tile in pixels."""
 
-FOR, AGAINST = np.array([255.0, 190.0, 40.0]), np.array([70.0, 170.0, 255.0])
+FOR = np.array([[190.0, 70.0, 10.0], [255.0, 228.0, 120.0]])
+AGAINST = np.array([[20.0, 80.0, 200.0], [140.0, 225.0, 255.0]])
+"""Colours of the weakest and the strongest values."""
 
 
 def scale_of(values: NDArray[Any]) -> float:
@@ -24,10 +26,12 @@ def scale_of(values: NDArray[Any]) -> float:
 
 def map_tile(frame: NDArray[np.uint8], values: NDArray[Any], scale: float) -> NDArray[np.uint8]:
     """The frame (H, W, C) in dim grey with a map (H, W) over it, fitted into uint8 (TILE, TILE, 3)."""
-    strength = np.clip(np.asarray(values, np.float64) / scale, -1.0, 1.0)
-    grey = 0.55 * as_colour(frame).mean(axis=-1, keepdims=True)
-    alpha = np.minimum(1.0, 1.25 * np.abs(strength))[..., None]
-    colour = np.where(strength[..., None] >= 0, FOR, AGAINST)
+    signed = np.clip(np.asarray(values, np.float64) / scale, -1.0, 1.0)[..., None]
+    strength = np.abs(signed)
+    grey = 0.6 * as_colour(frame).mean(axis=-1, keepdims=True)
+    ends = np.where(signed[None] >= 0, FOR[:, None, None], AGAINST[:, None, None])
+    colour = ends[0] + (ends[1] - ends[0]) * strength
+    alpha = np.minimum(0.85, 1.5 * strength)
     return fit_tile(np.rint(grey * (1 - alpha) + colour * alpha).astype(np.uint8), TILE)
 
 

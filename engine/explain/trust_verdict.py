@@ -53,7 +53,7 @@ def judge(name: str, test: CurveTest, curves: Curves | None, changed: Sequence[C
     warning = ""
     if learned == "no":
         known = RECIPES[name].known
-        warning = f"{title} hardly changes when the network forgets (mean rank correlation {kept:.2f}): " + (
+        warning = f"{title} hardly changes when the network forgets (rank correlation {kept:.2f}): " + (
             f"{known}" if known else "it says little about what was learned"
         )
     return Verdict(word, f"{title}: {_TITLES[word]}", f"{told} {told_learned}".strip(), warning, gain, kept)
