@@ -1,17 +1,19 @@
-"""Guided backpropagation: what of the photo makes a unit fire, with the deconvnet's rule and the gradient beside it.
+"""Guided backpropagation: what of a photo makes a unit fire, with the deconvnet's rule and the gradient beside it.
 
-Springenberg et al. 2015, "Striving for Simplicity", section 3.4; Zeiler and Fergus 2014, section 2.1 for the deconvnet.
-Departure: the deconvnet's pooling switches are those of the forward pass, as in any backward pass.
+Springenberg et al. 2015, "Striving for Simplicity", section 3.4 and figures 2 and 3; Zeiler and Fergus 2014, section
+2.1 for the deconvnet. Departure: the deconvnet's pooling switches are those of the forward pass, as in any backward
+pass.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.errors import UnsupportedError
+from engine.errors import OptionsError, UnsupportedError
 from engine.explain.choices import POSITION_HELP, check_class_or_unit
 from engine.explain.maps import trust_lead
-from engine.method import Job, Method, Options, Panel, Result, option
+from engine.method import Job, Method, Options, Panel, Result, listed, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,13 +21,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from engine.explain.places import Place
     from engine.explain.rules import Rule
     from engine.explain.scores import Score
     from models.card import Card, Layer
 
 RULES: tuple[Rule, ...] = ("gradient", "deconvnet", "guided")
 TILE = 128
-"""Side of a tile in the galleries, in pixels."""
+"""Side of a tile in the figures, in pixels."""
 
 
 class GuidedOptions(Options):
@@ -40,36 +43,102 @@ class GuidedOptions(Options):
         "guided", "What a ReLU does on the way back: guided (Springenberg 2015), deconvnet (Zeiler 2014), gradient"
     )
     units: int = option(9, "How many of the layer's strongest units are shown beside it", ge=0, le=64)
+    dataset: str = option(
+        "",
+        "Data set over which the layer has been mined: the units' best patches, and what excites them",
+        kind="dataset",
+    )
+    rows: str = option(
+        "", "Units in the figure of best patches, such as 3,17,40; empty: this unit and the photo's strongest"
+    )
+    patches: int = option(5, "Best patches for each unit in that figure", ge=1, le=25)
 
 
-def _layer_name(card: Card, options: GuidedOptions) -> str:
-    """The chosen layer, or the deepest whose units see at most half of the frame: those have parts to show."""
-    spatial = card.spatial_layers()
-    if options.layer or not spatial:
-        return options.layer
+def _local_layer(card: Card, among: Collection[str] = ()) -> str:
+    """The deepest layer whose units see at most half of the frame: those have parts to show; "" if none has maps."""
+    spatial = [layer for layer in card.spatial_layers() if not among or layer.name in among]
+    if not spatial:
+        return ""
     half = [side / 2 for side in card.preprocessing.size]
     fields = [(layer.name, layer.receptive_field) for layer in spatial]
     local = [name for name, f in fields if f and not f.whole and f.size[0] <= half[0] and f.size[1] <= half[1]]
     return local[-1] if local else spatial[-1].name
 
 
+def _row_units(text: str) -> list[int]:
+    """The units of a comma list. Raises OptionsError."""
+    try:
+        return [int(part) for part in listed(text)]
+    except ValueError:
+        raise OptionsError(f"rows: expected units with commas such as 3,17,40, not {text!r}") from None
+
+
 def check(card: Card, options: GuidedOptions) -> None:
     """Raise in one line where the options do not go together or the network has no layer with maps."""
-    name = _layer_name(card, options)
+    name = options.layer or _local_layer(card)
     if not name:
         raise UnsupportedError(f"{card.name} has no layer with maps: choose a layer and a unit")
     check_class_or_unit("", name, options.unit, options.position)
     layer = card.layer(name)
     if layer.axes == "none":
         raise UnsupportedError(f"layer {name} has no units: its output has shape {layer.shape}; choose another layer")
-    if options.unit is not None:
+    if options.rows and not options.dataset:
+        raise OptionsError(f"rows {options.rows} of which data set's patches? choose a dataset as well")
+    if options.unit is not None and (options.layer or not options.dataset):
         card.unit(name, options.unit)
+    for unit in _row_units(options.rows):
+        if options.layer:
+            card.unit(name, unit)
 
 
-def _chosen_score(job: Job, output: Tensor, layer: str) -> Score:
+def guided(job: Job) -> Result:
+    """Array `guided` (C, H, W): the whole frame's gradient under the rule, of the unit at its position."""
+    import numpy as np
+    import torch
+
+    from engine.explain.attribution import explain
+    from engine.explain.mined import best_patches, mined_layers, mined_over
+    from engine.explain.pictures import signed_picture
     from engine.explain.scores import unit_score
 
-    return unit_score(job.card, output, layer, job.options.unit, job.options.position)
+    options, card = job.options, job.card
+    dataset = job.dataset(options.dataset) if options.dataset else None
+    mined = mined_over(job, dataset) if dataset else []
+    layer = card.layer(options.layer or _local_layer(card, mined_layers(mined)))
+    best = best_patches(mined, options.dataset, layer, options.patches) if dataset else None
+    module = job.network.module(job.device)
+    x = torch.from_numpy(job.input).to(job.device)
+    job.progress(0.0, "forward and backward")
+    explained = explain(
+        module,
+        x,
+        layer.name,
+        lambda output: unit_score(card, output, layer.name, options.unit, options.position),
+        options.rule,
+    )
+    score, value = explained.score, float(explained.values[0])
+    for note in explained.notes:
+        job.warn(note)
+    values = explained.gradient[0].cpu().numpy()
+    if not values.any():
+        job.warn(f"nothing comes back: {score.words} is {value:.3g} on this photo (a unit that does not fire)")
+    rules = _rules_side_by_side(module, x, score, {options.rule: values})
+    result = Result(
+        arrays={"guided": values, "magnitude": np.abs(values).max(0), **{f"rule_{k}": v for k, v in rules.items()}},
+        images={"guided": signed_picture(values)},
+        summary={**score.summary, "activation": value, "rule": options.rule},
+        preview="guided",
+    )
+    _add_rules(job, result, layer, score, rules)
+    strongest = _strongest(job, module, x, explained.output, layer)
+    if best is not None:
+        chosen = int(str(score.summary["unit"]))
+        units = _row_units(options.rows) or list(dict.fromkeys([chosen, *strongest]))[: max(1, options.units)]
+        _add_best_patches(job, module, result, best, layer, [card.unit(layer.name, unit) for unit in units])
+    if strongest:
+        _add_strongest(job, result, layer, strongest)
+    job.record(provider="torch", precision="fp32")
+    return result
 
 
 def _rules_side_by_side(module: nn.Module, x: Tensor, score: Score, known: dict[str, Any]) -> dict[str, NDArray[Any]]:
@@ -83,127 +152,27 @@ def _rules_side_by_side(module: nn.Module, x: Tensor, score: Score, known: dict[
     return {rule: known[rule] if rule in known else values(rule) for rule in RULES}
 
 
-def strongest_units(
-    job: Job, module: nn.Module, x: Tensor, output: Tensor, layer: Layer, count: int
-) -> tuple[pd.DataFrame, NDArray[Any]]:
-    """The `count` units that fire most on the photo, each at its maximum, and their guided gradients.
-
-    Columns unit, activation, row, column; gradients (count, C, H, W), taken in one pass per batch.
-    """
-    import numpy as np
-    import pandas as pd
-    import torch
-
-    from engine.explain.attribution import batch_for, explain
-    from engine.explain.scores import Score
-    from engine.features import unit_maps
-
-    maps = unit_maps(output, layer)[0]
-    peaks, places = maps.flatten(1).max(1)
-    units = torch.argsort(peaks, descending=True, stable=True)[: min(count, len(peaks))]
-    units = units[peaks[units] > 0] if bool((peaks > 0).any()) else units
-    gradients: list[NDArray[Any]] = []
-    for start in range(0, len(units), batch_for(x)):
-        part = units[start : start + batch_for(x)]
-
-        def of(out: Tensor, part: Tensor = part) -> Tensor:
-            fired = unit_maps(out, layer).flatten(2)
-            return fired[torch.arange(len(part), device=part.device), part, places[part]]
-
-        score = Score(layer.name, of, f"{layer.name} units", {})
-        repeated = x.expand(len(part), -1, -1, -1)
-        found = explain(module, repeated, layer.name, lambda _, score=score: score, job.options.rule)  # type: ignore[misc]
-        gradients.append(found.gradient.cpu().numpy())
-        job.progress(0.4 + 0.6 * (start + len(part)) / len(units), "strongest units")
-    columns = maps.shape[2]
-    table = pd.DataFrame(
-        {
-            "unit": units.tolist(),
-            "activation": [float(peaks[u]) for u in units],
-            "row": [int(places[u]) // columns for u in units],
-            "column": [int(places[u]) % columns for u in units],
-        }
-    )
-    return table, np.concatenate(gradients) if gradients else np.zeros((0, *x.shape[1:]), np.float32)
-
-
-def _pairs_sheet(job: Job, table: pd.DataFrame, gradients: NDArray[Any], layer: Layer) -> tuple[Any, pd.DataFrame]:
-    """A sheet of pairs (patch, what in it excites the unit) and its table, two rows for each unit."""
-    import pandas as pd
-
-    from engine.explain.pictures import as_colour, crop_tile, seen_box, signed_picture
-    from engine.sheet import compose_sheet
-
-    tiles: list[NDArray[np.uint8]] = []
-    rows: list[dict[str, Any]] = []
-    photo = as_colour(job.frame)
-    for row, gradient in zip(table.itertuples(index=False), gradients, strict=True):
-        box = seen_box(layer, (int(row.row), int(row.column)), (photo.shape[0], photo.shape[1]))
-        x0, y0, x1, y1 = box
-        inside = gradient[:, y0:y1, x0:x1]
-        tiles.append(crop_tile(photo, box, TILE))
-        tiles.append(crop_tile(signed_picture(inside), (0, 0, x1 - x0, y1 - y0), TILE))
-        rows.append({"unit": row.unit, "shows": f"{row.activation:.3g}"})
-        rows.append({"unit": row.unit, "shows": job.options.rule})
-    return compose_sheet(tiles, TILE, 6), pd.DataFrame(rows)
-
-
-def guided(job: Job) -> Result:
-    """Array `guided` (C, H, W): the whole frame's gradient under the rule, of the unit at its position."""
-    import numpy as np
-    import pandas as pd
-    import torch
-
-    from engine.explain.attribution import explain
-    from engine.explain.pictures import as_colour, crop_tile, seen_box, signed_picture
-    from engine.sheet import compose_sheet
-
-    options, card = job.options, job.card
-    module = job.network.module(job.device)
-    layer = card.layer(_layer_name(card, options))
-    x = torch.from_numpy(job.input).to(job.device)
-    job.progress(0.0, "forward and backward")
-    explained = explain(module, x, layer.name, lambda output: _chosen_score(job, output, layer.name), options.rule)
-    for note in explained.notes:
-        job.warn(note)
-    score, value = explained.score, float(explained.values[0])
-    values = explained.gradient[0].cpu().numpy()
-    if not values.any():
-        job.warn(f"nothing comes back: {score.words} is {value:.3g} on this photo (a unit that does not fire)")
-    rules = _rules_side_by_side(module, x, score, {options.rule: values})
-    job.progress(0.4, "the other rules")
-    table, gradients = strongest_units(job, module, x, explained.output, layer, options.units)
-    job.record(provider="torch", precision="fp32")
+def _add_rules(job: Job, result: Result, layer: Layer, score: Score, rules: dict[str, NDArray[Any]]) -> None:
+    """The whole picture, the three rules in one row, and where it acts."""
+    from engine.explain.pictures import as_colour, crop_signed, crop_tile, labelled_grid, seen_box
 
     photo = as_colour(job.frame)
-    place = score.place
-    box = seen_box(layer, place, (photo.shape[0], photo.shape[1]))
-    x0, y0, x1, y1 = box
-    tiles = [crop_tile(photo, box, 2 * TILE)]
-    for rule in RULES:
-        tiles.append(crop_tile(signed_picture(rules[rule][:, y0:y1, x0:x1]), (0, 0, x1 - x0, y1 - y0), 2 * TILE))
-    images: dict[str, Any] = {
-        "guided": signed_picture(values),
-        "rules": compose_sheet(tiles, 2 * TILE, 4),
-    }
-    tables = {"rules": pd.DataFrame({"shows": ["photo", *RULES]})}
-    panels = [
+    box = seen_box(layer, score.place, (photo.shape[0], photo.shape[1]))
+    tiles = [crop_tile(photo, box, 2 * TILE), *(crop_signed(rules[rule], box, 2 * TILE) for rule in RULES)]
+    result.images["rules"] = labelled_grid([tiles], column_names=["what it sees", *RULES])
+    result.panels += [
         Panel(
             kind="image",
             title=f"What makes {score.words} fire",
-            help=f"Grey is no influence; colours raise or lower the unit ({options.rule} rule).",
+            help=f"Grey is no influence; colours raise or lower the unit ({job.options.rule} rule).",
             image="guided",
         ),
         Panel(
-            kind="gallery",
+            kind="image",
             title="The three rules",
-            help="The same unit, cropped to what it can see. Guided is the cleanest picture, and the least faithful: "
-            "it changes little with the class or with the top layers' weights (Adebayo et al. 2018).",
+            help="The same unit, cropped to what it can see, each on its own scale. Guided is the cleanest picture and "
+            "the least faithful: it changes little with the class or the top layers' weights (Adebayo et al. 2018).",
             image="rules",
-            table="rules",
-            tile=2 * TILE,
-            columns=4,
-            caption=("shows",),
         ),
         Panel(
             kind="overlay",
@@ -214,49 +183,137 @@ def guided(job: Job) -> Result:
             units=f"change of {score.words} per unit of input",
         ),
     ]
-    if len(table):
-        images["strongest"], tables["strongest"] = _pairs_sheet(job, table, gradients, layer)
-        tables["units"] = table
-        panels.insert(
-            1,
-            Panel(
-                kind="gallery",
-                title=f"The strongest units of {layer.name} on this photo",
-                help="Each patch of the photo beside what in it excites the unit.",
-                image="strongest",
-                table="strongest",
-                tile=TILE,
-                columns=6,
-                group=("unit",),
-                caption=("shows",),
-            ),
+
+
+def _strongest(
+    job: Job, module: nn.Module, x: Tensor, output: Tensor, layer: Layer
+) -> dict[int, tuple[Place, NDArray[np.uint8]]]:
+    """The units that fire most on the photo: each one's place, and a tile of what excites it."""
+    from engine.explain.attribution import batch_for
+    from engine.explain.pictures import crop_signed, seen_box
+    from engine.explain.places import gradients_at, in_parts, strongest_places
+
+    places = strongest_places(output, layer, job.options.units)
+    found: dict[int, tuple[Place, NDArray[np.uint8]]] = {}
+    for part in in_parts(places, batch_for(x)):
+        gradients = gradients_at(module, x.expand(len(part), -1, -1, -1), layer, part, job.options.rule)
+        for place, gradient in zip(part, gradients.cpu().numpy(), strict=True):
+            box = seen_box(layer, (place.row, place.column), gradient.shape[1:])
+            found[place.unit] = (place, crop_signed(gradient, box, TILE))
+        job.progress(0.2 + (0.2 if job.options.dataset else 0.8) * len(found) / len(places), "strongest units")
+    return found
+
+
+def _add_strongest(
+    job: Job, result: Result, layer: Layer, strongest: dict[int, tuple[Place, NDArray[np.uint8]]]
+) -> None:
+    """A gallery of pairs: the part of the photo that each strong unit sees, and what in it excites the unit."""
+    import pandas as pd
+
+    from engine.explain.pictures import as_colour, crop_tile, seen_box
+    from engine.sheet import compose_sheet
+
+    photo = as_colour(job.frame)
+    tiles: list[NDArray[np.uint8]] = []
+    rows: list[dict[str, Any]] = []
+    for place, excites in strongest.values():
+        box = seen_box(layer, (place.row, place.column), (photo.shape[0], photo.shape[1]))
+        tiles += [crop_tile(photo, box, TILE), excites]
+        rows.append({"unit": place.unit, "shows": f"{place.activation:.3g}"})
+        rows.append({"unit": place.unit, "shows": job.options.rule})
+    result.images["strongest"] = compose_sheet(tiles, TILE, 6)
+    result.tables["strongest"] = pd.DataFrame(rows)
+    result.tables["units"] = pd.DataFrame([vars(place) for place, _ in strongest.values()])
+    result.panels.append(
+        Panel(
+            kind="gallery",
+            title=f"The strongest units of {layer.name} on this photo",
+            help="The part of the photo that each unit sees, beside what in it excites the unit.",
+            image="strongest",
+            table="strongest",
+            tile=TILE,
+            columns=6,
+            group=("unit",),
+            caption=("shows",),
         )
-    return Result(
-        arrays={"guided": values, "magnitude": np.abs(values).max(0), **{f"rule_{k}": v for k, v in rules.items()}},
-        tables=tables,
-        images=images,
-        panels=panels,
-        summary={**score.summary, "activation": value, "rule": options.rule},
-        preview="guided",
     )
+
+
+def _add_best_patches(
+    job: Job, module: nn.Module, result: Result, best: pd.DataFrame, layer: Layer, units: list[int]
+) -> None:
+    """The lecture's figure: a row for each unit, its best patches of the data set, each beside what excites it."""
+    import pandas as pd
+
+    from engine.explain.pictures import labelled_grid
+
+    dataset = job.dataset(job.options.dataset)
+    table = pd.concat([best[best["unit"] == unit] for unit in units], ignore_index=True)
+    names = [f"unit {unit}\n{table['score'][table['unit'] == unit].max():.3g}" for unit in units]
+    rows: list[list[NDArray[np.uint8]]] = []
+    figure = None
+    for done, unit in enumerate(units):
+        job.progress(0.4 + 0.6 * done / len(units), f"best patches of unit {unit}", preview=figure)
+        rows.append(_pairs(job, module, layer, table[table["unit"] == unit]))
+        figure = labelled_grid(rows, names[: len(rows)], together=2)
+    assert figure is not None, "there is always a unit"
+    result.images["best_patches"] = figure
+    result.tables["best_patches"] = table
+    result.preview = "best_patches"
+    result.panels.insert(
+        0,
+        Panel(
+            kind="image",
+            title=f"What excites units of {layer.name} in their best patches of {dataset.name}",
+            help="A row for each unit: its best patches, the strongest first, each beside what in it excites the unit "
+            f"({job.options.rule} rule, each on its own scale). Under the unit's number its largest activation.",
+            image="best_patches",
+        ),
+    )
+
+
+def _pairs(job: Job, module: nn.Module, layer: Layer, table: pd.DataFrame) -> list[NDArray[np.uint8]]:
+    """For each patch of one unit two tiles: the patch, and what in it excites the unit."""
+    import numpy as np
+    import torch
+
+    from engine.explain.attribution import batch_for
+    from engine.explain.pictures import as_colour, crop_signed, crop_tile, seen_box
+    from engine.explain.places import Place, gradients_at, in_parts
+
+    dataset = job.dataset(job.options.dataset)
+    index = {key: place for place, key in enumerate(dataset.keys)}
+    images = iter([str(key) for key in table["image"]])
+    places = [Place(int(row.unit), int(row.y), int(row.x), float(row.score)) for row in table.itertuples(index=False)]
+    tiles: list[NDArray[np.uint8]] = []
+    for part in in_parts(places, batch_for(torch.from_numpy(job.input))):
+        frames = [job.card.preprocessing.frame(dataset.photo(index[next(images)])) for _ in part]
+        inputs = torch.from_numpy(job.card.preprocessing.normalise(np.stack(frames))).to(job.device)
+        gradients = gradients_at(module, inputs, layer, part, job.options.rule).cpu().numpy()
+        for frame, place, gradient in zip(frames, part, gradients, strict=True):
+            box = seen_box(layer, (place.row, place.column), gradient.shape[1:])
+            tiles += [crop_tile(as_colour(frame), box, TILE), crop_signed(gradient, box, TILE)]
+    return tiles
 
 
 def work(card: Card, options: GuidedOptions, images: int) -> float:
     """Forward passes: three for a forward and a backward."""
-    return 3.0 * (3 + options.units)
+    rows = len(listed(options.rows)) or max(1, options.units)
+    return 3.0 * (3 + options.units + (rows * options.patches if options.dataset else 0))
 
 
 METHOD = Method(
     name="guided",
     title="Guided backpropagation",
     verb="explain",
-    family="Intermediate features",
+    family="Guided backprop",
     question="What in the photo makes a unit fire?",
     summary="A backward pass that keeps only what excites: the deconvnet's and guided rules (Springenberg 2015).",
     options=GuidedOptions,
     run=guided,
     work=work,
     gradients=True,
+    version=2,
     check=check,
     leads=(trust_lead("guided"),),
 )

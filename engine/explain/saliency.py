@@ -2,6 +2,7 @@
 
 Simonyan, Vedaldi, Zisserman 2013, "Deep Inside Convolutional Networks", section 3, where the class score is the logit.
 Departures: any unit may take the class's place, and the input may be sampled as SmoothGrad and integrated gradients do.
+`segment` is the paper's section 3.2, weakly supervised object localisation.
 """
 
 from __future__ import annotations
@@ -49,6 +50,15 @@ class SaliencyOptions(Options):
     baseline: Literal["black", "mean", "blur"] = option(
         "black", "Where integrated gradients start: black, the network's mean colour, the blurred photo", advanced=True
     )
+    segment: bool = option(
+        False, "Also cut the object out: GrabCut seeded by the map's quantiles (Simonyan 2013, section 3.2)"
+    )
+    foreground: float = option(
+        0.95, "Pixels above this quantile of the map are seeds of the object (Simonyan 2013)", gt=0, lt=1, advanced=True
+    )
+    background: float = option(
+        0.3, "Pixels below this quantile are seeds of the background (Simonyan 2013)", gt=0, lt=1, advanced=True
+    )
 
 
 def check(card: Card, options: SaliencyOptions) -> None:
@@ -56,6 +66,11 @@ def check(card: Card, options: SaliencyOptions) -> None:
     check_class_or_unit(options.target, options.layer, options.unit, options.position)
     if options.layer and options.score == "probability":
         raise OptionsError(f"a unit of {options.layer} has no probability: leave score at logit")
+    if options.segment and options.foreground <= options.background:
+        raise OptionsError(
+            f"foreground must be above background, not {options.foreground} and {options.background}: the object's "
+            f"seeds are where the map is high"
+        )
     if options.sampling == "integrated" and options.reduction == "grad_times_input":
         raise OptionsError("integrated gradients are already products with the input: choose sum as reduction")
 
@@ -149,7 +164,7 @@ def saliency(job: Job) -> Result:
             )
     units = f"change of {explained.score.words}" + ("" if attribution.times_input else " per unit of input")
     how = f"{reduction.words}; {options.sampling.replace('_', ' ')}"
-    return Result(
+    result = Result(
         arrays={"saliency": reduced.cpu().numpy()},
         summary=summary,
         panels=[
@@ -172,6 +187,38 @@ def saliency(job: Job) -> Result:
             ),
         ],
     )
+    if options.segment:
+        _add_segmentation(job, result)
+    return result
+
+
+def _add_segmentation(job: Job, result: Result) -> None:
+    """Images `mask` and `cutout`, and the share of the frame that the object takes, where there is one."""
+    import numpy as np
+
+    from engine.explain.pictures import as_colour
+    from engine.explain.segment import cut_out, segment
+
+    job.progress(0.95, "cutting the object out")
+    frame = np.ascontiguousarray(as_colour(job.frame))
+    strength = np.abs(result.arrays["saliency"])
+    quantiles = {"foreground": job.options.foreground, "background": job.options.background}
+    mask = segment(frame, strength, **quantiles, seed=job.seed)
+    if mask is None:
+        job.warn("no object is cut out: the photo has the same colours where the map is high and where it is low")
+        return
+    result.images |= {"mask": np.where(mask, 255, 0).astype(np.uint8), "cutout": cut_out(frame, mask)}
+    result.summary["object_share"] = float(mask.mean())
+    result.panels += [
+        Panel(
+            kind="image",
+            title="The object, cut out",
+            help="Found by colours: the map's brightest pixels tell those of the object, its darkest those of the "
+            "background. Nobody told the network where the object is.",
+            image="cutout",
+        ),
+        Panel(kind="image", title="Its mask", help="White is the object.", image="mask", beside=True),
+    ]
 
 
 def work(card: Card, options: SaliencyOptions, images: int) -> float:
@@ -191,6 +238,7 @@ METHOD = Method(
     run=saliency,
     work=work,
     gradients=True,
+    version=2,
     check=check,
     leads=(trust_lead("saliency"),),
 )
