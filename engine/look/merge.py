@@ -32,13 +32,15 @@ class LayerPart:
 
     `scores` (C, k) float32, best first, with `images` (C, k) int64, the rank of the image's key among the
     sorted keys, or -1 where there is no further image, and `places` (C, k) int64, row * columns + column.
-    `histogram` (C, HISTOGRAM_BINS) of the images' scores, `silent` (C,) images whose score is not above zero,
-    `count` (C,) images with a score, `total` (C,) and `by_label` (C, labels) sums of scores in 1/SCALE.
+    Of the images' maxima: `largest` (C,) float32, -inf where there is none; `histogram` (C, HISTOGRAM_BINS); `silent`
+    (C,) images whose maximum is not above zero; `count` (C,) images that have one; `total` (C,) and `by_label`
+    (C, labels), sums in 1/SCALE.
     """
 
     scores: NDArray[np.float32]
     images: NDArray[np.int64]
     places: NDArray[np.int64]
+    largest: NDArray[np.float32]
     histogram: NDArray[np.int64]
     silent: NDArray[np.int64]
     count: NDArray[np.int64]
@@ -96,10 +98,10 @@ def _merge_layer(parts: list[LayerPart]) -> LayerPart:
     def summed(name: str) -> NDArray[np.int64]:
         return np.asarray(np.sum([getattr(part, name) for part in parts], axis=0), np.int64)
 
-    return LayerPart(
-        *(np.take_along_axis(values, order, axis=1) for values in (scores, images, places)),
-        *(summed(name) for name in ("histogram", "silent", "count", "total", "by_label")),
-    )
+    scores, images, places = (np.take_along_axis(values, order, axis=1) for values in (scores, images, places))
+    largest = np.max([part.largest for part in parts], axis=0)
+    counts = (summed(name) for name in ("histogram", "silent", "count", "total", "by_label"))
+    return LayerPart(scores, images, places, largest, *counts)
 
 
 def layer_part(
@@ -109,20 +111,23 @@ def layer_part(
     labels: NDArray[np.int64] | None,
     label_count: int,
     top: int,
+    maxima: NDArray[np.float32] | None = None,
 ) -> LayerPart:
     """One shard's part of a layer, from `scores` and `places` (n, C) of `images` (n,), the ranks of their keys.
 
-    A score that is NaN is dropped. `labels` (n,) is each image's label, -1 where it has none; or None.
+    A score that is NaN is dropped. `labels` (n,) is each image's label, -1 where it has none; or None. `maxima` (n, C)
+    where images are ranked by another score.
     """
     order = np.argsort(images, kind="stable")
     # Minus zero is zero; sorting by key first lets a stable sort break ties by key.
     scores = np.ascontiguousarray((scores[order] + np.float32(0)).T)
+    maxima = scores if maxima is None else np.ascontiguousarray((maxima[order] + np.float32(0)).T)
     places, images = places[order].T, images[order]
     known = ~np.isnan(scores)
     everywhere = np.broadcast_to(images, scores.shape)
     best = np.argsort(np.where(known, -scores, np.float32(np.nan)), axis=1, kind="stable")[:, :top]
     found = np.take_along_axis(known, best, axis=1)
-    fixed = np.where(known, fixed_point(scores), 0)
+    fixed = fixed_point(maxima)
     by_label = np.zeros((len(scores), label_count), np.int64)
     if labels is not None and label_count:
         ordered = labels[order]
@@ -137,9 +142,10 @@ def layer_part(
         scores=padded(np.where(found, np.take_along_axis(scores, best, 1), np.float32(-np.inf)), -np.inf),
         images=padded(np.where(found, np.take_along_axis(everywhere, best, 1), -1), -1),
         places=padded(np.where(found, np.take_along_axis(places, best, 1), 0), 0),
-        histogram=histogram(scores),
-        silent=(known & (scores <= 0)).sum(axis=1),
-        count=known.sum(axis=1),
+        largest=np.fmax.reduce(maxima, axis=1, initial=-np.inf),
+        histogram=histogram(maxima),
+        silent=(maxima <= 0).sum(axis=1),
+        count=(~np.isnan(maxima)).sum(axis=1),
         total=fixed.sum(axis=1),
         by_label=by_label,
     )

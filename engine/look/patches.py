@@ -82,7 +82,8 @@ def run(job: Job) -> Result:
     """Mine the data set. Tables `patches`, `units`, `gallery`, `unreadable`; a sheet of crops for each layer.
 
     `patches`: layer, unit, rank (from 0), score (what images are ranked by), image (its key), y, x (the maximum's
-    position in the layer's map), box_x0, box_y0, box_x1, box_y1 (its receptive field in the network's input, exclusive ends, clipped).
+    position in the layer's map), box_x0, box_y0, box_x1, box_y1 (its receptive field in the network's input,
+    exclusive ends, clipped).
     Every unit has min(top, images) rows, dead ones too; an image whose map is all NaN for a unit has none.
     """
     miner = Miner(job)

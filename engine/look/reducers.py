@@ -170,11 +170,7 @@ def spatial_maximum(editor: Editor, maps: str, layer: Layer) -> Maximum:
     best_of_row = editor.reduce("ReduceMax", maps, [3])
     score = editor.reduce("ReduceMax", best_of_row, [2], keep=True)
     row = _first_equal(editor, best_of_row, score, rows)
-    # (N, C, 1, 1) indices along the rows, spread over the columns, pick the winning row of each map.
-    index = editor.node("Unsqueeze", row, editor.constant([3]))
-    spread = editor.node("Expand", index, editor.constant([1, 1, 1, columns]))
-    winner = editor.node("GatherElements", maps, spread, axis=2)
-    winner = editor.node("Squeeze", winner, editor.constant([2]))
+    winner = editor.node("GatherND", maps, row, batch_dims=2)
     column = _first_equal(editor, winner, score, columns)
     last = editor.constant([2])
     return Maximum(*(editor.node("Squeeze", name, last) for name in (score, row, column)))
@@ -190,11 +186,6 @@ def _first_equal(editor: Editor, values: str, wanted: str, length: int) -> str:
     return editor.reduce("ReduceMin", places, [2], keep=True)
 
 
-def spatial_sum(editor: Editor, maps: str) -> str:
-    """The sum of every unit's map, (N, C). It is NaN wherever the map holds a NaN."""
-    return editor.reduce("ReduceSum", maps, [2, 3])
-
-
 def share_above_zero(editor: Editor, maps: str) -> str:
     """The share of every unit's positions where it is above zero, (N, C)."""
     above = editor.node("Greater", maps, editor.constant(0, "float32"))
@@ -202,8 +193,11 @@ def share_above_zero(editor: Editor, maps: str) -> str:
 
 
 def spatial_mean(editor: Editor, maps: str) -> str:
-    """The mean of every unit's map, (N, C): a layer's pooled features."""
-    return editor.reduce("ReduceMean", maps, [2, 3])
+    """The mean of every unit's map, (N, C): a layer's pooled features. It is NaN wherever the map holds a NaN.
+
+    (A global pooling reads ONNX Runtime's own blocked layout, where a reduction waits for it to be reordered.)
+    """
+    return editor.node("Squeeze", editor.node("GlobalAveragePool", maps), editor.constant([2, 3]))
 
 
 def class_scores(editor: Editor, tensor: str, card: Card, score: str) -> str:

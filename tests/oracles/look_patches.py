@@ -60,7 +60,7 @@ class MemoryDataset:
             yield index, frame
 
 
-def patches_by_sorting(network: Any, dataset: Any, layers: list[str], top: int) -> pd.DataFrame:
+def patches_by_sorting(network: Any, dataset: Any, layers: list[str], top: int, by: str = "maximum") -> pd.DataFrame:
     """The table of patches without its boxes, from torch's maps, one image at a time."""
     rows = []
     for tap in layers:
@@ -74,6 +74,8 @@ def patches_by_sorting(network: Any, dataset: Any, layers: list[str], top: int) 
             inputs = torch.from_numpy(network.card.preprocessing.normalise(frame)[None])
             maps = maps_of(forward_taps(network.module(), inputs, [tap])[tap].detach().numpy(), layer)
             score, row, column = maximum_of(maps)
+            if by == "mean":
+                score = np.nanmean(maps, axis=(2, 3))
             for unit in range(layer.units):
                 if not np.isnan(score[0, unit]):
                     found[unit].append((-score[0, unit], key, row[0, unit], column[0, unit]))

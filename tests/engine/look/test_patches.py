@@ -89,6 +89,16 @@ def test_equals_a_brute_force_sort(network: TinyNetwork, dataset: MemoryDataset,
     check_equal(mine(network, dataset).tables["patches"], sorted_patches)
 
 
+def test_ranks_by_the_mean_of_the_map_too(network: TinyNetwork, dataset: MemoryDataset) -> None:
+    by_mean = mine(network, dataset, rank="mean")
+    check_equal(by_mean.tables["patches"], patches_by_sorting(network, dataset, LAYERS, 6, by="mean"))
+    by_maximum = mine(network, dataset)
+    assert not by_mean.tables["patches"].equals(by_maximum.tables["patches"])
+    # What is told of the units is told of their maxima in both.
+    pd.testing.assert_frame_equal(by_mean.tables["units"], by_maximum.tables["units"])
+    np.testing.assert_array_equal(by_mean.arrays["histograms"], by_maximum.arrays["histograms"])
+
+
 @pytest.mark.parametrize("batch", [1, 3, 64])
 @pytest.mark.parametrize("shard", [7, 1000])
 def test_batch_size_and_shards_change_nothing(
