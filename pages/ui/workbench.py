@@ -24,11 +24,16 @@ from pages.ui.progress import show_run
 from pages.ui.text import duration, errors_as_lines, plain, show_error
 
 
-def workbench(*names: str) -> None:
-    """Draw the page of these methods: choose one, set its options, run it, see it."""
+def workbench(*names: str, about: str = "") -> None:
+    """Draw the page of these methods: choose one, set its options, run it, see it.
+
+    `about`: a paragraph under the summary, on what the family is for.
+    """
     method = _choose(names)
     st.title(method.question or method.title, anchor=False)
     st.markdown(plain(method.summary))
+    if about:
+        st.caption(about)
     form, result = st.columns([1, 3], gap="large")
     with form, st.container(key="workbench-form"), errors_as_lines():
         card = card_or_wait(state.network())
@@ -38,9 +43,9 @@ def workbench(*names: str) -> None:
         _result(method)
 
 
-def family_page(name: str) -> None:
-    """Draw the page of the family that a method belongs to."""
-    workbench(*family_of(name).names)
+def family_page(name: str, about: str = "") -> None:
+    """Draw the page of the family that a method belongs to; `about` as in `workbench`."""
+    workbench(*family_of(name).names, about=about)
 
 
 def _choose(names: tuple[str, ...]) -> Method:
