@@ -1,31 +1,28 @@
-"""Unit: everything that finished runs know of one unit, its best patches first."""
+"""Unit: everything that finished runs know of one unit, its best patches first, and the runs that would know more."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from engine.method import Method, methods
 from models.card import Card
-from pages.ui import reads, state
+from pages.ui import state
+from pages.ui.about_unit import card_of, methods_of_every_unit, methods_of_one_unit, share_of
 from pages.ui.cards import card_or_wait
-from pages.ui.forms import layer_label, prefill_key, subject_key
-from pages.ui.gallery import show_group
-from pages.ui.nav import method_page
-from pages.ui.runs import run_cards
+from pages.ui.forms import layer_label
 from pages.ui.text import errors_as_lines, plain, show_error
 
-RUNS_READ = 40
+ACROSS = 4
 
 
 def choose(card: Card) -> tuple[str, int] | None:
     """Pick the layer and the unit; kept in the address."""
     names = [layer.name for layer in card.layers if layer.axes != "none"]
-    left, right = st.columns([3, 1])
+    layers, units, steps = st.columns([5, 2, 5], vertical_alignment="bottom")
     chosen = state.layer()
     if chosen and chosen not in names:
         show_error(f"no layer {chosen} in {card.name}: choose one below")
     st.session_state["unit:layer"] = chosen if chosen in names else None
-    left.selectbox(
+    layers.selectbox(
         "Layer",
         names,
         index=None,
@@ -40,8 +37,12 @@ def choose(card: Card) -> tuple[str, int] | None:
         st.info("Choose a layer to see one of its units.", icon=":material/hub:")
         return None
     last = card.layer(layer).units - 1
-    st.session_state["unit:unit"] = min(max(state.unit() or 0, 0), last)
-    right.number_input(
+    unit = state.unit() or 0
+    if unit > last:
+        show_error(f"no unit {unit} in layer {layer} of {card.name}: it has units 0 to {last}")
+        unit = last
+    st.session_state["unit:unit"] = unit
+    units.number_input(
         "Unit",
         0,
         last,
@@ -49,7 +50,38 @@ def choose(card: Card) -> tuple[str, int] | None:
         help=f"0 to {last}",
         on_change=lambda: state.choose(unit=str(st.session_state["unit:unit"])),
     )
-    return str(layer), int(st.session_state["unit:unit"])
+    with steps:
+        _steps(names, str(layer), unit, last)
+    return str(layer), unit
+
+
+def _steps(names: list[str], layer: str, unit: int, last: int) -> None:
+    """Buttons and keys to the units and layers before and after."""
+    place = names.index(layer)
+
+    def to_unit(other: int) -> None:
+        state.choose(unit=str(other))
+
+    def to_layer(other: int) -> None:
+        state.choose(layer=names[other], unit="0")
+
+    with st.container(horizontal=True, key="unit-steps"):
+        for title, icon, key, act, other, there in (
+            ("Previous unit", ":material/chevron_left:", "Left", to_unit, unit - 1, unit > 0),
+            ("Next unit", ":material/chevron_right:", "Right", to_unit, unit + 1, unit < last),
+            ("Previous layer", ":material/keyboard_double_arrow_left:", "Shift+Left", to_layer, place - 1, place > 0),
+            (
+                "Next layer",
+                ":material/keyboard_double_arrow_right:",
+                "Shift+Right",
+                to_layer,
+                place + 1,
+                place < len(names) - 1,
+            ),
+        ):
+            st.button(
+                title, icon=icon, shortcut=key, key=f"unit:step:{key}", on_click=act, args=(other,), disabled=not there
+            )
 
 
 def facts(card: Card, name: str) -> None:
@@ -62,52 +94,17 @@ def facts(card: Card, name: str) -> None:
     st.caption(plain(" · ".join(words)))
 
 
-def groups(card: Card, layer: str, unit: int) -> bool:
-    """The galleries of finished runs that hold this unit; whether there was one."""
-    shown = False
-    seen: set[str] = set()
-    for row in reads.store().list(network=card.name, status="done", limit=RUNS_READ):
-        if row.method in seen:
-            continue
-        run = reads.store().run(row.id)
-        for index, panel in enumerate(run.record.panels):
-            if panel.kind == "gallery" and {"layer", "unit"} <= set(panel.group):
-                with errors_as_lines():
-                    if show_group(panel, run, {"layer": layer, "unit": str(unit)}, f"unit:{row.id}:{index}"):
-                        shown = True
-                        seen.add(row.method)
-    return shown
-
-
-def about_this_unit(card: Card, layer: str, unit: int) -> bool:
-    """Cards of the finished runs that were made for this very unit."""
-    rows = []
-    for row in reads.store().list(network=card.name, text=f"unit={unit}", limit=RUNS_READ):
-        options = reads.store().run(row.id).record.options
-        if options.get("layer") == layer and options.get("unit") == unit:
-            rows.append(row)
-    if rows:
-        st.subheader("Runs about this unit", anchor=False)
-        run_cards(rows[:12], columns=6, key="unit")
-    return bool(rows)
-
-
-def ways_on() -> None:
-    """The methods that take a unit, with this one filled in."""
-    st.subheader("Look further", anchor=False)
-    with st.container(horizontal=True):
-        for method in methods().values():
-            kinds = [kind for kind in ("unit", "layers") if method.options_of_kind(kind)]
-            if kinds and st.button(method.title, key=f"unit:go:{method.name}", help=method.summary):
-                _fill_in(method)
-                st.switch_page(method_page(method.name))
-
-
-def _fill_in(method: Method) -> None:
-    """The method's form with this unit, or with its layer."""
-    st.session_state[subject_key(method.name)] = "unit"
-    for name in method.options_of_kind("layers"):
-        st.session_state[prefill_key(method.name, name)] = state.layer()
+def views(card: Card, layer: str, unit: int) -> None:
+    """What runs over the whole layer hold of the unit, then the pictures of it alone."""
+    for method in sorted(methods_of_every_unit(), key=lambda method: not method.options_of_kind("layers")):
+        with errors_as_lines():
+            share_of(method, card, layer, unit)
+    st.subheader("Pictures of this unit", anchor=False)
+    asked = methods_of_one_unit()
+    for start in range(0, len(asked), ACROSS):
+        for column, method in zip(st.columns(ACROSS), asked[start : start + ACROSS], strict=False):
+            with column, errors_as_lines():
+                card_of(method, card, layer, unit)
 
 
 st.title("Unit", anchor=False)
@@ -116,8 +113,4 @@ with errors_as_lines():
     picked = choose(card) if card is not None else None
     if card is not None and picked is not None:
         facts(card, picked[0])
-        found = groups(card, *picked)
-        found = about_this_unit(card, *picked) or found
-        if not found:
-            st.info("No finished run knows this unit yet. Start one below.", icon=":material/search:")
-        ways_on()
+        views(card, *picked)

@@ -6,6 +6,7 @@ The sheet stays one picture that the browser fetches once; each tile is a window
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     box.className = data.opens ? 'card' : 'card still';
     const tiles = document.createElement('div');
     tiles.className = 'tiles';
-    tiles.style.setProperty('--across', card.tiles.length > 1 ? 3 : 1);
+    tiles.style.setProperty('--across', Math.min(3, Math.ceil(Math.sqrt(card.tiles.length))));
     card.tiles.forEach((index, place) => tiles.appendChild(tile(index, card.titles[place])));
     box.appendChild(tiles);
     for (const [kind, text] of [['name', card.name], ['note', card.note]]) {
@@ -256,6 +257,23 @@ def _rows_of_group(table: pd.DataFrame, group: dict[str, str]) -> pd.DataFrame:
     for column, wanted in group.items():
         keep &= (table[column].astype(str) == wanted).to_numpy()
     return table[keep]
+
+
+def show_units(panel: Panel, run: Any, units: Mapping[int, str], key: str, opened: Callable[[int], None]) -> None:
+    """Several units of the panel's layer as cards, each with its note and its best four tiles; a click opens one."""
+    table = rows_of(panel, run)
+    cards = []
+    for unit, note in units.items():
+        tiles = [int(tile) for tile in table[table["unit"] == unit]["tile"].head(4)]
+        cards.append(
+            {"id": str(unit), "name": f"unit {unit}", "note": note, "tiles": tiles, "titles": [""] * len(tiles)}
+        )
+
+    def on_opened() -> None:
+        opened(int(st.session_state[f"{key}:units"]["opened"]))
+
+    data = sheet_of(panel, run) | {"cards": cards, "card": 108, "opens": True}
+    _cards(key=f"{key}:units", data=data, on_opened_change=on_opened)
 
 
 def show_group(panel: Panel, run: Any, group: dict[str, str], key: str) -> bool:

@@ -166,7 +166,7 @@ def test_unit_page_names_the_layer_and_the_ways_on(open_page: Open) -> None:
     assert not app.exception
     assert "16 units" in texts(app)
     assert app.number_input(key="unit:unit").value == 2
-    assert any(button.key.startswith("unit:go:") for button in app.button)
+    assert any(button.key.startswith("unit:ask:") for button in app.button)
     assert "no layer" in lines(open_page("unit", layer="nowhere"))
 
 
