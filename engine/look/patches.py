@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from engine.errors import DatasetError, UnsupportedError
 from engine.look.layers import last_of_each_resolution, with_units
 from engine.look.merge import SCALE, LayerPart, Partial, from_bytes, histogram_edges, layer_part, merge, to_bytes
 from engine.method import Job, Method, Options, Panel, Result, option
+from models.home import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from models.card import Card, Layer
 
 SHARD = 256
-"""Images a shard: after each the work so far is kept, so that a killed run loses no more than this."""
+"""Images a shard: after each its part is kept, so that a killed run loses little more than this."""
+LOOSE = 16
+"""So many shards' parts lie in files of their own before they are put together in one."""
 TILES = (64, 48, 32, 24)
 SHEET_PIXELS = 45_000_000
 """A sheet of crops is kept below this, by smaller tiles and then by fewer of them: browsers decode it whole."""
@@ -176,7 +178,7 @@ class Miner:
         left = [shard for shard in range(self.shards) if done is None or shard not in done.shards]
         for part in self.mine_shards(left):
             done = part if done is None else merge([done, part])
-            self._write_checkpoint(done)
+            self._write_checkpoint(part, done)
             self._forget_frames(done)
         if done is None:
             raise DatasetError(f"the data set {self.dataset.name} has no images")
@@ -326,23 +328,28 @@ class Miner:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _read_checkpoint(self) -> Partial | None:
+        """What earlier tries of this request have left, put together; a damaged file is as good as none."""
         if self.job.checkpoints is None:
             return None
-        path = self.job.checkpoints / "patches.npz"
-        return from_bytes(path.read_bytes(), self._signature()) if path.is_file() else None
+        files = sorted(self.job.checkpoints.glob("shard*.npz"))
+        parts = [from_bytes(file.read_bytes(), self._signature()) for file in files]
+        return merge(found) if (found := [part for part in parts if part is not None]) else None
 
-    def _write_checkpoint(self, partial: Partial) -> None:
-        """Replace the checkpoint in one step: whoever kills the run finds the old one or the new one."""
-        if self.job.checkpoints is None or len(partial.shards) == self.shards:
+    def _write_checkpoint(self, part: Partial, done: Partial) -> None:
+        """Keep a shard's part in a file of its own, written whole; now and then all that is `done` in one.
+
+        A shard that is in both, because the process was killed in between, counts once.
+        """
+        folder = self.job.checkpoints
+        if folder is None:
             return
-        self.job.checkpoints.mkdir(parents=True, exist_ok=True)
-        path = self.job.checkpoints / "patches.npz"
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
-            file.write(to_bytes(partial, self._signature()))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / f"shard-{part.shards[0]:08d}.npz", to_bytes(part, self._signature()))
+        if len(done.shards) % LOOSE == 0:
+            loose = list(folder.glob("shard-*.npz"))
+            write_whole(folder / "shards.npz", to_bytes(done, self._signature()))
+            for file in loose:
+                file.unlink()
 
 
 def _counts(labels: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:

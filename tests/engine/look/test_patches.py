@@ -143,6 +143,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(
     killed_after: int,
 ) -> None:
     monkeypatch.setattr(patches, "SHARD", 8)
+    monkeypatch.setattr(patches, "LOOSE", 2)
     wanted = mine(network, dataset, batch=3)
     job = job_for(network, dataset, tmp_path, batch=3)
 
@@ -157,6 +158,24 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(
     check_identical(mine(network, dataset, tmp_path, batch=3), wanted)
     read_again = dataset.asked - before - wanted.tables["patches"]["image"].nunique()
     assert read_again <= len(dataset) - (killed_after - 1) // 8 * 8
+
+
+def test_a_shard_that_lies_there_twice_counts_once(
+    network: TinyNetwork, dataset: MemoryDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the parts were put together and before the single ones were gone."""
+    monkeypatch.setattr(patches, "SHARD", 8)
+    monkeypatch.setattr(patches, "LOOSE", 4)
+    wanted = mine(network, dataset, tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"shards.npz", "shard-00000004.npz", "shard-00000005.npz"}
+    job = job_for(network, dataset)
+    part = patches.Miner(job).mine_shard(2)
+    (tmp_path / "shard-00000002.npz").write_bytes(
+        patches.to_bytes(part, patches.Miner(job_for(network, dataset, tmp_path))._signature())
+    )
+    before = dataset.asked
+    check_identical(mine(network, dataset, tmp_path), wanted)
+    assert dataset.asked - before == wanted.tables["patches"]["image"].nunique()
 
 
 KILLED = """
@@ -203,7 +222,8 @@ def test_a_checkpoint_of_other_options_or_a_damaged_one_is_not_used(
     wanted = mine(network, dataset, layers="relu")
     mine(network, dataset, tmp_path, layers="second")
     check_identical(mine(network, dataset, tmp_path, layers="relu"), wanted)
-    (tmp_path / "patches.npz").write_bytes(b"PK\x03\x04 half of it")
+    for file in tmp_path.glob("*.npz"):
+        file.write_bytes(b"PK\x03\x04 half of it")
     check_identical(mine(network, dataset, tmp_path, layers="relu"), wanted)
 
 
