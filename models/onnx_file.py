@@ -18,6 +18,10 @@ from models.network import Network
 
 if TYPE_CHECKING:
     import onnx
+    from torch import Tensor
+
+    from models.onnx_receptive import Graph as OnnxGraph
+    from models.onnx_receptive import Layout
 
 Kind: TypeAlias = Literal["logits", "probabilities", "features"]
 
@@ -26,6 +30,10 @@ TRIAL_BATCH = 2
 # The standard's own operators, and ONNX Runtime's built-in ones.
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 _FIXED_BATCH = "fovea.batch"
+# INT8 to INT64 and BOOL, as ONNX numbers its types: shapes, axes, indices.
+_INTEGERS = (2, 3, 5, 6, 7, 9)
+MOST_EXTRA_TOKENS = 16
+"""So many class and register tokens may stand before those of the image."""
 USUAL_SIDE = 224
 """Height and width in pixels that are taken where a file leaves them free."""
 
@@ -52,8 +60,12 @@ def load(name: str, path: Path, hints: Hints) -> Network:
     input_name = _adapt_input(model, path, preprocessing, channels_last)
     shape = (preprocessing.channels, *preprocessing.size)
     own = [o.name for o in model.graph.output]
+    declared = _declared_batches(model)
     names = _expose_outputs(model, input_name)
-    batch, values, notes = _run(model, input_name, shape, _fixed_batch(model), path)
+    trial = _run(model, input_name, shape, own, declared, path)
+    values = {tensor: trial.values[tensor] for tensor in names.values() if tensor in trial.values}
+    values = {tensor: value for tensor, value in values.items() if value.dtype.kind == "f"}
+    layers = _layers(model, names, input_name, values, trial)
     taps = _widen(model, {tap: tensor for tap, tensor in names.items() if tensor in values}, values)
     output, kind, more = _output(model, own, names, values, hints)
     taps[OUTPUT] = taps[output]
@@ -67,15 +79,15 @@ def load(name: str, path: Path, hints: Hints) -> Network:
         architecture="onnx",
         preprocessing=preprocessing,
         classes=() if kind == "features" else classes,
-        layers=_layers(model, names, values),
+        layers=layers,
         parameters=sum(_count(t) for t in model.graph.initializer),
         sha256=hashlib.sha256(path.read_bytes() + f"{preprocessing.model_dump_json()} {kind}".encode()).hexdigest(),
         weights=path.name,
         gradients=False,
         output=kind,
-        notes=("an ONNX file: forward methods only, gradients need the torch network", *notes, *more),
+        notes=("an ONNX file: forward methods only, gradients need the torch network", *trial.notes, *more),
     )
-    return Network(name, card, None, TappedGraph(path, taps, input_name, shape, model=model, batch=batch))
+    return Network(name, card, None, TappedGraph(path, taps, input_name, shape, model=model, batch=trial.batch))
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -129,9 +141,11 @@ def _image_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
     return image
 
 
-def _fixed_batch(model: onnx.ModelProto) -> int | None:
-    entry = next((e.value for e in model.metadata_props if e.key == _FIXED_BATCH), "")
-    return int(entry) if entry else None
+def _declared_batches(model: onnx.ModelProto) -> list[int]:
+    """The batch sizes that the file names: its input's, and those of its outputs."""
+    found = [int(e.value) for e in model.metadata_props if e.key == _FIXED_BATCH]
+    shapes = [o.type.tensor_type.shape.dim for o in model.graph.output]
+    return list(dict.fromkeys(found + [dims[0].dim_value for dims in shapes if dims and dims[0].dim_value]))
 
 
 def _preprocessing(name: str, model: onnx.ModelProto, path: Path, hints: Hints) -> tuple[Preprocessing, bool]:
@@ -188,18 +202,21 @@ def _adapt_input(model: onnx.ModelProto, path: Path, preprocessing: Preprocessin
 
 
 def _expose_outputs(model: onnx.ModelProto, input_name: str) -> dict[str, str]:
-    """Tap to tensor for every node output that depends on the image, each made a graph output."""
+    """Tap to tensor for every node output that depends on the image; all node outputs are made the graph's."""
     import onnx
 
-    depends, tensors = {input_name}, []
+    depends, tensors, others = {input_name}, [], []
     for node in model.graph.node:
+        made = [o for o in node.output if o]
         if any(i in depends for i in node.input) and node.op_type not in ("Shape", "Size"):
-            tensors += [o for o in node.output if o]
-            depends.update(o for o in node.output if o)
+            tensors += made
+            depends.update(made)
+        else:
+            others += made
     own = {o.name: o for o in model.graph.output}
     for value in own.values():
         value.type.tensor_type.ClearField("shape")
-    values = [own.get(t) or onnx.ValueInfoProto(name=t) for t in tensors]
+    values = [own.get(t) or onnx.ValueInfoProto(name=t) for t in (*tensors, *others)]
     del model.graph.output[:]
     model.graph.output.extend(values)
     names: dict[str, str] = {}
@@ -210,31 +227,66 @@ def _expose_outputs(model: onnx.ModelProto, input_name: str) -> dict[str, str]:
     return names
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """What a pass on noise told: all tensors by name, those whose first axis holds the images, the only batch size
+    that the graph takes (None: any), and what to tell."""
+
+    values: Mapping[str, NDArray[Any]]
+    stacked: frozenset[str]
+    batch: int | None
+    notes: tuple[str, ...] = ()
+
+
 def _run(
-    model: onnx.ModelProto, input_name: str, shape: tuple[int, ...], fixed: int | None, path: Path
-) -> tuple[int | None, dict[str, NDArray[Any]], list[str]]:
-    """One pass on noise: every tensor of floats by name, the batch size if it is not free, and what to tell."""
+    model: onnx.ModelProto,
+    input_name: str,
+    shape: tuple[int, ...],
+    own: Sequence[str],
+    declared: Sequence[int],
+    path: Path,
+) -> _Trial:
+    """Try the graph with two images and with the first of them alone, and else with the batch sizes it declares."""
     from models.onnx_net import Session
 
     try:
         session = Session(model, "cpu", optimise=False)
     except FoveaError as error:
         raise NetworkError(f"ONNX Runtime does not take {path.name}: {error}") from None
-    trials = [TRIAL_BATCH] + ([fixed] if fixed else [1])
-    for batch in trials:
-        noise = np.random.default_rng(0).standard_normal((batch, *shape)).astype(np.float32)
-        try:
-            arrays = session.run({input_name: noise})
-        except Exception as error:
-            reason = str(error).splitlines()[0][:200]
-            continue
-        values = {k: v for k, v in zip(session.outputs, arrays, strict=True) if v.dtype.kind == "f"}
-        # A reshape to a fixed size can move the images of a batch into one another without any error.
-        if batch == TRIAL_BATCH and all(v.shape[:1] in ((batch,), (1,)) for v in values.values() if v.ndim > 1):
-            return None, values, []
-        if batch != TRIAL_BATCH:
-            return batch, values, [f"takes batches of exactly {batch}"]
-    raise NetworkError(f"{path.name} does not run on an input of shape {shape}: {reason}")
+    noise = np.random.default_rng(0).standard_normal((max(TRIAL_BATCH, *declared, 1), *shape)).astype(np.float32)
+    passes: dict[int, dict[str, NDArray[Any]]] = {}
+    reason = ""
+    for batch in dict.fromkeys((TRIAL_BATCH, 1, *declared)):
+        if batch in (1, TRIAL_BATCH) or not passes:
+            try:
+                arrays = session.run({input_name: noise[:batch]})
+            except FoveaError as error:
+                reason = reason or str(error)
+                continue
+            found = zip(session.outputs, arrays, strict=True)
+            passes[batch] = {name: value for name, value in found if isinstance(value, np.ndarray)}
+    if not passes:
+        raise NetworkError(f"{path.name} does not run on an input of shape {shape}: {reason}")
+    if {1, TRIAL_BATCH} <= set(passes) and _alike(passes[1], passes[TRIAL_BATCH], own):
+        wide = {name for name, value in passes[TRIAL_BATCH].items() if value.shape[:1] == (TRIAL_BATCH,)}
+        stacked = frozenset(name for name in wide if passes[1][name].shape[:1] == (1,))
+        return _Trial(passes[1], stacked, None)
+    batch = min(passes)
+    stacked = frozenset(name for name, value in passes[batch].items() if value.shape[:1] == (batch,))
+    return _Trial(passes[batch], stacked, batch, (f"takes batches of exactly {batch}",))
+
+
+def _alike(one: Mapping[str, NDArray[Any]], two: Mapping[str, NDArray[Any]], own: Sequence[str]) -> bool:
+    """Whether the first of two images gives what it gives alone, in the file's own outputs: a reshape to a fixed size
+    can move the images of a batch into one another without any error."""
+    for name in own:
+        alone, first = one.get(name), two.get(name)
+        if alone is not None and first is not None and alone.dtype.kind == "f" and alone.shape[:1] == (1,):
+            if first.shape != (TRIAL_BATCH, *alone.shape[1:]):
+                return False
+            if not np.allclose(first[:1], alone, atol=np.abs(alone).max(initial=0) / 100):
+                return False
+    return True
 
 
 def _widen(model: onnx.ModelProto, taps: dict[str, str], values: dict[str, NDArray[Any]]) -> dict[str, str]:
@@ -282,25 +334,102 @@ def _count(tensor: onnx.TensorProto) -> int:
     return math.prod(int(d) for d in tensor.dims)
 
 
-def _layers(model: onnx.ModelProto, names: Mapping[str, str], values: Mapping[str, NDArray[Any]]) -> tuple[Layer, ...]:
-    """Every tap as a layer. Four axes are taken as NCHW, three as (N, T, C) if T is the last map's positions."""
-    producer = {o: n for n in model.graph.node for o in n.output}
+def _layers(
+    model: onnx.ModelProto,
+    names: Mapping[str, str],
+    input_name: str,
+    values: Mapping[str, NDArray[Any]],
+    trial: _Trial,
+) -> tuple[Layer, ...]:
+    """Every tap as a layer, with its axes and what its units see, which tells rows and columns from channels."""
+    from models import onnx_receptive as receptive
+
     weights = {t.name: t for t in model.graph.initializer}
-    layers, grid = [], (1, 1)
-    for tap, tensor in names.items():
-        if tensor not in values or values[tensor].ndim < 2:
-            continue
-        shape = values[tensor].shape[1:]
+    producer = {o: n for n in model.graph.node for o in n.output}
+    taps = {tensor: tap for tap, tensor in names.items()}
+    layers: list[Layer] = []
+    grid = (1, 1)
+    layouts: dict[str, Layout] = {}
+    frame = _frame(model)
+    for tensor, seen in receptive.coordinates(_graph(model, input_name, trial)):
         node = producer[tensor]
+        shape = tuple(int(n) for n in seen.shape[2:])
+        layout = _layout(node, seen, layouts, grid) if len(shape) == 3 else None
+        if layout is not None:
+            layouts[tensor] = layout
+        if tensor not in values or not shape:
+            continue
         facts: dict[str, Any] = {"axes": "none", "units": 0}
-        if len(shape) == 1:
+        if tensor not in trial.stacked:
+            pass
+        elif len(shape) == 1:
             facts = {"axes": "vector", "units": shape[0]}
-        elif len(shape) == 3:
-            grid = (shape[1], shape[2]) if shape[1:] != (1, 1) else grid
-            facts = {"axes": "NCHW", "units": shape[0], "grid": shape[1:]}
-        elif len(shape) == 2 and grid != (1, 1) and 0 <= shape[0] - grid[0] * grid[1] <= 16:
+        elif layout is not None:
+            channels, rows, columns = (shape[axis - 1] for axis in layout)
+            axes = "NCHW" if layout == receptive.NCHW else "NHWC" if layout == receptive.NHWC else "none"
+            facts = {"axes": axes, "units": channels if axes != "none" else 0, "grid": (rows, columns)}
+            grid = facts["grid"] if facts["grid"] != (1, 1) else grid
+        elif len(shape) == 2 and grid != (1, 1) and 0 <= shape[0] - grid[0] * grid[1] <= MOST_EXTRA_TOKENS:
             extra = shape[0] - grid[0] * grid[1]
             facts = {"axes": "tokens", "units": shape[1], "grid": grid, "extra_tokens": extra}
+        field = receptive.receptive_field(
+            seen, facts["axes"], facts.get("grid", (1, 1)), facts.get("extra_tokens", 0), frame
+        )
         parameters = sum(_count(weights[i]) for i in node.input if i in weights)
-        layers.append(Layer(name=tap, kind=node.op_type, shape=shape, parameters=parameters, **facts))
+        layers.append(
+            Layer(
+                name=taps[tensor],
+                kind=node.op_type,
+                shape=shape,
+                parameters=parameters,
+                receptive_field=field,
+                **facts,
+            )
+        )
     return tuple(layers)
+
+
+def _frame(model: onnx.ModelProto) -> tuple[int, int]:
+    """Height and width of the input, as `_adapt_input` left it: the only one that is no weight."""
+    weights = {t.name for t in model.graph.initializer}
+    dims = next(i for i in model.graph.input if i.name not in weights).type.tensor_type.shape.dim
+    return dims[2].dim_value, dims[3].dim_value
+
+
+def _graph(model: onnx.ModelProto, input_name: str, trial: _Trial) -> OnnxGraph:
+    from onnx import numpy_helper
+
+    from models.onnx_receptive import Graph
+
+    weights = {t.name: t for t in model.graph.initializer}
+    small = {name: numpy_helper.to_array(t) for name, t in weights.items() if t.data_type in _INTEGERS}
+    shapes = {name: tuple(t.dims) for name, t in weights.items()}
+    shapes |= {name: value.shape for name, value in trial.values.items()}
+    value_info = next(i for i in model.graph.input if i.name == input_name)
+    shapes[input_name] = (trial.batch or 1, *(d.dim_value for d in value_info.type.tensor_type.shape.dim[1:]))
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return Graph(list(model.graph.node), input_name, shapes, {**small, **trial.values}, opset)
+
+
+def _layout(node: onnx.NodeProto, seen: Tensor, layouts: Mapping[str, Layout], grid: tuple[int, int]) -> Layout | None:
+    """The axes of a tensor of four, None if it is no map (the weights of attention): as its coordinates tell; where
+    all see the same, as its node makes it, as its input has them, or as the last map's rows and columns fit."""
+    from onnx import helper
+
+    from models import onnx_receptive as receptive
+
+    told = receptive.layout(seen)
+    if told is not None:
+        return told
+    if node.op_type in receptive.CHANNELS_FIRST:
+        return receptive.NCHW
+    before = next((layouts[name] for name in node.input if name in layouts), None)
+    order = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "perm"), None)
+    if before is not None and order is not None:
+        channels, rows, columns = (list(order).index(axis) for axis in before)
+        return channels, rows, columns
+    if before is not None and node.op_type != "Reshape":
+        return before
+    shape = tuple(int(n) for n in seen.shape[2:])
+    guesses = (receptive.NCHW, receptive.NHWC)
+    return next((g for g in guesses if tuple(shape[axis - 1] for axis in g[1:]) == grid), None)

@@ -207,7 +207,7 @@ def _own(x: Tensor) -> Tensor:
     return x if _mode.lean else x.clone(memory_format=torch.contiguous_format)
 
 
-def _distinct(x: Tensor, dims: Sequence[int] | None = None) -> Tensor:
+def distinct(x: Tensor, dims: Sequence[int] | None = None) -> Tensor:
     """`x` with each of `dims` (all, unless given) cut to one element along which `x` is a repetition of it."""
     places = range(x.dim()) if dims is None else dims
     index = [slice(0, 1) if d in places and x.stride(d) == 0 else slice(None) for d in range(x.dim())]
@@ -217,10 +217,10 @@ def _distinct(x: Tensor, dims: Sequence[int] | None = None) -> Tensor:
 def reach(x: Tensor, dims: Sequence[int]) -> Tensor:
     """What any element along `dims` (which stay, with size 1) sees."""
     dims = [d % x.dim() for d in dims]
-    return _distinct(x, dims).amax(dims, keepdim=True)
+    return distinct(x, dims).amax(dims, keepdim=True)
 
 
-def _union(tensors: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+def union(tensors: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
     """The maximum of tensors that are broadcast to `shape`."""
     wide = [t.expand(tuple(shape)) for t in tensors]
     repeated = [all(t.stride(d) == 0 for t in wide) for d in range(len(shape))]
@@ -340,7 +340,7 @@ def _broadcast(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen
     tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
     shape = _broadcast_shape(*[t.shape for t in tensors])
     seen = [t for t in tensors if isinstance(t, Seen)]
-    out = _union([t.seen for t in seen], shape)
+    out = union([t.seen for t in seen], shape)
     roles: list[int | None] = [None, None, None]
     for item in seen:
         shift = len(shape) - item.dim()
@@ -446,7 +446,7 @@ def _reduces(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if named.get("keepdim"):
         inner, roles = reach(x.seen, dims), x.roles
     else:
-        inner = _distinct(x.seen, dims).amax(dims)
+        inner = distinct(x.seen, dims).amax(dims)
         roles = _roles(None if d is None or d in dims else d - sum(g < d for g in dims) for d in x.roles)
     out = Seen(inner, roles, x.dtype)
     returns = len(func._schema.returns)
@@ -507,7 +507,7 @@ def _matmul(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
         return cast(Seen, _sees_everything(func, args, kwargs))
     shape = _shape_of(torch.matmul, (a, b), {}).shape
     parts = [reach(m.seen, [dim]) for m, dim in ((a, -1), (b, -2)) if isinstance(m, Seen)]
-    out = _union(parts, shape)
+    out = union(parts, shape)
     roles = NO_ROLES
     if isinstance(a, Seen) and not isinstance(b, Seen):
         roles = (len(shape) - 1, a.roles[1], a.roles[2])
@@ -518,7 +518,7 @@ def _attention(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen
     query, key, value = args[:3]
     shape = (*_broadcast_shape(query.shape[:-2], value.shape[:-2]), query.shape[-2], value.shape[-1])
     uses = ((query, (-1,)), (key, (-1, -2)), (value, (-2,)))
-    return Seen(_union([reach(m.seen, d) for m, d in uses if isinstance(m, Seen)], shape), NO_ROLES, query.dtype)
+    return Seen(union([reach(m.seen, d) for m, d in uses if isinstance(m, Seen)], shape), NO_ROLES, query.dtype)
 
 
 def _tuple(value: Any, count: int, default: int = 1) -> list[int]:
@@ -528,7 +528,7 @@ def _tuple(value: Any, count: int, default: int = 1) -> list[int]:
     return [int(v) for v in (items * count if len(items) == 1 else items)]
 
 
-def _pad(x: Tensor, dim: int, before: int, after: int) -> Tensor:
+def pad(x: Tensor, dim: int, before: int, after: int) -> Tensor:
     """`x` longer (or, where negative, shorter) along `dim`; evenly spaced coordinates are continued outwards."""
     if before < 0 or after < 0:
         x = x.narrow(dim, max(-before, 0), x.shape[dim] - max(-before, 0) - max(-after, 0))
@@ -550,10 +550,10 @@ def _pad(x: Tensor, dim: int, before: int, after: int) -> Tensor:
     return torch.cat([torch.where(even, outwards_before, nothing), x, torch.where(even, outwards_after, nothing)], dim)
 
 
-def _windows(x: Tensor, dim: int, kernel: int, stride: int, dilation: int, before: int, out: int) -> Tensor:
+def windows(x: Tensor, dim: int, kernel: int, stride: int, dilation: int, before: int, out: int) -> Tensor:
     """Maximum over sliding windows along one axis, `out` of them, the first starting `before` elements early."""
     length = (out - 1) * stride + dilation * (kernel - 1) + 1
-    padded = _pad(x, dim, before, length - before - x.shape[dim])
+    padded = pad(x, dim, before, length - before - x.shape[dim])
     best: Tensor | None = None
     for tap in range(kernel):
         index = [slice(None)] * x.dim()
@@ -594,11 +594,11 @@ def _convolution(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Se
             index = [slice(None)] * inner.dim()
             index[i + 2] = slice(None, None, stride[i])
             sparse[tuple(index)] = inner
-            inner = _windows(
+            inner = windows(
                 sparse, i + 2, kernel[i], 1, dilation[i], dilation[i] * (kernel[i] - 1) - padding[i], size[i]
             )
         else:
-            inner = _windows(inner, i + 2, kernel[i], stride[i], dilation[i], padding[i], size[i])
+            inner = windows(inner, i + 2, kernel[i], stride[i], dilation[i], padding[i], size[i])
     channels = weight.shape[1] * groups if transposed else weight.shape[0]
     if groups == 1:
         inner = _own(inner.expand(x.shape[0], channels, *size))
@@ -622,9 +622,9 @@ def _pool(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     shape = _shape_of(func, args, kwargs)
     size = (shape[0] if isinstance(shape, (tuple, list)) else shape).shape
     spatial = range(x.dim() - dims, x.dim())
-    inner = _distinct(x.seen, [d for d in range(x.dim()) if d not in spatial])
+    inner = distinct(x.seen, [d for d in range(x.dim()) if d not in spatial])
     for i, dim in enumerate(spatial):
-        inner = _windows(inner, dim, kernel[i], stride[i], dilation[i], padding[i], size[dim])
+        inner = windows(inner, dim, kernel[i], stride[i], dilation[i], padding[i], size[dim])
     out = Seen(_own(inner.expand(size)), x.roles, x.dtype)
     return out if len(func._schema.returns) == 1 else (out, torch.zeros(0))
 
@@ -635,7 +635,7 @@ def _adaptive_pool(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     shape = _shape_of(func, args, kwargs)
     size = (shape[0] if isinstance(shape, (tuple, list)) else shape).shape
     spatial = range(x.dim() - dims, x.dim())
-    inner = _distinct(x.seen, [d for d in range(x.dim()) if d not in spatial])
+    inner = distinct(x.seen, [d for d in range(x.dim()) if d not in spatial])
     for dim in spatial:
         length, out = inner.shape[dim], size[dim]
         cells = [
@@ -655,7 +655,7 @@ def _constant_pad(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         return Seen(inner, x.roles, x.dtype)
     inner = x.seen
     for i in range(len(args[1]) // 2):
-        inner = _pad(inner, x.dim() - 1 - i, int(args[1][2 * i]), int(args[1][2 * i + 1]))
+        inner = pad(inner, x.dim() - 1 - i, int(args[1][2 * i]), int(args[1][2 * i + 1]))
     return Seen(inner.contiguous(), x.roles, x.dtype)
 
 
@@ -666,7 +666,7 @@ def _upsample(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
     size = _shape_of(func, args, kwargs).shape[2:]
     inner = x.seen
     for dim in (2, 3):
-        inner = _windows(inner, dim, 2 * blend + 1, 1, 1, blend, inner.shape[dim])
+        inner = windows(inner, dim, 2 * blend + 1, 1, 1, blend, inner.shape[dim])
     return Seen(torch.nn.functional.interpolate(inner, size=tuple(size), mode="nearest"), x.roles, x.dtype)
 
 
