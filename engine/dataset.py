@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.errors import DatasetError, ImageError, UnknownNameError, unknown
-from engine.image import SUFFIXES, _shown, decoder, open_photo, thumbnail
+from engine.image import SUFFIXES, decoder, open_photo, shown, thumbnail
 from engine.samples import sample_pictures
 from models.card import Preprocessing
 from models.home import home, write_whole
@@ -99,7 +99,7 @@ class Dataset:
         except KeyError:
             near = key.rsplit("/", 1)[-1]
             some = [k for k in self.keys if near in k][:5] or self.keys[:200]
-            raise unknown("image", _shown(key), some, f"data set {self.name}") from None
+            raise unknown("image", shown(key), some, f"data set {self.name}") from None
 
     def thumbnail(self, index: int, size: int = 160) -> Image.Image:
         """The image with its longer side at most `size` pixels. Raises ImageError."""
@@ -304,7 +304,7 @@ def _image_files(root: Path) -> Iterator[str]:
         except OSError as error:
             if prefix:
                 return
-            raise DatasetError(f"folder {_shown(folder)} cannot be read ({error.strerror or error})") from None
+            raise DatasetError(f"folder {shown(folder)} cannot be read ({error.strerror or error})") from None
         here = (status.st_dev, status.st_ino)
         if here in above:
             return
@@ -341,7 +341,7 @@ def _listed(file: Path) -> Iterator[tuple[str, str]]:
                 if len(cells) > where and cells[where]:
                     yield cells[where], cells[what] if len(cells) > what else ""
     except (OSError, csv.Error) as error:
-        raise DatasetError(f"list {_shown(file.name)} cannot be read ({error})") from None
+        raise DatasetError(f"list {shown(file.name)} cannot be read ({error})") from None
 
 
 def open_dataset(name_or_path: str | Path, *, check: bool = True) -> Dataset:
@@ -361,10 +361,10 @@ def open_dataset(name_or_path: str | Path, *, check: bool = True) -> Dataset:
         location = path if path is not None else Path(text).expanduser()
         if not _exists(location):
             if path is None and "/" not in text and os.sep not in text and not location.suffix:
-                raise unknown("data set", _shown(text), [SAMPLE, *registered])
+                raise unknown("data set", shown(text), [SAMPLE, *registered])
             called = f"data set {text}: " if path is not None else ""
             raise DatasetError(
-                f"{called}no folder or list file at {_shown(str(location))}: check the path, or try {SAMPLE}"
+                f"{called}no folder or list file at {shown(str(location))}: check the path, or try {SAMPLE}"
             )
         if location.is_dir():
             found = FolderDataset(location, text if path is not None else "")
@@ -372,7 +372,7 @@ def open_dataset(name_or_path: str | Path, *, check: bool = True) -> Dataset:
             found = ListDataset(location, text if path is not None else "")
         else:
             raise DatasetError(
-                f"{_shown(location.name)} is not a data set: give a folder of images, or a list ({', '.join(LISTS)})"
+                f"{shown(location.name)} is not a data set: give a folder of images, or a list ({', '.join(LISTS)})"
             )
     found.named = text == SAMPLE or path is not None
     if check or not found.keys:
@@ -395,10 +395,10 @@ def open_item(reference: str) -> Image.Image:
         if root is not None and root.is_dir():
             parts = PurePosixPath(key).parts
             if not parts or key.startswith("/") or ".." in parts or "\0" in key:
-                raise ImageError(f"{_shown(key)!r} is not the key of an image in data set {name}")
+                raise ImageError(f"{shown(key)!r} is not the key of an image in data set {name}")
             return open_photo(root / key)
         if root is None and name != SAMPLE:
-            raise unknown("data set", _shown(name), known_datasets())
+            raise unknown("data set", shown(name), known_datasets())
         found = _opened(name)
         return found.photo(found.index_of(key))
     except (UnknownNameError, DatasetError) as error:
@@ -443,7 +443,7 @@ def register_dataset(name: str, path: str | Path) -> Dataset:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or name == SAMPLE:
         raise DatasetError(
-            f"a data set's name has letters, digits, '.', '-' and '_', and is not {SAMPLE!r}: not {_shown(name)!r}"
+            f"a data set's name has letters, digits, '.', '-' and '_', and is not {SAMPLE!r}: not {shown(name)!r}"
         )
     found = open_dataset(Path(path).expanduser().absolute())
     _write_registry({**_registered(), name: Path(path).expanduser().absolute()})
@@ -456,7 +456,7 @@ def unregister_dataset(name: str) -> None:
     """Forget a name; its images stay where they are. Raises UnknownNameError."""
     known = _registered()
     if name not in known:
-        raise unknown("data set", _shown(name), known)
+        raise unknown("data set", shown(name), known)
     del known[name]
     _write_registry(known)
     _opened.cache_clear()

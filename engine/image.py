@@ -35,6 +35,7 @@ __all__ = [
     "photo_name",
     "photo_path",
     "photo_sha256",
+    "shown",
     "thumbnail",
 ]
 
@@ -114,7 +115,7 @@ def open_photo(reference: str | Path) -> Image.Image:
 
         return open_item(text)
     path = photo_path(text)
-    return decode(_read(path), _shown(photo_name(text)))
+    return decode(_read(path), shown(photo_name(text)))
 
 
 def decode(data: bytes, name: str = "the photo") -> Image.Image:
@@ -248,7 +249,7 @@ def kept_photo(reference: str) -> Path:
     """The file of a kept photo, `photo:SHA256`, with its original bytes. Raises ImageError."""
     sha = reference.removeprefix("photo:")
     if not re.fullmatch(r"[0-9a-f]{64}", sha):
-        raise ImageError(f"photo: takes the 64 hexadecimal digits of a kept photo, not {_shown(sha)!r}")
+        raise ImageError(f"photo: takes the 64 hexadecimal digits of a kept photo, not {shown(sha)!r}")
     for suffix in FORMATS.values():
         path = home() / "photos" / f"{sha}.{suffix}"
         if path.is_file():
@@ -262,12 +263,12 @@ def is_reference(text: str) -> bool:
 
 
 def _read(path: Path) -> bytes:
-    name = _shown(path.name or str(path))
+    name = shown(path.name or str(path))
     try:
         if path.is_dir():
             raise ImageError(f"{name} is a folder, not a photo: give one file, or open the folder as a data set")
         if not path.exists():
-            raise ImageError(f"no photo at {_shown(str(path))}: check the path, or try sample:cat")
+            raise ImageError(f"no photo at {shown(str(path))}: check the path, or try sample:cat")
         if not path.is_file():
             raise ImageError(f"{name} is not an ordinary file: give a {READABLE}")
         size = path.stat().st_size
@@ -300,7 +301,7 @@ def keep_photo(source: bytes | bytearray | Image.Image | str | Path, name: str =
     else:
         name = name or Path(str(source)).name
         data = _read(Path(str(source)).expanduser())
-    called = _shown(name) if name else "the photo"
+    called = shown(name) if name else "the photo"
     if len(data) > MAX_UPLOAD:
         raise ImageError(
             f"{called} has {len(data) / 2**20:.1f} MB, and at most {MAX_UPLOAD // 2**20} MB are taken: "
@@ -316,7 +317,7 @@ def keep_photo(source: bytes | bytearray | Image.Image | str | Path, name: str =
         if not (folder / f"{sha}.{suffix}").exists():
             write_whole(folder / f"{sha}.{suffix}", data)
         if name and not (folder / f"{sha}.name").exists():
-            write_whole(folder / f"{sha}.name", _shown(Path(name).name, 100).encode("utf-8"))
+            write_whole(folder / f"{sha}.name", shown(Path(name).name, 100).encode("utf-8"))
     except OSError as error:
         raise ImageError(f"{called} cannot be kept in {folder} ({_reason(error)})") from None
     return f"photo:{sha}"
@@ -341,7 +342,7 @@ def photo_name(reference: str | Path) -> str:
                 return (home() / "photos" / f"{sha}.name").read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError):
                 pass
-        return f"photo {_shown(sha, 8)}"
+        return f"photo {shown(sha, 8)}"
     scheme, _, rest = text.partition(":")
     if scheme == "sample":
         return rest
@@ -375,7 +376,7 @@ def decoder() -> str:
     return f"simplejpeg {version('simplejpeg')}, Pillow {version('pillow')}"
 
 
-def _shown(text: str, longest: int = 120) -> str:
+def shown(text: str, longest: int = 120) -> str:
     """A user's text for one line of ours: printable, without line breaks, cut in the middle when long."""
     plain = "".join(c if c.isprintable() else "?" for c in text)
     return plain if len(plain) <= longest else f"{plain[: longest // 2]}…{plain[-longest // 2 :]}"
@@ -385,5 +386,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, FoveaError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        return _shown(error.strerror.lower())
-    return _shown((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."))
+        return shown(error.strerror.lower())
+    return shown((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."))

@@ -40,6 +40,7 @@ from pydantic import ValidationError
 from engine.errors import Cancelled, FoveaError, StoreError, UnknownNameError, unknown
 from engine.method import Result
 from engine.run import SCHEMA, UNFINISHED, NetworkRef, Request, RunRecord, Status, now
+from models.home import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -224,19 +225,19 @@ class LiveRun:
                 self._begun = (fraction, elapsed)
             state: dict[str, Any] = {"fraction": fraction, "message": message, "at": time.time()}
             state |= {"seconds": round(elapsed, 3), "begun": self._begun}
-            _replace(self.folder / "progress.json", json.dumps(state).encode())
+            write_whole(self.folder / "progress.json", json.dumps(state).encode())
 
     def show(self) -> None:
         """Write the latest preview, if there is a new one."""
         preview, self._preview = self._preview, None
         if preview is not None:
             with contextlib.suppress(OSError):
-                _replace(self.folder / "preview.png", _png(_thumbnail(preview), 1))
+                write_whole(self.folder / "preview.png", _png(_thumbnail(preview), 1))
 
     def save_photo(self, frame: NDArray[np.uint8]) -> None:
         """Keep the network's frame uint8 (H, W, C), so that a run that ends early still shows its photo."""
         with contextlib.suppress(OSError):
-            _replace(self.folder / "photo.png", _png(_picture(frame), 1))
+            write_whole(self.folder / "photo.png", _png(_picture(frame), 1))
 
 
 class StoredRun:
@@ -641,7 +642,7 @@ class Store:
         run = self.run(run_id)
         record = run.record.model_copy(update=changes)
         with _saving():
-            _replace(run.folder / "run.json", record.to_json().encode())
+            write_whole(run.folder / "run.json", record.to_json().encode())
         columns = ", ".join(f"{name} = ?" for name in changes)
         with self._database() as db:
             db.execute(
@@ -890,7 +891,7 @@ class Store:
     def _write_live(self, record: RunRecord) -> None:
         folder = self._live_folder(record.id)
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / "run.json", record.to_json().encode())
+        write_whole(folder / "run.json", record.to_json().encode())
 
     @contextlib.contextmanager
     def _new_folder(self, run_id: str) -> Iterator[Path]:
@@ -1054,15 +1055,6 @@ def _reading(run_id: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, zipfile.BadZipFile, SyntaxError) as error:
         raise StoreError(f"run {run_id} has a damaged file: {' '.join(str(error).split())[:200]}") from None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(3)}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _fsync(path: Path) -> None:
