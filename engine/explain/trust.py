@@ -108,7 +108,7 @@ def run(job: Job) -> Result:
         job.warn(line)
     result = Result(arrays={"map": values}, tables={"areas": _areas(test, curves)})
     result.panels.append(Panel(kind="text", title=verdict.title, help=verdict.text))
-    result.panels.append(_map_panel(name, subject.words, bool((values < 0).any())))
+    result.panels.append(_map_panel(options, subject.words, bool((values < 0).any())))
     _add_curves(result, test, curves)
     if changed:
         _add_randomisation(result, job, values, changed)
@@ -141,11 +141,11 @@ def _summary(name: str, words: str, test: CurveTest, curves: Curves | None, word
     return found
 
 
-def _map_panel(name: str, words: str, signed: bool) -> Panel:
+def _map_panel(options: Any, words: str, signed: bool) -> Panel:
     return Panel(
         kind="overlay",
-        title=f"{maps.RECIPES[name].title} for {words}",
-        help="The map that was put to the test.",
+        title=f"{maps.RECIPES[options.map].title} for {words}",
+        help=f"The map that was put to the test{f' ({options.settings})' if options.settings else ''}.",
         image="photo",
         array="map",
         scale="diverging" if signed else "sequential",
@@ -161,11 +161,10 @@ def _areas(test: CurveTest, curves: Curves | None) -> pd.DataFrame:
     rows += [("random order", test.random_deletion, test.random_insertion)]
     rows += [("centre blob", test.centre.deletion_area, test.centre.insertion_area)]
     table = pd.DataFrame(rows, columns=["order", "deletion", "insertion"])
-    table["insertion - deletion"] = table["insertion"] - table["deletion"]
     spread = [[one.deletion_area for one in test.random], [one.insertion_area for one in test.random]]
-    table["± deletion"] = np.where(table["order"] == "random order", np.std(spread[0]), np.nan)
-    table["± insertion"] = np.where(table["order"] == "random order", np.std(spread[1]), np.nan)
-    return table
+    table["gain"] = table["insertion"] - table["deletion"]
+    table.loc[len(table)] = ["± of random orders", np.std(spread[0]), np.std(spread[1]), np.nan]
+    return table.round(4)
 
 
 def _add_curves(result: Result, test: CurveTest, curves: Curves | None) -> None:
@@ -199,7 +198,7 @@ def _add_curves(result: Result, test: CurveTest, curves: Curves | None) -> None:
         Panel(
             kind="table",
             title="Areas under the curves",
-            help="Of deletion less is better, of insertion more; ± is the deviation between random orders.",
+            help="Of deletion less is better, of insertion more; gain is insertion less deletion.",
             table="areas",
         )
     )
@@ -213,7 +212,9 @@ def _add_randomisation(result: Result, job: Job, values: NDArray[Any], changed: 
 
     rows = [(0, "", 1.0, 1.0)] + [(one.layers, one.down_to, one.rank, one.ssim) for one in changed]
     table = pd.DataFrame(rows, columns=["layers", "down to", "rank correlation", "SSIM"])
-    table["shows"] = ["trained"] + [f"{one.layers} of {one.of}, down to {one.down_to}" for one in changed]
+    table["shows"] = ["trained"] + [
+        f"{one.layers} of {one.of}, down to {one.down_to} · rank correlation {one.rank:.2f}" for one in changed
+    ]
     result.tables["randomisation"] = table
     tiles = [_tile(job, values), *(_tile(job, one.values) for one in changed)]
     result.images["randomised"] = compose_sheet(tiles, TILE, 4)
@@ -221,11 +222,12 @@ def _add_randomisation(result: Result, job: Job, values: NDArray[Any], changed: 
         Panel(
             kind="curve",
             title="As the network forgets",
-            help="Layers are re-initialised from the top down. A map that stays the same says nothing of the network.",
+            help="Likeness to the trained network's map, layers being re-initialised from the top. A map that stays "
+            "the same says nothing of the network.",
             table="randomisation",
             x="layers",
             y=("rank correlation", "SSIM"),
-            units="likeness to the map of the trained network",
+            units="likeness",
         ),
         Panel(
             kind="gallery",
@@ -235,7 +237,7 @@ def _add_randomisation(result: Result, job: Job, values: NDArray[Any], changed: 
             table="randomisation",
             tile=TILE,
             columns=4,
-            caption=("shows", "rank correlation"),
+            caption=("shows",),
         ),
     ]
 

@@ -80,11 +80,18 @@ def _word(found: str, learned: str) -> str:
 
 
 def _finding(test: CurveTest, curves: Curves, gain: float) -> tuple[str, str]:
-    """Whether the map's first pixels are those that the score needs: "yes", "blob" (no more than a blob), "no"."""
+    """Whether the map's first pixels are those that the score needs: "yes", "blob" (no more than a
+    plain blob), "half" (in one of the two curves), "no"."""
     chance = test.random_insertion - test.random_deletion
     blob = test.centre.insertion_area - test.centre.deletion_area
     margin = MARGIN * test.span
-    if gain <= chance + margin:
+    sooner = _clear(test.random_deletion - curves.deletion_area, [one.deletion_area for one in test.random])
+    later = _clear(curves.insertion_area - test.random_insertion, [one.insertion_area for one in test.random])
+    if gain <= chance + margin and sooner:
+        found, words = "half", "Taken away, its pixels matter more than a random order's; put back, they do not"
+    elif gain <= chance + margin and later:
+        found, words = "half", "Put back, its pixels matter more than a random order's; taken away, they do not"
+    elif gain <= chance + margin:
         found, words = "no", "Its pixels matter no more than a random order's"
     elif gain <= blob + margin:
         found, words = (
@@ -99,6 +106,11 @@ def _finding(test: CurveTest, curves: Curves, gain: float) -> tuple[str, str]:
         f"centre {test.centre.deletion_area:.3g}; less is better), insertion area {curves.insertion_area:.3g} "
         f"(random {test.random_insertion:.3g}, centre {test.centre.insertion_area:.3g}; more is better)."
     )
+
+
+def _clear(difference: float, areas: Sequence[float]) -> bool:
+    """Whether a difference from random orders stands out: over twice their deviation and a tenth of their mean."""
+    return difference > max(2 * float(np.std(areas)), 0.1 * abs(float(np.mean(areas))))
 
 
 def _learning(kept: float, changed: Sequence[Changed]) -> tuple[str, str]:

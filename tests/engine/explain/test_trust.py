@@ -231,7 +231,7 @@ def test_it_saves_what_it_says_and_leaves_nothing_behind(network: TinyNetwork, p
     job, result = trust(network, photo, map="guided", agreement=True)
     assert state_of(network.module()) == before
     assert set(result.tables) == {"deletion", "insertion", "areas", "randomisation", "agreement"}
-    assert list(result.tables["areas"]["order"]) == ["this map", "random order", "centre blob"]
+    assert list(result.tables["areas"]["order"]) == ["this map", "random order", "centre blob", "± of random orders"]
     assert list(result.tables["randomisation"]["layers"]) == [0, 1, 4]
     curve = result.tables["deletion"]
     area = oracle.area_by_trapezoids(list(curve["this map"]), list(curve["share of pixels"]))
@@ -287,7 +287,7 @@ class FakeTest:
         ("gradcam", 0.6, (0.2, 0.0), "holds up", "than a random order's or a centre blob's"),
         ("gradcam", 0.6, (0.5, 0.3), "with care", "in part"),
         ("gradcam", 0.3, (0.1, 0.0), "with care", "no more than a plain blob"),
-        ("gradient", 0.1, (0.1, 0.0), "misses", "no more than a random order"),
+        ("gradient", 0.0, (0.1, 0.0), "misses", "no more than a random order"),
         ("guided", 0.6, (0.98, 0.7), "photo, not network", "hardly depends"),
         ("deconvnet", 0.6, (0.9, math.nan), "with care", "the map is constant"),
         ("gradcam", 0.6, (), "holds up", "deletion area"),
@@ -296,13 +296,20 @@ class FakeTest:
 def test_the_verdict_follows_from_the_figures(
     name: str, gain: float, ranks: tuple[float, ...], word: str, says: str
 ) -> None:
-    curves = Curves(np.zeros(2), np.zeros(2), 0.1, 0.1 + gain)
+    curves = Curves(np.zeros(2), np.zeros(2), 0.19, 0.19 + gain)
     verdict = judge(name, FakeTest(), curves, changed(*ranks))  # type: ignore[arg-type]
     assert verdict.word == word
     assert says in verdict.text
     assert bool(verdict.warning) == (word == "photo, not network")
     if name == "guided":
         assert "Adebayo" in verdict.warning
+
+
+@pytest.mark.parametrize(("areas", "says"), [((0.05, 0.1), "Taken away"), ((0.5, 0.6), "Put back")])
+def test_a_map_that_is_right_in_one_curve_alone_is_told(areas: tuple[float, float], says: str) -> None:
+    verdict = judge("integrated", FakeTest(), Curves(np.zeros(2), np.zeros(2), *areas), changed(0.1))  # type: ignore[arg-type]
+    assert verdict.word == "with care"
+    assert verdict.text.startswith(says)
 
 
 def test_a_saturated_and_an_unlikely_class_are_told() -> None:
