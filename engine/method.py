@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -290,6 +290,13 @@ class Lead:
     options: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
 
+class Needs(NamedTuple):
+    """What a run takes, in bytes: `memory` of its process at its peak, `files` of its folder when it is done."""
+
+    memory: int
+    files: int
+
+
 @dataclass(frozen=True)
 class Method:
     """One method of the registry.
@@ -303,6 +310,10 @@ class Method:
     lane for long work. `check(card, options)` raises before the run is queued when they do not go together.
     `reads`: the methods whose finished runs it shows beside its own; a new one of them makes it a new request.
     `every_unit`: its result holds each unit of its layer, so that a unit's page shows its share.
+    `needs(card, options, images)` is what a run over a data set takes, told with the estimate before it starts.
+    `home`: what the large button says with which Home offers it. `tells_classes`: it needs nothing but the photo, and
+    its table `classes` stands beside the photo there.
+    `example`: a sample photo that shows it well, which its page takes until somebody chooses a photo.
     """
 
     name: str
@@ -323,6 +334,10 @@ class Method:
     check: Callable[[Card, Any], None] | None = None
     reads: tuple[str, ...] = ()
     every_unit: bool = False
+    needs: Callable[[Card, Any, int], Needs] | None = None
+    home: str = ""
+    tells_classes: bool = False
+    example: str = ""
     leads: tuple[Lead, ...] = ()
 
     @property

@@ -20,6 +20,7 @@ from pages.ui.forms import options_form, where_it_runs
 from pages.ui.leads import lead_buttons
 from pages.ui.links import report_url
 from pages.ui.nav import family_of, page
+from pages.ui.pickers import photo_title
 from pages.ui.progress import show_run
 from pages.ui.text import duration, errors_as_lines, plain, show_error
 
@@ -73,14 +74,33 @@ def _choose(names: tuple[str, ...]) -> Method:
     )
 
 
+def _takes_example(method: Method) -> bool:
+    """Whether the method has an example photo, and nobody has chosen another yet."""
+    return bool(method.example) and state.photo() == state.DEFAULTS["photo"]
+
+
+def _photo_of(method: Method) -> str:
+    """The chosen photo, or the method's example as long as that is wanted."""
+    wanted = _takes_example(method) and st.session_state.get(f"example:{method.name}", True)
+    return method.example if wanted else state.photo()
+
+
 def _form(method: Method, card: Card) -> None:
+    if _takes_example(method):
+        st.toggle(
+            f"Example photo: {photo_title(method.example)}",
+            value=True,
+            key=f"example:{method.name}",
+            help="A photo that shows this well, in the place of the one on the left. Choose a photo there to leave it.",
+            persist_state="session",
+        )
     values = options_form(method, card)
     request = problem = None
     try:
         request = Request(
             method=method.name,
             network=state.network(),
-            image=state.photo() if method.takes_photo else None,
+            image=_photo_of(method) if method.takes_photo else None,
             options=values,
             **where_it_runs(method),
         )
@@ -132,7 +152,7 @@ def _result(method: Method) -> None:
     if run_id and not _belongs(run_id, method):
         run_id = None
     if not run_id:
-        run_id = reads.newest_run(method.name, state.network(), state.photo())
+        run_id = reads.newest_run(method.name, state.network(), _photo_of(method))
     if not run_id:
         st.info(
             f"Nothing here yet for this network{' and photo' if method.takes_photo else ''}. "
