@@ -18,11 +18,10 @@ from pages.ui.progress import POLL_SECONDS, show_unfinished
 from pages.ui.text import errors_as_lines, escaped, plain
 from pages.ui.workbench import show_next
 
-SEES = "classify"
-"""The method whose table `classes` stands beside the photo."""
 
-WAYS_ON = {"occlusion": "Where does it look?", "patches": "What excites it?", "ascent": "Draw what it wants to see"}
-"""The three methods that a newcomer is offered, and what their buttons say."""
+def _sees() -> str:
+    """The method whose table `classes` stands beside the photo."""
+    return next(method.name for method in methods().values() if method.tells_classes)
 
 
 def classes_beside() -> None:
@@ -33,9 +32,9 @@ def classes_beside() -> None:
     if not card.classes:
         st.info("This network has no classes; the views of its layers and units all work.")
         return
-    run_id = reads.newest_run(SEES, state.network(), state.photo(), failed=True)
+    run_id = reads.newest_run(_sees(), state.network(), state.photo(), failed=True)
     if run_id is None:
-        request = Request(method=SEES, network=state.network(), image=state.photo())
+        request = Request(method=_sees(), network=state.network(), image=state.photo())
         validate(request)
         run_id = submit(request)
     run = reads.store().run(run_id)
@@ -58,15 +57,13 @@ def _wait(run_id: str) -> None:
     st.status("looking at the photo…", state="running")
 
 
-def three_ways_on() -> None:
-    """Three large buttons; each starts a run with the defaults, or finds the one that is there, and shows it."""
+def ways_on() -> None:
+    """A large button for each way on: it starts a run with the defaults, or finds the one there is, and shows it."""
+    ways = [method for method in methods().values() if method.home]
     with st.container(key="home-verbs"):
-        for column, (name, words) in zip(st.columns(len(WAYS_ON)), WAYS_ON.items(), strict=True):
-            method = methods().get(name)
-            if method is None:
-                continue
-            if column.button(words, key=f"go:{name}", width="stretch", type="primary"):
-                _start(name)
+        for column, method in zip(st.columns(len(ways)), ways, strict=True):
+            if column.button(method.home, key=f"go:{method.name}", width="stretch", type="primary"):
+                _start(method.name)
             column.caption(plain(method.summary))
 
 
@@ -86,7 +83,7 @@ def newest() -> None:
     """The newest pictures of the library."""
     from pages.ui.runs import run_cards
 
-    rows = [row for row in reads.store().list(status="done", limit=12) if row.method != SEES][:6]
+    rows = [row for row in reads.store().list(status="done", limit=12) if row.method != _sees()][:6]
     if rows:
         st.subheader("Newest runs", anchor=False)
         run_cards(rows, columns=6, key="home")
@@ -106,6 +103,6 @@ with errors_as_lines():
         with errors_as_lines():
             classes_beside()
 with errors_as_lines():
-    three_ways_on()
+    ways_on()
 with errors_as_lines():
     newest()

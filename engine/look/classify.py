@@ -84,4 +84,5 @@ METHOD = Method(
     run=_run,
     work=_work,
     check=_check,
+    tells_classes=True,
 )

@@ -388,6 +388,7 @@ METHOD = Method(
     verb="look",
     family="Occlusion",
     question="Where does it look?",
+    home="Where does it look?",
     summary="Covers one window of the photo after another and maps how far the score falls (Zeiler and Fergus 2014).",
     options=OcclusionOptions,
     run=run,

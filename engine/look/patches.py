@@ -618,6 +618,7 @@ METHOD = Method(
     verb="look",
     family="Patches",
     question="What excites it?",
+    home="What excites it?",
     summary="Finds the places of a data set that excite each unit most, in one pass (Zeiler and Fergus 2014).",
     options=PatchesOptions,
     run=run,

@@ -391,6 +391,7 @@ METHOD = Method(
     verb="make",
     family="Gradient ascent",
     question="What does it want to see?",
+    home="Draw what it wants to see",
     summary="A picture made from nothing that excites a class or a unit (Simonyan 2013, Yosinski 2015, Olah 2017).",
     options=AscentOptions,
     run=ascent,
