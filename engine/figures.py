@@ -89,8 +89,8 @@ def figure(
     `height` in pixels (by default what suits the kind). `opacity` in [0, 1] of the map over its picture; `scale`
     and `colours` (one of SEQUENTIAL or DIVERGING) in place of the panel's; `grey` takes the
     colours from the picture under a map. `channel`: that one of a `channels`
-    panel alone, over its image. `colour`: the caption that colours a scatter's points. A clicked point carries `customdata`: [row, column, value] of an overlay's cell,
-    [channel] of a tile, [row of the table, tile] of a scatter.
+    panel alone, over its image. `colour`: the caption that colours a scatter's points. A clicked point carries
+    `customdata`: [row, column, value] of an overlay's cell, [channel] of a tile, [row of the table, tile] of a scatter.
     Raises OptionsError on an unknown choice, and whatever the run raises on a missing name.
     """
     if theme not in LINES:
@@ -148,6 +148,8 @@ class _Look:
             return (-1.0, 1.0) if self.scale == "diverging" else (0.0, 1.0)
         if self.scale == "diverging":
             largest = float(np.abs(finite).max()) or 1.0
+            if finite.size >= 10_000:
+                largest = float(np.quantile(np.abs(finite), 0.999)) or largest
             return -largest, largest
         low, high = float(finite.min()), float(finite.max())
         if finite.size >= 10_000:  # a few extreme pixels would leave the rest of a saliency map in the dark
@@ -594,9 +596,10 @@ def _scatter(panel: Panel, run: RunView, look: _Look) -> go.Figure:
         )
     drawn.update_layout(showlegend=1 < len(drawn.data) <= LEGEND, clickmode="event+select")
     for update in (drawn.update_xaxes, drawn.update_yaxes):
-        update(showticklabels=False, zeroline=False, ticks="")
-    drawn.update_xaxes(title_text=_plain(panel.x))
-    drawn.update_yaxes(title_text=_plain(panel.y[0]))
+        # On a map of pictures only nearness means something.
+        update(showticklabels=not panel.image, zeroline=False, ticks="")
+    drawn.update_xaxes(title_text="" if panel.image else _plain(panel.x))
+    drawn.update_yaxes(title_text="" if panel.image else _plain(panel.y[0]))
     return drawn
 
 

@@ -418,7 +418,7 @@ SCRIPT = """
       if (!(index >= 0)) return;
       tile.style.backgroundPosition = part(index % columns, columns) + ' ' + part(Math.floor(index / columns), rows);
       const { clientX: x, clientY: y } = event.event;
-      tile.style.left = Math.max(4, x + 158 > window.innerWidth ? x - 150 : x + 18) + 'px';
+      tile.style.left = (x < 154 ? x + 18 : x - 150) + 'px';
       tile.style.top = Math.max(4, Math.min(y - 146, window.innerHeight - 136)) + 'px';
       tile.style.display = 'block';
     });

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from models.card import Card
 
+LARGE_TILES = 600
+"""So many filters at most are drawn in tiles of 96 pixels, more in smaller ones."""
 SHEET_SIDE = 2400
 """A sheet of filters is at most about this wide, in pixels."""
 DEAD = 1e-3
@@ -284,11 +286,11 @@ def _tile_side(pictures: NDArray[np.uint8], least: int = 48) -> int:
     return side * max(1, -(-least // side))
 
 
-def _sheet(pictures: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, int]:
-    """The sheet, its tile and its columns."""
+def _sheet(pictures: NDArray[np.uint8], gap: int = 0) -> tuple[NDArray[np.uint8], int, int]:
+    """The sheet, its tile and its columns; `gap` pixels of white between the tiles."""
     from engine.sheet import compose_sheet, square_columns
 
-    tile, gap = _tile_side(pictures), 4
+    tile = _tile_side(pictures, 96 if len(pictures) <= LARGE_TILES else 48)
     columns = square_columns(len(pictures), max(1, SHEET_SIDE // tile))
     return compose_sheet(enlarged(pictures, tile), tile, columns, gap=gap, background=255), tile + gap, columns
 
@@ -315,7 +317,7 @@ def _draw_all(job: Job, name: str, weights: LayerWeights, maps: NDArray[np.float
     opens = _add_maps(job, name, maps, result) + _add_mined(job, name, result)
     pictures = _filter_pictures(weights, units["unit"].to_numpy(), options.scaling)
     sheet, tile, columns = _sheet(pictures)
-    result.images["filters"] = sheet
+    result.images |= {"filters": _sheet(pictures, gap=4)[0], "tiles": sheet}
     result.tables["units"] = units.assign(tile=np.arange(len(units)))
     more = " Click one to see it large" + (", with what it answers to the photo." if job.photo is not None else ".")
     result.panels.append(
@@ -323,7 +325,7 @@ def _draw_all(job: Job, name: str, weights: LayerWeights, maps: NDArray[np.float
             kind="gallery",
             title="Filters",
             help=_how_to_read(weights, options.scaling) + more,
-            image="filters",
+            image="tiles",
             table="units",
             tile=tile,
             columns=columns,

@@ -150,7 +150,15 @@ def sheet_of(panel: Panel, run: Any) -> dict[str, Any]:
 
 
 def _words(row: Any, columns: tuple[str, ...]) -> str:
-    return " · ".join(value(_plain(getattr(row, column))) for column in columns if hasattr(row, column))
+    return " · ".join(filter(None, (_word(column, getattr(row, column)) for column in columns if hasattr(row, column))))
+
+
+def _word(column: str, item: Any) -> str:
+    """A text as it is, a number with its column's name; nothing for what is not known."""
+    if isinstance(item, str):
+        return item
+    number = _plain(item)
+    return "" if isinstance(number, float) and math.isnan(number) else f"{column} {value(number)}"
 
 
 def _plain(item: Any) -> Any:
@@ -160,9 +168,12 @@ def _plain(item: Any) -> Any:
 def _tiles(panel: Panel, run: Any, table: pd.DataFrame, key: str, card: int) -> None:
     """Every row as a card of its own."""
     names = table[panel.key].astype(str).tolist() if panel.key else [""] * len(table)
+    numbered = bool(panel.key) and table[panel.key].dtype.kind in "iu"
+    titles = [f"{panel.key} {name}" for name in names] if numbered else [""] * len(names)
+    rest = tuple(column for column in panel.caption if not numbered or column != panel.key)
     cards = [
-        {"id": name, "name": "", "note": _words(row, panel.caption), "tiles": [int(row.tile)], "titles": [""]}
-        for name, row in zip(names, table.itertuples(index=False), strict=True)
+        {"id": name, "name": title, "note": _words(row, rest), "tiles": [int(row.tile)], "titles": [""]}
+        for name, title, row in zip(names, titles, table.itertuples(index=False), strict=True)
     ]
     data = sheet_of(panel, run) | {"cards": cards, "card": card, "opens": bool(panel.key)}
 

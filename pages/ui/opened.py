@@ -116,6 +116,7 @@ def narrowed(panel: Panel, run: Any, column: str, value: Any, key: str) -> None:
     from pages.ui.panels import channel_chart, show_panel
 
     if panel.kind == "channels":
+        st.subheader(panel.title, anchor=False)
         channel_chart(panel, run, int(value), key)
         return
     item = value.item() if isinstance(value, np.generic) else value

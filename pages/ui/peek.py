@@ -28,8 +28,8 @@ export default function ({ data, parentElement }) {
     box.style.backgroundPosition =
       `${place(tile % data.columns, data.columns)}% ${place(Math.floor(tile / data.columns), data.rows)}%`;
     const { clientX: x, clientY: y } = event.event;
-    const left = x + 18 + data.size > window.innerWidth ? x - 18 - data.size : x + 18;
-    box.style.left = Math.max(4, left) + 'px';
+    const left = x - 18 - data.size;
+    box.style.left = (left < 4 ? x + 18 : left) + 'px';
     box.style.top = Math.max(4, Math.min(y - data.size - 14, window.innerHeight - data.size - 4)) + 'px';
     box.style.display = 'block';
   };

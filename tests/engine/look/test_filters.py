@@ -241,7 +241,7 @@ def test_a_filter_opens_with_its_map_and_its_patches(tmp_path: Path) -> None:
         find_runs=lambda method: iter([MinedRun("pool", 6)]),
     )
     result = METHOD.run(job)
-    panel = next(panel for panel in result.panels if panel.image == "filters")
+    panel = next(panel for panel in result.panels if panel.image == "tiles")
     assert panel.key == "unit"
     assert [inner.kind for inner in panel.opens] == ["channels", "gallery"]
     maps = forward_taps(tiny.module(), torch.from_numpy(job.input), ["first"])["first"][0].detach().numpy()
