@@ -5,9 +5,11 @@ Canvas, losses, transforms, projection and optimiser are parts; a method is a sh
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -116,8 +118,9 @@ class _Loop:
         transforms: Sequence[Transform],
         seed: int,
         wake: bool = True,
+        tile: int | None = None,
     ) -> None:
-        self.wake = wake
+        self.wake, self.tile = wake, tile
         self.job = job
         self.module = job.network.module(job.device)
         self.normalise = Normalise(job.card.preprocessing, job.device)
@@ -140,15 +143,42 @@ class _Loop:
         return loss, each, picture
 
     def _backward(self, rule: Rule) -> tuple[Tensor, dict[str, Tensor], Tensor, tuple[Tensor, ...]]:
+        if self.tile is not None:
+            return self._backward_by_tiles(rule, self.tile)
         with torch.enable_grad():
             loss, each, picture = self._losses(rule)
             gradients = torch.autograd.grad(loss, self.canvas.parameters, materialize_grads=True)
         return loss.detach(), each, picture, gradients
 
-    def _woken(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The gradients, with those of pictures that have none replaced by the redirected rule's."""
+    def _backward_by_tiles(self, rule: Rule, tile: int) -> tuple[Tensor, dict[str, Tensor], Tensor, tuple[Tensor, ...]]:
+        """The same, with the network run on one tile after the other, each term weighted by the tile's area."""
+        with torch.enable_grad():
+            picture = self.canvas.picture()
+            moved = self.transform(picture, self.generator)
+        above, whole = torch.zeros_like(moved), torch.zeros((), device=moved.device)
+        each: dict[str, Tensor] = {}
+        height, width = moved.shape[-2:]
+        for rows, columns in tiles(height, width, tile):
+            part = moved.detach()[..., rows, columns].requires_grad_(True)
+            share = part.shape[-2] * part.shape[-1] / (height * width)
+            with torch.enable_grad(), backward_rule(rule):
+                features = forward_taps(self.module, self.normalise(part), self.taps) if self.taps else {}
+                loss, values = total(self.terms, View(part, self.normalise(part), features))
+                (gradient,) = torch.autograd.grad(loss, part, materialize_grads=True)
+            above[..., rows, columns] = gradient * share
+            whole += loss.detach() * share
+            each = {name: each.get(name, 0) + value.detach() * share for name, value in values.items()}
+        return whole, each, picture, torch.autograd.grad(moved, self.canvas.parameters, above, materialize_grads=True)
+
+    def _woken(self, gradients: tuple[Tensor, ...], each: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The gradients, with those of pictures that have none replaced by the redirected rule's.
+
+        A unit that is 0 everywhere counts as one without gradient, whatever other terms pull at its picture.
+        """
         count = len(self.good)
+        silent = [each[term.name].detach() == 0 for term in self.terms if term.weight < 0 and term.loss.taps]
         dead = [_no_gradient(gradient, count) for gradient in gradients]
+        dead = [functools.reduce(torch.logical_or, silent, which) if len(which) == count else which for which in dead]
         if not any(bool(which.any()) for which in dead):
             return gradients
         _, _, _, redirected = self._backward("redirected")
@@ -162,7 +192,7 @@ class _Loop:
         if self.wake and len(self.rows) < REDIRECT_STEPS:
             after = self.generator.get_state()
             self.generator.set_state(drawn)
-            gradients = self._woken(gradients)
+            gradients = self._woken(gradients, each)
             self.generator.set_state(after)
         values = {name: one.detach().float().cpu().numpy() for name, one in each.items()}
         row = {name: float(one.mean()) for name, one in values.items()}
@@ -180,6 +210,17 @@ class _Loop:
         """What came of it, ending in `picture`."""
         each = {name: np.stack([values[name] for values in self.each]) for name in self.each[0]}
         return Made(picture, pd.DataFrame(self.rows), stopped, each)
+
+
+def tiles(height: int, width: int, side: int) -> list[tuple[slice, slice]]:
+    """A picture's rows and columns in tiles of about equal size, none longer than `side`."""
+
+    def cuts(length: int) -> list[slice]:
+        count = math.ceil(length / side)
+        ends = [round(i * length / count) for i in range(count + 1)]
+        return [slice(a, b) for a, b in itertools.pairwise(ends)]
+
+    return [(rows, columns) for rows in cuts(height) for columns in cuts(width)]
 
 
 def _no_gradient(gradient: Tensor, count: int) -> Tensor:
@@ -212,6 +253,7 @@ def optimise(
     cooling: bool = False,
     film: Film | None = None,
     wake: bool = True,
+    tile: int | None = None,
 ) -> Made:
     """Move the canvas for `steps` steps so that the weighted sum of the terms falls.
 
@@ -219,10 +261,12 @@ def optimise(
     with a picture at most every `PREVIEW_SECONDS`, as the fractions `portion` of the whole run; it may raise
     Cancelled. `preview` draws that picture, and the frames that `film` keeps. With `cooling` the optimiser's step
     falls to a twentieth along half a cosine, so that the last steps settle. `wake`: a picture without any gradient
-    gets the redirected rule's in the first steps. Where a term or the gradient is not finite, the loop stops with the
-    last good picture and warns which it was. Raises NetworkError if that happens before the first step.
+    gets the redirected rule's in the first steps. With `tile` the network runs on one tile of at most that side after
+    the other, so that its memory does not grow with the picture: for terms that are means over positions. Where a
+    term or the gradient is not finite, the loop stops with the last good picture and warns which it was. Raises
+    NetworkError if that happens before the first step.
     """
-    loop = _Loop(job, canvas, terms, transforms, job.seed if seed is None else seed, wake)
+    loop = _Loop(job, canvas, terms, transforms, job.seed if seed is None else seed, wake, tile)
     mover = optimiser(canvas.parameters)
     shown, stopped = 0.0, ""
     for step in range(steps):

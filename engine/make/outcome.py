@@ -141,7 +141,8 @@ class Outcome:
 
     @property
     def _columns(self) -> int:
-        return min(len(self.pixels), max(4, math.ceil(math.sqrt(len(self.pixels)))))
+        count = len(self.pixels)
+        return count if count <= 4 else math.ceil(math.sqrt(count))
 
     def _animation(self) -> bytes:
         if len(self.films) == 1:

@@ -11,7 +11,6 @@ from PIL import Image
 from torch import nn
 
 from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
-from engine.make.dream import octave_sizes
 from engine.make.layers import layer_at, series, stage_layers, texture_layers
 from engine.make.style import with_colours_of
 from engine.make.texture import matched_colours, matched_histogram
@@ -23,8 +22,8 @@ Make = Callable[..., Job]
 SMALL: dict[str, dict[str, Any]] = {
     "dream": {"size": 40, "steps": 3, "octaves": 2, "jitter": 4},
     "inversion": {"steps": 6, "series": 2},
-    "texture": {"height": 40, "width": 36, "steps": 8},
-    "style": {"size": 48, "steps": 6, "sizes": 2, "style": "other"},
+    "texture": {"height": 40, "width": 36, "patch": 40, "steps": 4, "sizes": 1, "scales": 1},
+    "style": {"size": 48, "steps": 3, "smallest": 34, "scales": 1, "style": "other"},
 }
 
 
@@ -51,26 +50,9 @@ def test_every_network_gives_the_picture_and_is_left_as_it_was(name: str, tiny: 
     assert np.asarray(again.images[name]).tobytes() == np.asarray(result.images[name]).tobytes()
 
 
-def test_a_dream_raises_what_it_should_and_keeps_the_photos_shape(
-    tiny_networks: Mapping[str, TinyNetwork], make_job: Make
-) -> None:
-    net = tiny_networks["functional"]
-    for given in ({}, {"layer": "conv2", "unit": 3}, {"layer": "conv2", "guide": "other"}):
-        job = make_job("dream", net, size=52, steps=8, octaves=1, open_photo=stripes, **given)
-        result = run("dream", job)
-        assert np.asarray(result.images["dream"]).shape == (40, 52, 3)
-        curve = result.tables["losses"].drop(columns=["step", "loss", "octave"]).iloc[:, 0]
-        assert curve.iloc[-1] > curve.iloc[0]
-
-
-def test_octaves_are_whole_sizes_small_to_large() -> None:
-    assert octave_sizes(140, 280, 3, 1.4, 32) == [(71, 143), (100, 200), (140, 280)]
-    assert octave_sizes(40, 40, 4, 1.4, 32) == [(40, 40)]
-
-
 def test_inversion_says_how_near_it_came(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
     net = tiny_networks["functional"]
-    result = run("inversion", make_job("inversion", net, layers="conv1,conv2", steps=60, total_variation=0.05))
+    result = run("inversion", make_job("inversion", net, layers="conv1,conv2", steps=60, preset="none"))
     table = result.tables["layers"]
     assert table["layer"].tolist() == ["conv1", "conv2"]
     assert table["ssim"].iloc[0] > 0.5
@@ -83,12 +65,13 @@ def test_inversion_says_how_near_it_came(tiny_networks: Mapping[str, TinyNetwork
 def test_texture_takes_on_the_photos_statistics(
     optimiser: str, tiny_networks: Mapping[str, TinyNetwork], make_job: Make
 ) -> None:
-    job = make_job("texture", tiny_networks["residual"], height=40, width=56, steps=60, optimiser=optimiser)
+    given = {"height": 40, "width": 56, "patch": 52, "steps": 60, "sizes": 1, "scales": 1, "series": False}
+    job = make_job("texture", tiny_networks["residual"], optimiser=optimiser, **given)
     result = run("texture", job)
     assert np.asarray(result.images["texture"]).shape == (40, 56, 3)
     assert result.summary["of_start"] < 0.2
     for channel in range(3):
-        made, photo = np.asarray(result.images["texture"])[..., channel], job.frame[..., channel]
+        made, photo = (np.asarray(result.images[name])[..., channel] for name in ("texture", "patch"))
         assert abs(float(made.mean()) - float(photo.mean())) < 1
 
 
@@ -96,18 +79,18 @@ def test_style_weighs_content_against_style(tiny_networks: Mapping[str, TinyNetw
     net = tiny_networks["residual"]
 
     def final(**weights: float) -> tuple[float, float]:
-        options = {"size": 48, "steps": 25, "sizes": 1, "style": "x", "start": "noise"} | weights
+        options = {"size": 48, "steps": 25, "smallest": 48, "scales": 1, "style": "x", "start": "noise"} | weights
         losses = run("style", make_job("style", net, open_photo=stripes, **options)).tables["losses"].iloc[-1]
         content = sum(value for name, value in losses.items() if str(name).startswith("content"))
         return content, sum(value for name, value in losses.items() if str(name).startswith("style"))
 
-    content_first, style_first = final(content_weight=10.0, style_weight=0.1), final(content_weight=0.1)
+    content_first, style_first = final(content_weight=2.0, style_weight=0.02), final(content_weight=0.02)
     assert content_first[0] < style_first[0]
     assert content_first[1] > style_first[1]
 
 
 def test_style_keeps_the_contents_colours(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
-    job = make_job("style", tiny_networks["residual"], open_photo=stripes, colours="content", **SMALL["style"])
+    job = make_job("style", tiny_networks["residual"], open_photo=stripes, colours="luminance", **SMALL["style"])
     result = run("style", job)
     made = np.asarray(Image.fromarray(np.asarray(result.images["style"])).convert("YCbCr")).astype(int)
     content = np.asarray(Image.fromarray(np.asarray(result.images["content_photo"])).convert("YCbCr")).astype(int)
@@ -158,9 +141,6 @@ class Fixed(nn.Module):
 @pytest.mark.parametrize(
     ("name", "given", "error", "says"),
     [
-        ("dream", {"layer": "conv9"}, UnknownNameError, "conv1"),
-        ("dream", {"unit": 3}, OptionsError, "of which layer"),
-        ("dream", {"photo": None}, OptionsError, "photo"),
         ("inversion", {"layers": "conv1,nothing"}, UnknownNameError, "nothing"),
         ("inversion", {"photo": None}, OptionsError, "photo"),
         ("texture", {"layers": "fc"}, UnsupportedError, "maps"),
