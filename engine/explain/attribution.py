@@ -51,6 +51,14 @@ def explain(
     return Explained(score, gradient, values.detach(), output.detach(), notes)
 
 
+def choose_at(module: nn.Module, x: Tensor, tap: str, choose: Callable[[Tensor], Score]) -> tuple[Score, Tensor]:
+    """The score that `choose(output of tap)` picks and its values (N,) at `x`, by a forward pass alone."""
+    with torch.no_grad():
+        output = forward_taps(module, x, [tap])[tap]
+        score = choose(output)
+        return score, score.of(output)
+
+
 def gradient_of(module: nn.Module, score: Score, rule: Rule = "gradient") -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """What a sampling asks: a function from inputs (N, C, H, W) to the score's gradients and values (N,)."""
 

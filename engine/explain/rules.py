@@ -112,15 +112,15 @@ class ReluRule(TorchFunctionMode):
     """While it is entered, every rectifier that this thread calls has the backward pass of `rule`.
 
     Rectifiers are ReLU, ReLU6, hardtanh and clamp from 0 up. Other activations (hard-swish, SiLU, GELU, leaky
-    ReLU, …) bend softly and keep their own derivative. `relus` counts the rectifiers that were called, `others`
-    the other activations by name. With `only_count` the backward pass is left as it is.
+    ReLU, …) bend softly and keep their own derivative. `relus` counts the rectifiers that were called, `ceilings`
+    those that end at a value such as ReLU6's, `others` the other activations by name.
     """
 
-    def __init__(self, rule: Rule, only_count: bool = False) -> None:
+    def __init__(self, rule: Rule) -> None:
         super().__init__()
         self.rule = rule
-        self.only_count = only_count
         self.relus = 0
+        self.ceilings: Counter[float] = Counter()
         self.others: Counter[str] = Counter()
 
     def __torch_function__(
@@ -138,8 +138,8 @@ class ReluRule(TorchFunctionMode):
                 self.others[_OTHERS[func]] += 1
             return func(*args, **kwargs)
         self.relus += 1
-        if self.only_count:
-            return func(*args, **kwargs)
+        if ceiling != float("inf"):
+            self.ceilings[ceiling] += 1
         x: Tensor = args[0] if args else kwargs["input"]
         y = _Rectify.apply(x, ceiling, self.rule)  # type: ignore[no-untyped-call]
         if func in _IN_PLACE or kwargs.get("inplace", False) or (func is F.relu and args[1:2] == (True,)):
@@ -152,9 +152,13 @@ class ReluRule(TorchFunctionMode):
         if not self.relus:
             why = f"only {names}" if names else "none that it called before this layer"
             return [f"the network has no ReLU here ({why}): the {self.rule} rule changes nothing, equal to gradient"]
-        if self.others:
-            return [f"the {self.rule} rule acts on {self.relus} ReLUs; {names} keep their own derivative"]
-        return []
+        lines = [f"the {self.rule} rule acts on {self.relus} ReLUs; {names} keep their own derivative"] if names else []
+        for ceiling, count in sorted(self.ceilings.items()):
+            does = f"is shut below 0 and above {ceiling:g}"
+            if self.rule == "deconvnet":
+                does = "does not ask whether their input is between"
+            lines.append(f"{count} of the ReLUs end at {ceiling:g} (ReLU6, hardtanh): the {self.rule} rule {does}")
+        return lines
 
 
 def backward_rule(rule: Rule) -> AbstractContextManager[ReluRule | None]:

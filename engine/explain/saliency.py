@@ -7,7 +7,7 @@ Departures: any unit may take the class's place, and the input may be sampled as
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from engine.errors import OptionsError
 from engine.explain.choices import POSITION_HELP, check_class_or_unit
@@ -17,8 +17,8 @@ from engine.method import Job, Method, Options, Panel, Result, option
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from engine.explain.attribution import Explained
     from engine.explain.sampling import Attribution, Gradient
+    from engine.explain.scores import Score
     from models.card import Card
 
 
@@ -94,18 +94,16 @@ def _baseline(job: Job, x: Tensor) -> Tensor:
     return torch.from_numpy(preprocessing.normalise(np.stack(channels, -1))[None]).to(x)
 
 
-def _sample(job: Job, x: Tensor, explained: Explained, gradient: Gradient) -> Attribution:
+def _sample(job: Job, x: Tensor, gradient: Gradient) -> Attribution:
     """The attribution of the chosen score, sampled as the options say."""
     from engine.explain.attribution import batch_for
-    from engine.explain.sampling import Attribution, integrated_gradients, smoothgrad
+    from engine.explain.sampling import integrated_gradients, smoothgrad
 
     options = job.options
 
     def told(fraction: float) -> None:
         job.progress(fraction, options.sampling.replace("_", " "))
 
-    if options.sampling == "plain":
-        return Attribution(explained.gradient[0])
     if options.sampling == "integrated":
         return integrated_gradients(x, gradient, _baseline(job, x), steps=options.steps, batch=batch_for(x), told=told)
     return smoothgrad(
@@ -120,12 +118,12 @@ def _sample(job: Job, x: Tensor, explained: Explained, gradient: Gradient) -> At
     )
 
 
-def _warn_of_nothing(job: Job, explained: Explained, largest: float) -> None:
+def _warn_of_nothing(job: Job, score: Score, value: float, largest: float) -> None:
     """Tell a flat or saturated score instead of showing its rounding noise."""
-    value, words = float(explained.values[0]), explained.score.words
+    words = score.words
     if largest == 0:
         job.warn(f"the gradient is zero everywhere: {words} is {value:.3g} and flat here (a unit that does not fire)")
-    elif explained.score.saturates and value > 0.999:
+    elif score.saturates and value > 0.999:
         job.warn(f"{words} is {value:.5f}, saturated: its gradient is nearly zero; the logit's is not")
 
 
@@ -133,8 +131,9 @@ def saliency(job: Job) -> Result:
     """Array `saliency` (H, W): the reduced gradient of the score with respect to the normalised input."""
     import torch
 
-    from engine.explain.attribution import explain, gradient_of
+    from engine.explain.attribution import choose_at, explain, gradient_of
     from engine.explain.reductions import REDUCTIONS
+    from engine.explain.sampling import Attribution
     from engine.explain.scores import choose_score
     from models.card import OUTPUT
 
@@ -142,19 +141,25 @@ def saliency(job: Job) -> Result:
     module = job.network.module(job.device)
     x = torch.from_numpy(job.input).to(job.device)
 
-    def choose(output: Tensor) -> Any:
+    def choose(output: Tensor) -> Score:
         return choose_score(job, output, options.target, options.layer, options.unit, options.position, options.score)
 
     job.progress(0.0, "forward and backward")
-    explained = explain(module, x, options.layer or OUTPUT, choose)
-    attribution = _sample(job, x, explained, gradient_of(module, explained.score))
+    if options.sampling == "plain":
+        explained = explain(module, x, options.layer or OUTPUT, choose)
+        score, values = explained.score, explained.values
+        attribution = Attribution(explained.gradient[0])
+    else:
+        score, values = choose_at(module, x, options.layer or OUTPUT, choose)
+        attribution = _sample(job, x, gradient_of(module, score))
     reduction = REDUCTIONS[options.reduction]
     reduced = reduction.apply(attribution.values, x[0])
     largest = float(reduced.abs().max())
-    _warn_of_nothing(job, explained, largest)
+    value = float(values[0])
+    _warn_of_nothing(job, score, value, largest)
     job.record(provider="torch", precision="fp32")
 
-    summary = {**explained.score.summary, "score": float(explained.values[0]), "largest": largest}
+    summary = {**score.summary, "score": value, "largest": largest}
     if attribution.completeness_error is not None:
         summary["completeness_error"] = attribution.completeness_error
         if attribution.completeness_error > 0.05:
@@ -162,7 +167,7 @@ def saliency(job: Job) -> Result:
                 f"integrated gradients miss the change of score by {attribution.completeness_error:.0%}: "
                 f"raise steps above {options.steps}"
             )
-    units = f"change of {explained.score.words}" + ("" if attribution.times_input else " per unit of input")
+    units = f"change of {score.words}" + ("" if attribution.times_input else " per unit of input")
     how = f"{reduction.words}; {options.sampling.replace('_', ' ')}"
     result = Result(
         arrays={"saliency": reduced.cpu().numpy()},
@@ -170,7 +175,7 @@ def saliency(job: Job) -> Result:
         panels=[
             Panel(
                 kind="overlay",
-                title=f"What {explained.score.words} depends on",
+                title=f"What {score.words} depends on",
                 help=f"Bright pixels change the score most when they change a little ({how}).",
                 image="photo",
                 array="saliency",
@@ -223,8 +228,7 @@ def _add_segmentation(job: Job, result: Result) -> None:
 
 def work(card: Card, options: SaliencyOptions, images: int) -> float:
     """Forward passes: three for a forward and a backward."""
-    samples = {"plain": 0, "integrated": options.steps}.get(options.sampling, options.samples)
-    return 3.0 * (1 + samples)
+    return 3.0 * {"plain": 1, "integrated": options.steps + 2}.get(options.sampling, options.samples)
 
 
 METHOD = Method(

@@ -138,6 +138,28 @@ def test_a_network_without_relus_is_told(tiny_networks: Mapping[str, TinyNetwork
     torch.testing.assert_close(guided.gradient, gradient(module, x, "gradient", 0))
 
 
+class Mixed(nn.Module):
+    """ReLU6, hardtanh, hard-swish and SiLU in one network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.acts = nn.Sequential(nn.ReLU6(), nn.Hardtanh(0, 2), nn.Hardtanh(), nn.Hardswish(), nn.SiLU(inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.acts(self.conv(x)).mean((2, 3))
+        return out
+
+
+@pytest.mark.parametrize(("rule", "does"), [("guided", "shut below 0 and above 6"), ("deconvnet", "does not ask")])
+def test_every_kind_of_activation_is_told(rule: Any, does: str) -> None:
+    notes = explain(prepare(Mixed()), torch.randn(1, 3, 8, 8), OUTPUT, lambda out: logit(0), rule).notes
+    assert notes[0] == f"the {rule} rule acts on 2 ReLUs; 1 SiLU, 1 hard-swish, 1 hardtanh keep their own derivative"
+    assert "1 of the ReLUs end at 2 " in notes[1]
+    assert "1 of the ReLUs end at 6 " in notes[2]
+    assert does in notes[2]
+
+
 def test_the_rule_ends_with_its_context() -> None:
     x = torch.tensor([-1.0, 1.0], requires_grad=True)
     with backward_rule("deconvnet"):
