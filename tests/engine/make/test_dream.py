@@ -139,7 +139,7 @@ def test_the_network_sees_no_more_than_a_tile(make_job: Make, monkeypatch: pytes
         return forward_taps(module, x, taps)
 
     monkeypatch.setattr(loop, "forward_taps", watched)
-    result = run(make_job("dream", net, layer="1", size=200, tile=64, steps=2, octaves=2))
+    result = run(make_job("dream", net, layer="1", size=200, tile_side=64, steps=2, octaves=2))
     assert max(max(shape) for shape in seen) <= 64
     curve = result.tables["losses"].query("octave == 1")["energy"]
     assert curve.iloc[-1] > curve.iloc[0]
