@@ -501,10 +501,21 @@ def _curve(panel: Panel, run: RunView, look: _Look) -> go.Figure:
         )
     drawn.update_layout(hovermode="x unified", showlegend=len(panel.y) > 1)
     drawn.update_xaxes(title_text=_plain(panel.x), showgrid=False)
+    if table[panel.x].dtype.kind not in "iufb":
+        _few_names(drawn, [str(name) for name in table[panel.x]])
     title = panel.units or (panel.y[0] if len(panel.y) == 1 else "")
     positive = all((table[column].dropna() > 0).all() for column in panel.y)
     drawn.update_yaxes(title_text=_plain(title), type="log" if panel.log and positive else "linear")
     return drawn
+
+
+def _few_names(drawn: go.Figure, names: list[str], most: int = 12, longest: int = 18) -> None:
+    """Some of many names along the x axis, each by its end; hover tells all of them whole."""
+    places = np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).astype(int)).tolist()
+    ends = [names[n] if len(names[n]) <= longest else f"…{names[n][1 - longest :]}" for n in places]
+    drawn.update_xaxes(
+        type="category", tickvals=[names[n] for n in places], ticktext=[_plain(end) for end in ends], tickangle=-30
+    )
 
 
 def _add_band(drawn: go.Figure, table: pd.DataFrame, columns: tuple[str, str, str], colour: str) -> None:

@@ -44,7 +44,7 @@ def treatments(job: Job) -> dict[str, Callable[[Frame], Frame]]:
     preprocessing = job.card.preprocessing
     found: dict[str, Callable[[Frame], Frame]] = {
         "as saved, PNG": saved_and_read,
-        "the network's resize and crop": lambda pixels: preprocessing.frame(Image.fromarray(to_image(pixels))),
+        "resize and crop": lambda pixels: preprocessing.frame(Image.fromarray(to_image(pixels))),
         "shifted by one pixel": _shifted,
     }
     if preprocessing.channels != 4:
@@ -55,8 +55,8 @@ def treatments(job: Job) -> dict[str, Callable[[Frame], Frame]]:
 def survival(job: Job, ask: Classifier, attacked: Frame, label: int, target: int | None) -> pd.DataFrame:
     """What becomes of the attack when the picture is handled, beside what becomes of the unattacked photo.
 
-    Columns treatment, fools, class, clean_photo_kept (whether the treatment alone leaves the photo its class),
-    clean_class, survives: it fools, and the treatment alone does not.
+    Columns treatment, survives (it fools, and the treatment alone does not), class, clean_class (of the photo after
+    the treatment), fools, clean_photo_kept (whether the treatment alone leaves the photo its class).
     """
     treats = treatments(job)
     frames = np.stack([treat(picture) for treat in treats.values() for picture in (attacked, job.frame)])
@@ -65,16 +65,16 @@ def survival(job: Job, ask: Classifier, attacked: Frame, label: int, target: int
     for name, (now, clean) in zip(treats, found.tolist(), strict=True):
         fools = now == target if target is not None else now != label
         kept = clean == label
-        rows.append((name, fools, names[now], kept, names[clean], fools and kept))
-    columns = ["treatment", "fools", "class", "clean_photo_kept", "clean_class", "survives"]
+        rows.append((name, fools and kept, names[now], names[clean], fools, kept))
+    columns = ["treatment", "survives", "class", "clean_class", "fools", "clean_photo_kept"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def transfer(job: Job, attacked: Frame, networks: Sequence[str]) -> pd.DataFrame:
     """What other networks say of the attacked picture and of the unattacked frame, each by its own preprocessing.
 
-    Columns network, photo, photo_probability, attacked, attacked_probability (of the class on the photo), fools:
-    whether its own class of the photo is gone.
+    Columns network, fools (whether its own class of the photo is gone), photo and attacked (its classes),
+    photo_probability and attacked_probability (both of its class of the photo).
     """
     from models.zoo import load
 
@@ -90,8 +90,9 @@ def transfer(job: Job, attacked: Frame, networks: Sequence[str]) -> pd.DataFrame
         frames = np.stack([card.preprocessing.frame(Image.fromarray(to_image(pixels))) for pixels in pictures])
         before, after = classifier(other)(frames)
         first, now = int(before.argmax()), int(after.argmax())
-        rows.append((name, card.classes[first], before[first], card.classes[now], after[first], first != now))
-    columns = ["network", "photo", "photo_probability", "attacked", "attacked_probability", "fools"]
+        names = card.classes[first], card.classes[now]
+        rows.append((name, first != now, *names, float(before[first]), float(after[first])))
+    columns = ["network", "fools", "photo", "attacked", "photo_probability", "attacked_probability"]
     return pd.DataFrame(rows, columns=columns)
 
 
