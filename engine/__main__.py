@@ -227,7 +227,7 @@ def _execute(request: Any, *, fresh: bool, as_json: bool, debug: bool) -> None:
 
     store = Store()
     with _terminated_as_interrupted(), _progress() as listener:
-        record = execute(request, store, fresh=fresh, listener=listener)
+        record = execute(request, store, fresh=fresh, listener=listener, announce=_announce)
     run = store.run(record.id)
     if as_json:
         _print_json(_as_json(record, run.folder))
@@ -241,6 +241,10 @@ def _execute(request: Any, *, fresh: bool, as_json: bool, debug: bool) -> None:
         print((run.folder / "error.txt").read_text(encoding="utf-8"), file=sys.stderr)
     _complain(record.error or f"the run was {record.status}")
     raise typer.Exit(INTERRUPTED if record.status == "interrupted" else FAILED)
+
+
+def _announce(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _as_json(record: Any, folder: Path) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""How long a run will take, said before it starts: the method's work times seconds per forward, as measured here."""
+"""What a run will take, said before it starts: time, by the method's work times seconds per forward as measured here;
+and memory and files, where the method tells them."""
 
 from __future__ import annotations
 
 import json
 import statistics
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.errors import FoveaError
 from engine.method import Options, find_method
@@ -14,6 +15,62 @@ from models.home import home, write_whole
 
 TELLING = 32
 """Another method's run tells of forward passes only if it made this many; a shorter one is mostly its start."""
+
+
+class Expected(NamedTuple):
+    """What a run will take; None is not known. `memory` and `files` are in bytes."""
+
+    seconds: float | None
+    memory: int | None
+    files: int | None
+
+
+def expect(
+    method: str, network: str, options: Options | Mapping[str, Any], images: int = 0, store: Store | None = None
+) -> Expected:
+    """What this run will take on this machine, without loading the network. `images`: the size of its data set."""
+    from models.zoo import cached_card
+
+    seconds = estimate_seconds(method, network, options, images, store)
+    card, chosen = cached_card(network), find_method(method)
+    if card is None or chosen.needs is None:
+        return Expected(seconds, None, None)
+    try:
+        parsed = options if isinstance(options, Options) else chosen.options.parse(options)
+        return Expected(seconds, *chosen.needs(card, parsed, images))
+    except FoveaError:
+        return Expected(seconds, None, None)
+
+
+def in_words(expected: Expected, images: int = 0) -> str:
+    """One sentence: "Takes about 3 min over 1,000 images, 0.7 GB of memory and 14 MB of files."."""
+    over = f" over {images:,} images" if images else ""
+    if expected.seconds is None:
+        told = f"The first run here{over}: no estimate of its time yet"
+    else:
+        told = f"Takes about {duration(expected.seconds)}{over}"
+    if expected.memory is None or expected.files is None:
+        return f"{told}."
+    return f"{told}; {amount(expected.memory)} of memory and {amount(expected.files)} of files."
+
+
+def duration(seconds: float | None) -> str:
+    """A time that is read at a glance: "0.4 s", "12 s", "3 min", "2 h 10 min"."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{max(seconds, 0.1):.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def amount(count: int) -> str:
+    """Bytes that are read at a glance: "80 KB", "14 MB", "1.2 GB"."""
+    if count < 1e6:
+        return f"{max(1, round(count / 1e3))} KB"
+    return f"{count / 1e6:.0f} MB" if count < 995e6 else f"{count / 1e9:.1f} GB"
 
 
 def estimate_seconds(

@@ -264,11 +264,13 @@ def execute(
     run_id: str | None = None,
     fresh: bool = False,
     listener: Listener | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> RunRecord:
     """Run a request in this process and save it; returns the record, whose status tells how it ended.
 
     A finished run of the same fingerprint is returned instead, unless `fresh`. `run_id` is the queued run
-    that this is. Without one, a request that cannot start raises FoveaError and leaves nothing behind.
+    that this is. Without one, a request that cannot start raises FoveaError and leaves nothing behind; where it
+    goes over a data set, `announce` is told before it starts what it will take.
     """
     if run_id is None:
         found = None if fresh else _find_quickly(request, store)
@@ -278,6 +280,8 @@ def execute(
         found = None if fresh else store.find_done(planned.fingerprint)
         if found is not None:
             return store.run(found).record
+        if announce is not None and (images := sum(one.images for one in planned.inputs)):
+            announce(_expected(planned, images, store))
         with store.begin(_planned_record(store.new_record(request), planned)) as live:
             return _run(planned, store, live, fresh, listener)
     with store.begin(store.run(run_id).record) as live:
@@ -291,6 +295,12 @@ def execute(
             return store.run(found).record
         store.update(live, _planned_record(live.record, planned))
         return _run(planned, store, live, fresh, listener)
+
+
+def _expected(planned: Plan, images: int, store: Store) -> str:
+    from engine.estimate import expect, in_words
+
+    return in_words(expect(planned.method.name, planned.request.network, planned.options, images, store), images)
 
 
 def _find_quickly(request: Request, store: Store) -> str | None:

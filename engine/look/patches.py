@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,8 +24,18 @@ from PIL import Image
 
 from engine.errors import DatasetError, UnsupportedError
 from engine.look.layers import last_of_each_resolution, with_units
-from engine.look.merge import SCALE, LayerPart, Partial, from_bytes, histogram_edges, layer_part, merge, to_bytes
-from engine.method import Job, Method, Options, Panel, Result, option
+from engine.look.merge import (
+    HISTOGRAM_BINS,
+    SCALE,
+    LayerPart,
+    Partial,
+    from_bytes,
+    histogram_edges,
+    layer_part,
+    merge,
+    to_bytes,
+)
+from engine.method import Job, Method, Needs, Options, Panel, Result, option
 from models.home import write_whole
 
 if TYPE_CHECKING:
@@ -43,6 +54,8 @@ SHEET_PIXELS = 45_000_000
 """A sheet of crops is kept below this, by smaller tiles and then by fewer of them: browsers decode it whole."""
 KEPT_BYTES = 160 * 2**20
 """Decoded frames are kept up to this much, so that a small data set is decoded once and not again for the crops."""
+PROCESS_BYTES, KEY_BYTES, SHEET_BYTES = 450_000_000, 300, 0.45
+"""As measured: a process that has loaded all it needs, an image's key with its places in tables, a sheet's pixel."""
 LABEL_SUMS = 20_000_000
 """Sums by label are kept up to this many units times labels."""
 BACKGROUND = 128
@@ -612,6 +625,34 @@ def work(card: Card, options: Any, images: int) -> float:
     return float(images)
 
 
+def needs(card: Card, options: Any, images: int) -> Needs:
+    """Bytes of memory and of files. With the number of images only their keys grow, and the frames kept for crops."""
+    from engine.look.probe import batch_size, lanes_for_cores
+
+    layers = chosen_layers(card, options.layers)
+    units, top = sum(layer.units for layer in layers), min(options.top, images)
+    height, width = card.preprocessing.size
+    frame = height * width * card.preprocessing.channels
+    lanes = lanes_for_cores()
+    batch = options.batch or batch_size("cpu", lanes)
+    maps = 4 * max(math.prod(layer.shape) for layer in card.layers)
+    pixels = 0
+    for layer in layers:
+        tile, shown = _tile_plan(layer.units, top)
+        pixels += layer.units * shown * tile * tile
+    memory = (
+        PROCESS_BYTES
+        + 12 * card.parameters  # torch's, the graph's, the session's
+        + lanes * batch * (3 * maps + 4 * frame)
+        + min(images * frame, KEPT_BYTES)
+        + KEY_BYTES * images
+        + units * (60 * top + 16 * SHARD + 32 * HISTOGRAM_BINS)
+        + 3 * pixels
+        + 350 * units * top
+    )
+    return Needs(memory, int(SHEET_BYTES * pixels) + 30 * units * top + 30 * units)
+
+
 METHOD = Method(
     name="patches",
     title="Exciting patches",
@@ -623,6 +664,7 @@ METHOD = Method(
     options=PatchesOptions,
     run=run,
     work=work,
+    needs=needs,
     photo=False,
     long=True,
     version=2,

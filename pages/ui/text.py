@@ -12,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from engine.errors import FoveaError
+from engine.estimate import duration as duration
 
 
 @contextlib.contextmanager
@@ -36,18 +37,6 @@ def plain(text: str) -> str:
 def escaped(text: object) -> str:
     """Text inside HTML."""
     return html.escape(str(text), quote=True)
-
-
-def duration(seconds: float | None) -> str:
-    """A time that is read at a glance: "0.4 s", "12 s", "3 min", "2 h 10 min"."""
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{max(seconds, 0.1):.1f} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def ago(moment: Any) -> str:

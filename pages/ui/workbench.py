@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from engine.errors import FoveaError
-from engine.estimate import estimate_seconds
+from engine.estimate import expect, in_words
 from engine.method import Method, find_method
 from engine.run import Request, validate
 from engine.worker import submit
@@ -22,7 +22,7 @@ from pages.ui.links import report_url
 from pages.ui.nav import family_of, page
 from pages.ui.pickers import photo_title
 from pages.ui.progress import show_run
-from pages.ui.text import duration, errors_as_lines, plain, show_error
+from pages.ui.text import errors_as_lines, plain, show_error
 
 
 def workbench(*names: str, about: str = "") -> None:
@@ -132,18 +132,14 @@ def show_next(method: str, run_id: str) -> None:
 
 
 def _estimate(method: Method, values: dict[str, Any]) -> str:
-    """How long it will take, before it is pressed."""
+    """What it will take, before it is pressed."""
     images = 0
     for name in filter(values.get, method.options_of_kind("dataset")):
         try:
             images = max(images, reads.dataset_size(str(home()), str(values[name])))
         except FoveaError:
             return ""
-    seconds = estimate_seconds(method.name, state.network(), values, images)
-    over = f" over {images:,} images" if images else ""
-    if seconds is None:
-        return f"The first run here{over}: no estimate yet."
-    return f"Takes about {duration(seconds)}{over}."
+    return in_words(expect(method.name, state.network(), values, images), images)
 
 
 def _result(method: Method) -> None:

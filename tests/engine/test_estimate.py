@@ -67,3 +67,32 @@ def test_options_that_do_not_parse_have_no_estimate(store: Store) -> None:
 def test_a_damaged_file_is_no_knowledge(store: Store) -> None:
     (store.home / "forward.json").write_text("[1]")
     assert estimate.forward_times() == {}
+
+
+def test_memory_and_files_are_told_where_the_method_knows_them(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = estimate.expect("count", "fake", {})
+    assert told == (None, None, None)
+    assert estimate.in_words(told, 5) == "The first run here over 5 images: no estimate of its time yet."
+    assert estimate.in_words(estimate.Expected(0.25, None, None)) == "Takes about 0.2 s."
+    large = estimate.Expected(8000.0, 1_240_000_000, 90_400_000)
+    assert (
+        estimate.in_words(large, 10**6)
+        == "Takes about 2 h 13 min over 1,000,000 images; 1.2 GB of memory and 90 MB of files."
+    )
+    assert [estimate.amount(count) for count in (10, 2_000, 999_000_000)] == ["1 KB", "2 KB", "1.0 GB"]
+
+
+def test_mining_a_million_images_takes_little_more_memory_than_mining_thousands(own_home: Path) -> None:
+    from engine.look.patches import METHOD
+    from models.zoo import load
+
+    card = load("torchvision:squeezenet1_1@random").card
+    options = METHOD.options.parse({"layers": "features.4,features.7,features.12"})
+    assert METHOD.needs is not None
+    few, many, million = (METHOD.needs(card, options, count) for count in (200, 10_000, 10**6))
+    assert 500e6 < few.memory < many.memory < 1.3e9
+    assert million.memory < many.memory + 310e6
+    assert few.files == many.files == million.files
+    fewer = METHOD.needs(card, METHOD.options.parse({"layers": "features.4,features.7", "top": 3}), 200)
+    assert fewer.memory < few.memory
+    assert fewer.files < few.files / 3
