@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LOWER, HIGHER = 0.25, 0.75
 """Depths of the two layers that dream when none is named: strokes, and parts of things."""
+TILE = 640
 PREVIEW = 768
 """Longest side of a picture on its way to the screen."""
 LEAST = 32
@@ -53,10 +54,19 @@ class DreamOptions(Options):
     jitter: int = option(
         32, "Random shift before each step (2015 notebook: 32)", ge=0, le=256, unit="px", advanced=True
     )
-    tile_side: int = option(
-        640, "Larger octaves are worked through in tiles of this side, for flat memory", ge=64, le=8192, unit="px",
+    tile_side: int | None = option(
+        None,
+        "Larger octaves are worked through in tiles of at most this side, for flat memory; empty: 640",
+        ge=64,
+        le=8192,
+        unit="px",
         advanced=True,
-    )  # fmt: skip
+    )
+
+    @property
+    def tile(self) -> int:
+        """The longest side of a tile."""
+        return self.tile_side or TILE
 
 
 def check(card: Card, options: DreamOptions) -> None:
@@ -129,7 +139,7 @@ def _octaves(job: Job, height: int, width: int, layers: Sequence[Layer]) -> list
         job.warn(f"{len(sizes)} of {options.octaves} octaves: smaller ones would be under {LEAST} pixels")
     names = [layer.name for layer in layers]
     while True:
-        h, w = (min(side, options.tile_side) for side in sizes[0])
+        h, w = (min(side, options.tile) for side in sizes[0])
         try:
             features_of(job, torch.zeros(1, job.card.preprocessing.channels, h, w, device=job.device), names)
             return sizes
@@ -160,8 +170,8 @@ def _dream_of(
     for octave, (h, w) in enumerate(sizes):
         base = resized(whole, h, w)
         start = base if detail is None else (base + resized(detail, h, w)).clamp_(0, 1)
-        tiled = max(h, w) > options.tile_side
-        jitter = options.tile_side if tiled else min(options.jitter, min(h, w) // 4)
+        tiled = max(h, w) > options.tile
+        jitter = options.tile if tiled else min(options.jitter, min(h, w) // 4)
         made = optimise(
             job,
             PixelCanvas(start),
@@ -175,7 +185,7 @@ def _dream_of(
             message=f"{layer.name}: octave {octave + 1} of {len(sizes)}, step",
             preview=_preview(whole),
             film=film,
-            tile=options.tile_side if tiled else None,
+            tile=options.tile if tiled else None,
         )
         picture, detail = made.picture, made.picture - base
         tables.append(made.losses.assign(octave=octave, layer=layer.name))
@@ -214,7 +224,7 @@ def dream(job: Job) -> Result:
     pixels = photo_pixels(job, job.photo, options.size or 2 * max(card.preprocessing.size))
     height, width = pixels.shape[:2]
     taps = [layer.name for layer in layers]
-    check_memory(card, taps, min(height, options.tile_side), min(width, options.tile_side), device=job.device)
+    check_memory(card, taps, min(height, options.tile), min(width, options.tile), device=job.device)
     check_memory(card, (), height, width, device=job.device)
     sizes = _octaves(job, height, width, layers)
     whole = to_picture(pixels, job.device)
