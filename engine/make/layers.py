@@ -44,18 +44,29 @@ def series(card: Card, count: int) -> list[Layer]:
 
 
 def texture_layers(card: Card, most: int = 5) -> list[Layer]:
-    """The first block, and the last one before each reduction in size: Gatys' first layer and pooling stages.
+    """The first activation, and the last layer before each reduction in size: Gatys' first layer and pooling stages.
 
-    A network that never reduces gives evenly spaced blocks. At most `most`, the shallow ones first.
+    At most `most`, the shallow ones first. What comes after the last reduction has too few positions for statistics
+    and is left out, unless fewer than three layers remain; then evenly spaced blocks fill up.
     """
-    layers = stage_layers(card)
-    chosen = [layers[0]]
-    for before, after in itertools.pairwise(layers):
-        if after.grid[0] * after.grid[1] < before.grid[0] * before.grid[1] and before.name != chosen[-1].name:
-            chosen.append(before)
-    if layers[-1].name != chosen[-1].name:
-        chosen.append(layers[-1])
-    return chosen[:most] if len(chosen) >= 3 else series(card, min(most, 4))
+    layers = [layer for layer in card.spatial_layers() if layer.kind not in ("Sequential", "ModuleList")]
+    chosen = [
+        before
+        for before, after in itertools.pairwise(layers)
+        if after.grid[0] * after.grid[1] < before.grid[0] * before.grid[1]
+    ]
+    first = next((layer for layer in layers if "LU" in layer.kind), layers[0] if layers else None)
+    if first is not None and chosen and not _is_end_of(chosen[0], first):
+        chosen.insert(0, first)
+    if len(chosen) < 3:
+        chosen += [layer for layer in series(card, 4) if layer not in chosen]
+        chosen.sort(key=card.layers.index)
+    return [layer for i, layer in enumerate(chosen) if layer not in chosen[:i]][:most]
+
+
+def _is_end_of(layer: Layer, part: Layer) -> bool:
+    """Whether a block ends with this part of it, so that both give one tensor; or both are the same."""
+    return layer.name == part.name or (part.name.startswith(f"{layer.name}.") and layer.shape == part.shape)
 
 
 def named_layers(card: Card, text: str, default: Sequence[Layer]) -> list[Layer]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from engine.errors import UnsupportedError
+from engine.errors import ImageError, UnsupportedError
 from engine.make.canvas import Normalise
 from models.torch_net import forward_taps
 
@@ -38,6 +38,20 @@ def features_of(job: Job, picture: Tensor, taps: Sequence[str]) -> dict[str, Ten
             f"{job.card.name} does not take pictures of {height} x {width} pixels ({first}): "
             f"choose its own size, {own[0]} x {own[1]}"
         ) from None
+
+
+LEAST_PHOTO = 16
+"""Pixels that a photo must have on its short side, so that there is something to take over."""
+
+
+def large_enough(photo: Image.Image, what: str) -> Image.Image:
+    """The photo. Raises ImageError where it is too small for `what` it is needed."""
+    if min(photo.size) < LEAST_PHOTO:
+        raise ImageError(
+            f"{what} needs a photo of at least {LEAST_PHOTO} x {LEAST_PHOTO} pixels, and this one has "
+            f"{photo.width} x {photo.height}: choose a larger one"
+        )
+    return photo
 
 
 def photo_pixels(job: Job, photo: Image.Image, long_side: int) -> NDArray[np.uint8]:

@@ -2,7 +2,8 @@
 
 Gatys, Ecker, Bethge 2016, "Image Style Transfer Using Convolutional Neural Networks": content by feature distance at
 one layer, style by Gram matrices at several. Departures: relative distances, so that one pair of weights serves any
-network; coarse to fine sizes growing by √2, each starting from the last (Crowson's style-transfer-pytorch).
+network; from coarse to fine sizes growing by √2, by a warm Adam with averaged iterates if that is chosen (Crowson's
+style-transfer-pytorch); the style of a half-sized picture and of neighbouring pixels count as well.
 """
 
 from __future__ import annotations
@@ -13,25 +14,52 @@ from engine.errors import OptionsError
 from engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
+    from PIL import Image
     from torch import Tensor
 
+    from engine.make.film import Film
     from engine.make.losses import Term
-    from models.card import Card
+    from engine.make.warm import WarmAdam
+    from models.card import Card, Layer
 
 
 class StyleOptions(Options):
     """What style transfer can be told."""
 
-    style: str = option("sample:hubble", "Photo whose style is taken", kind="photo")
-    content_weight: float = option(1.0, "How much the photo's content counts", ge=0, le=1000)
-    style_weight: float = option(3.0, "How much the style counts", ge=0, le=1000)
-    size: int | None = option(None, "Long side; empty: 1.5 times the network's input", ge=32, le=2048, unit="px")
-    steps: int = option(100, "Steps at the last size, and at each before it", ge=1, le=10000, unit="steps")
-    sizes: int = option(2, "How many sizes, each √2 larger than the one before", ge=1, le=8)
+    style: str = option("sample:tissue", "Photo whose style is taken", kind="photo")
+    content_weight: float = option(0.4, "How much the photo's content counts", ge=0, le=2, slider=True)
+    style_weight: float = option(3.0, "How much the style counts", ge=0, le=10, slider=True)
+    style_size: float = option(
+        1.0, "How large the style's strokes are: its photo's long side, of the picture's", ge=0.1, le=4, slider=True
+    )
+    colours: Literal["style", "luminance", "histogram"] = option(
+        "style",
+        "Whose colours: the style's; or the photo's own, by taking over the style's light alone, or by giving the "
+        "style photo the content's colours first (Gatys 2017, section 5)",
+    )
+    second_style: str = option("", "Another photo whose style is blended in", kind="photo")
+    second_share: float = option(0.5, "The second style's part of the blend", ge=0, le=1, slider=True)
+    third_style: str = option("", "A third photo whose style is blended in", kind="photo", advanced=True)
+    third_share: float = option(0.33, "The third style's part of the blend", ge=0, le=1, slider=True, advanced=True)
+    size: int | None = option(None, "Long side; empty: twice the network's input", ge=32, le=4096, unit="px")
+    steps: int = option(
+        50,
+        "Steps at each size; twice as many at the first (Crowson 2021, with Adam: 500)",
+        ge=1,
+        le=10000,
+        unit="steps",
+    )
+    grid: bool = option(False, "Make a grid of content weight by style weight as well")
     start: Literal["content", "noise"] = option("content", "First picture: the photo (faster), or noise (Gatys 2016)")
-    colours: Literal["style", "content"] = option(
-        "style", "Whose colours: the style's, or the photo's own with the style's light (Gatys 2016, luminance)"
+    smallest: int = option(
+        128,
+        "Long side of the first size, each next one √2 larger (Crowson 2021: 128)",
+        ge=32,
+        le=4096,
+        unit="pixels",
+        advanced=True,
     )
     content_layer: str = option(
         "", "Layer of the content; empty: one in the middle", kind="layer", needs="spatial", advanced=True
@@ -39,13 +67,43 @@ class StyleOptions(Options):
     style_layers: str = option(
         "", "Layers of the style; empty: the first and each before a reduction", kind="layers", advanced=True
     )
-    statistics: Literal["centred", "gatys"] = option(
-        "centred", "Gram matrices about the means (Novak 2016), or plain ones (Gatys 2016)", advanced=True
+    statistics: Literal["gatys", "centred", "wasserstein"] = option(
+        "gatys",
+        "Gram matrices (Gatys 2016), those about the means (Novak 2016), or the Wasserstein distance of normal "
+        "distributions",
+        advanced=True,
+    )
+    scales: int = option(
+        2, "At how many scales of each size the style is matched (Snelgrove 2017)", ge=1, le=6, advanced=True
+    )
+    pooling: Literal["average", "max"] = option(
+        "average", "What takes the place of max pooling: averages (Gatys 2016), or nothing", advanced=True
+    )
+    pixels: float = option(
+        0.1, "Weight of neighbouring pixels' own statistics, as a part of the style's", ge=0, le=100, advanced=True
     )
     total_variation: float = option(
-        10.0, "Weight of the mean squared difference of neighbours", ge=0, le=1000, advanced=True
+        2.0, "Weight of the mean squared difference of neighbours (Crowson 2021: 2)", ge=0, le=1000, advanced=True
     )
-    learning_rate: float = option(0.02, "Adam's step, of the range of pixels", gt=0, le=1, advanced=True)
+    optimiser: Literal["lbfgs", "adam"] = option(
+        "lbfgs",
+        "L-BFGS (Gatys 2016; matches the style in a tenth of the steps), or Adam, warm from size to size, whose "
+        "iterates are averaged (Crowson 2021)",
+        advanced=True,
+    )
+    learning_rate: float = option(
+        0.02, "Adam's step, of the range of pixels (Crowson 2021: 0.02)", gt=0, le=1, advanced=True
+    )
+    averaging: float | None = option(
+        None,
+        "Decay of the running mean of Adam's iterates; empty: 1 - 5 / steps, which is Crowson's 0.99 at 500 steps",
+        ge=0,
+        lt=1,
+        advanced=True,
+    )
+    recompute: Literal["auto", "always", "never"] = option(
+        "auto", "Save memory by computing the network twice; auto: where it would not fit otherwise", advanced=True
+    )
 
 
 def check(card: Card, options: StyleOptions) -> None:
@@ -59,25 +117,199 @@ def check(card: Card, options: StyleOptions) -> None:
         raise OptionsError("style: name the photo whose style is taken, a path or sample:NAME")
 
 
-def _terms(job: Job, content: Tensor, style: Tensor) -> list[Term]:
-    from engine.make.layers import layer_at
-    from engine.make.losses import FeatureDistance, Term, TotalVariation
-    from engine.make.sizes import features_of
-    from engine.make.texture import chosen_layers, gram_terms
+def shares(options: StyleOptions) -> dict[str, float]:
+    """Each style photo's part of the blend, together 1, the first one's what the others leave (at least a tenth)."""
+    others = [(options.second_style, options.second_share), (options.third_style, options.third_share)]
+    given = [(photo, share) for photo, share in others if photo and share]
+    first = max(0.1, 1 - sum(share for _, share in given))
+    whole = first + sum(share for _, share in given)
+    found: dict[str, float] = {}
+    for photo, share in ((options.style, first), *given):
+        found[photo] = found.get(photo, 0.0) + share / whole
+    return found
 
-    options: StyleOptions = job.options
-    layer = job.card.layer(options.content_layer) if options.content_layer else layer_at(job.card, 0.5)
-    wanted = features_of(job, content, [layer.name])[layer.name]
-    terms: list[Term] = []
-    if options.content_weight:
-        terms.append(Term(f"content {layer.name}", FeatureDistance(layer.name, wanted), options.content_weight))
-    if options.style_weight:
-        layers = chosen_layers(job.card, options.style_layers)
-        for term in gram_terms(job, style, layers, options.statistics, options.style_weight):
-            terms.append(Term(f"style {term.name}", term.loss, term.weight))
-    if options.total_variation:
-        terms.append(Term("total variation", TotalVariation(), options.total_variation))
-    return terms
+
+def sizes_to(last: int, smallest: int) -> list[int]:
+    """Long sides, small to large, each √2 times the one before, none under `smallest` but the last."""
+    sides = [last]
+    while round(last / 2 ** (len(sides) / 2)) >= smallest:
+        sides.append(round(last / 2 ** (len(sides) / 2)))
+    return sides[::-1]
+
+
+def content_layer(card: Card, options: StyleOptions) -> Layer:
+    """The layer of the content."""
+    from engine.make.layers import layer_at
+
+    return card.layer(options.content_layer) if options.content_layer else layer_at(card, 0.5)
+
+
+class Transfer:
+    """Pictures of one content photo in one blend of styles, and the curve of all that was made so far."""
+
+    def __init__(self, job: Job, film: Film | None = None) -> None:
+        from engine.make.sizes import large_enough
+
+        assert job.photo is not None, "asked for before"
+        self.job = job
+        self.options: StyleOptions = job.options
+        self.content = job.photo
+        self.styles = [
+            (large_enough(job.read_photo(reference), "a style"), share)
+            for reference, share in shares(self.options).items()
+        ]
+        self.film = film
+        self.losses: list[pd.DataFrame] = []
+        self.mover: WarmAdam | None = None
+        self.stopped = False
+
+    def _pictures(self, side: int) -> tuple[Tensor, list[Tensor]]:
+        """Content and styles at one size, (1, C, H, W) in [0, 1]."""
+        from engine.make.canvas import to_picture
+        from engine.make.sizes import photo_pixels
+        from engine.make.texture import matched_colours
+
+        content = photo_pixels(self.job, self.content, side)
+        large = max(32, round(side * self.options.style_size))
+        styles = [photo_pixels(self.job, photo, large) for photo, _ in self.styles]
+        if self.options.colours == "histogram":
+            styles = [matched_colours(style, content) for style in styles]
+        return to_picture(content, self.job.device), [to_picture(style, self.job.device) for style in styles]
+
+    def terms(self, content: Tensor, styles: list[Tensor], content_weight: float, style_weight: float) -> list[Term]:
+        """What the picture is held to."""
+        from engine.make.losses import FeatureDistance, Term, TotalVariation
+        from engine.make.sizes import features_of
+        from engine.make.statistics import gram_terms, pixel_statistics
+        from engine.make.texture import chosen_layers
+
+        terms: list[Term] = []
+        if content_weight:
+            layer = content_layer(self.job.card, self.options)
+            wanted = features_of(self.job, content, [layer.name])[layer.name]
+            terms.append(Term(f"content {layer.name}", FeatureDistance(layer.name, wanted), content_weight))
+        if style_weight:
+            layers = chosen_layers(self.job.card, self.options.style_layers)
+            parts = [share for _, share in self.styles]
+            grams = gram_terms(
+                self.job,
+                styles,
+                layers,
+                self.options.statistics,
+                shares=parts,
+                scales=self.options.scales,
+                least=min(content.shape[-2:]),
+                weight=style_weight,
+            )
+            terms += [Term(f"style {term.name}", term.loss, term.weight) for term in grams]
+            if self.options.pixels:
+                weight = self.options.pixels * style_weight
+                terms.append(Term("style pixels", pixel_statistics(styles, parts), weight))
+        if self.options.total_variation:
+            terms.append(Term("total variation", TotalVariation(), self.options.total_variation))
+        return terms
+
+    def _start(self, content: Tensor, styles: list[Tensor]) -> Tensor:
+        import torch
+
+        if self.options.start == "content":
+            return content
+        noise = torch.randn(content.shape, generator=torch.Generator().manual_seed(self.job.seed))
+        mean = torch.stack([share * style.mean((2, 3)) for style, (_, share) in zip(styles, self.styles, strict=True)])
+        return (mean.sum(0)[:, :, None, None] + 0.2 * noise.to(content)).clamp(0, 1)
+
+    def make(
+        self, sides: list[int], content_weight: float, style_weight: float, portion: tuple[float, float]
+    ) -> Tensor:
+        """The picture (1, C, H, W) at the last of `sides`, from coarse to fine."""
+        from engine.make.canvas import resized
+        from engine.make.warm import WarmAdam
+
+        self.mover = WarmAdam(self.options.learning_rate)
+        steps = [self.options.steps * (2 if number == 0 and len(sides) > 1 else 1) for number in range(len(sides))]
+        costs = [side**2 * count for side, count in zip(sides, steps, strict=True)]
+        picture: Tensor | None = None
+        for number, (side, count) in enumerate(zip(sides, steps, strict=True)):
+            content, styles = self._pictures(side)
+            start = self._start(content, styles) if picture is None else resized(picture, *content.shape[-2:])
+            part = (sum(costs[:number]) / sum(costs), sum(costs[: number + 1]) / sum(costs))
+            reach = portion[1] - portion[0]
+            for shift, span, count_now in self._rounds(number, count, part):
+                within = (portion[0] + reach * span[0], portion[0] + reach * span[1])
+                weights = (content_weight, style_weight)
+                if not self.stopped:
+                    start = self._moved(start.clamp(0, 1), content, styles, weights, shift, count_now, within)
+            picture = start
+        assert picture is not None, "there is at least one size"
+        return picture
+
+    def _rounds(
+        self, number: int, steps: int, portion: tuple[float, float]
+    ) -> list[tuple[tuple[int, int], tuple[float, float], int]]:
+        """The shift, portion and steps of each round at one size.
+
+        A picture that is moved by a few pixels between rounds cannot settle on what only suits one place of a strided
+        layer's grid, which would be seen as a weave. A warm Adam goes on without a break.
+        """
+        import torch
+
+        if self.options.optimiser == "adam" or steps < 2:
+            return [((0, 0), portion, steps)]
+        generator = torch.Generator().manual_seed(self.job.seed + number)
+        down, across = (int(v) for v in torch.randint(1, 8, (2,), generator=generator))
+        middle, half = (portion[0] + portion[1]) / 2, steps // 2
+        return [((down, across), (portion[0], middle), half), ((0, 0), (middle, portion[1]), steps - half)]
+
+    def _moved(
+        self,
+        picture: Tensor,
+        content: Tensor,
+        styles: list[Tensor],
+        weights: tuple[float, float],
+        shift: tuple[int, int],
+        steps: int,
+        portion: tuple[float, float],
+    ) -> Tensor:
+        """The picture after some steps at its size, all of it shifted meanwhile."""
+        import torch
+
+        from engine.make.canvas import PixelCanvas, to_preview
+        from engine.make.loop import lbfgs, optimise
+        from engine.make.projection import box
+        from engine.make.warm import AveragedIterates
+
+        back = (-shift[0], -shift[1])
+        height, width = content.shape[-2:]
+        warm, average = self.options.optimiser == "adam", AveragedIterates(self._decay(steps))
+        made = optimise(
+            self.job,
+            PixelCanvas(torch.roll(picture, shift, (-2, -1))),
+            self.terms(torch.roll(content, shift, (-2, -1)), styles, *weights),
+            steps=steps,
+            optimiser=self.mover if warm and self.mover is not None else lbfgs(),
+            projection=average if warm else box,
+            portion=portion,
+            message=f"{width} x {height} px, step",
+            preview=lambda p: to_preview(torch.roll(p, back, (-2, -1))),
+            film=self.film,
+            wake=False,
+        )
+        self.losses.append(made.losses.assign(side=max(height, width)))
+        self.stopped = bool(made.stopped)
+        return torch.roll(average.mean() if warm and not made.stopped else made.picture, back, (-2, -1))
+
+    def _decay(self, steps: int) -> float:
+        """How much of the mean of the iterates is kept at each of `steps` steps."""
+        if self.options.averaging is not None:
+            return self.options.averaging
+        return min(0.99, max(0.0, 1 - 5 / steps))
+
+    def finished(self, picture: Tensor, content: NDArray[Any]) -> NDArray[Any]:
+        """The 8-bit picture (H, W, C), with the content's colours if they are kept by light."""
+        from engine.make.canvas import to_pixels
+
+        pixels = to_pixels(picture)[0]
+        return with_colours_of(pixels, content) if self.options.colours == "luminance" else pixels
 
 
 def with_colours_of(pixels: NDArray[Any], photo: NDArray[Any]) -> NDArray[Any]:
@@ -92,72 +324,81 @@ def with_colours_of(pixels: NDArray[Any], photo: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(Image.merge("YCbCr", (light, blue, red)).convert("RGB"))
 
 
+GRID = (0.25, 1.0, 4.0)
+"""What each weight is multiplied with along its side of the grid."""
+
+
+def _grid(transfer: Transfer, share: float) -> tuple[Any, int, pd.DataFrame]:
+    """The sheet of content weight (down) by style weight (across), its tile's side and captions."""
+    import pandas as pd
+
+    from engine.explain.pictures import as_colour
+    from engine.make.sizes import photo_pixels
+    from engine.sheet import compose_sheet, fit_tile
+
+    job, options = transfer.job, transfer.options
+    side = min(options.smallest, max(job.card.preprocessing.size))
+    content = photo_pixels(job, transfer.content, side)
+    tiles, shown = [], []
+    for row, down in enumerate(GRID):
+        for column, across in enumerate(GRID):
+            number = row * len(GRID) + column
+            part = (share * number / 9, share * (number + 1) / 9)
+            weights = (options.content_weight * down, options.style_weight * across)
+            tiles.append(fit_tile(as_colour(transfer.finished(transfer.make([side], *weights, part), content)), side))
+            shown.append({"content": f"content {weights[0]:g}", "style": f"style {weights[1]:g}"})
+    return compose_sheet(tiles, side, len(GRID)), side, pd.DataFrame(shown)
+
+
+def _runner(job: Job, height: int, width: int) -> Job:
+    """The job on the network as it is run here. Raises OptionsError where the picture does not fit into memory."""
+    from engine.make.forward import recipe_job
+    from engine.make.memory import check_memory, fits
+    from engine.make.texture import chosen_layers
+
+    options: StyleOptions = job.options
+    taps = [layer.name for layer in chosen_layers(job.card, options.style_layers)]
+    taps.append(content_layer(job.card, options).name)
+    again = options.recompute == "always" or (
+        options.recompute == "auto" and not fits(job.card, taps, height, width, device=job.device)
+    )
+    check_memory(job.card, taps, height, width, device=job.device, recompute=again)
+    return recipe_job(job, pooling=options.pooling, recompute=again)
+
+
 def style(job: Job) -> Result:
     """Image `style`, array `loss` by step, table `losses` by term with the size of each step."""
     import pandas as pd
-    import torch
 
-    from engine.explain.pictures import as_colour
-    from engine.make.canvas import PixelCanvas, resized, to_image, to_picture, to_pixels, to_preview
-    from engine.make.loop import adam, optimise
-    from engine.make.projection import box
-    from engine.make.sizes import features_of, photo_pixels
+    from engine.make.canvas import to_image, to_picture
+    from engine.make.film import Film
+    from engine.make.sizes import features_of, large_enough, photo_pixels
 
     options: StyleOptions = job.options
     if job.photo is None:
         raise OptionsError("style transfer needs a photo: give --image PATH or --image sample:cat")
-    other = job.read_photo(options.style)
-    last = options.size or round(1.5 * max(job.card.preprocessing.size))
-    sides = [round(last / 2 ** (i / 2)) for i in range(options.sizes)]
-    sides = [side for i, side in enumerate(sides) if i == 0 or side >= 32][::-1]
-    costs = [side**2 for side in sides]
-    picture: Tensor | None = None
-    tables: list[pd.DataFrame] = []
-    finest = photo_pixels(job, job.photo, sides[-1])
-    for number, side in enumerate(sides):
-        content = to_picture(photo_pixels(job, job.photo, side), job.device)
-        pattern = to_picture(photo_pixels(job, other, side), job.device)
-        height, width = content.shape[-2:]
-        if picture is not None:
-            start = resized(picture, height, width).clamp(0, 1)
-        elif options.start == "content":
-            start = content
-        else:
-            noise = torch.randn(content.shape, generator=torch.Generator().manual_seed(job.seed))
-            start = (pattern.mean((2, 3), keepdim=True) + 0.2 * noise.to(content)).clamp(0, 1)
-        features_of(job, start, [])
-        made = optimise(
-            job,
-            PixelCanvas(start),
-            _terms(job, content, pattern),
-            steps=options.steps,
-            optimiser=adam(options.learning_rate),
-            projection=box,
-            seed=job.seed + number,
-            portion=(sum(costs[:number]) / sum(costs), sum(costs[: number + 1]) / sum(costs)),
-            message=f"{width} x {height} px, step",
-            cooling=True,
-            preview=lambda p: to_preview(resized(p, *finest.shape[:2])),
-        )
-        picture = made.picture
-        tables.append(made.losses.assign(side=side))
-        if made.stopped:
-            break
-    assert picture is not None, "there is at least one size"
-    losses = pd.concat(tables, ignore_index=True)
+    large_enough(job.photo, "style transfer")
+    sides = sizes_to(options.size or 2 * max(job.card.preprocessing.size), options.smallest)
+    content = photo_pixels(job, job.photo, sides[-1])
+    runner = _runner(job, *content.shape[:2])
+    features_of(runner, to_picture(photo_pixels(job, job.photo, sides[0]), job.device), [])
+    share = 0.3 if options.grid else 0.0
+    grid = _grid(Transfer(runner), share) if options.grid else None
+    film = Film(options.steps * (len(sides) + 1))
+    transfer = Transfer(runner, film)
+    picture = transfer.make(sides, options.content_weight, options.style_weight, (share, 1.0))
+    pixels = transfer.finished(picture, content)
+    losses = pd.concat(transfer.losses, ignore_index=True)
     losses["step"] = range(len(losses))
-    pixels = to_pixels(resized(picture, *finest.shape[:2]))[0]
-    if options.colours == "content":
-        pixels = with_colours_of(pixels, finest)
     job.record(provider="torch", precision="fp32")
-    terms = [column for column in losses.columns if column.startswith(("content ", "style "))]
-    return Result(
+    result = Result(
         arrays={"loss": losses["loss"].to_numpy()},
         tables={"losses": losses},
         images={
             "style": to_image(pixels),
-            "content_photo": to_image(finest),
-            "style_photo": as_colour(photo_pixels(job, other, sides[-1])),
+            "content_photo": to_image(content),
+            **_style_photos(job, transfer.styles, sides[-1]),
+            "growth.gif": film.gif(to_image(pixels)),
         },
         summary={
             "content_weight": options.content_weight,
@@ -166,34 +407,85 @@ def style(job: Job) -> Result:
             "width": int(pixels.shape[1]),
             "height": int(pixels.shape[0]),
         },
-        panels=[
+        panels=_panels(transfer, losses),
+        preview="style",
+    )
+    if grid is not None:
+        _add_grid(result, *grid)
+    return result
+
+
+def _style_photos(job: Job, styles: list[tuple[Image.Image, float]], side: int) -> dict[str, Any]:
+    """Images `style_photo`, `style_photo_2`, … as they were given."""
+    from engine.explain.pictures import as_colour
+    from engine.make.sizes import photo_pixels
+
+    return {
+        f"style_photo{'' if number == 1 else f'_{number}'}": as_colour(photo_pixels(job, photo, side))
+        for number, (photo, _) in enumerate(styles, 1)
+    }
+
+
+def _panels(transfer: Transfer, losses: pd.DataFrame) -> list[Panel]:
+    panels = [
+        Panel(
+            kind="image",
+            title="The photo in the other's style",
+            help="Its features lie where the photo's lie, and occur together as in the style photo.",
+            image="style",
+        ),
+        Panel(kind="image", title="Content", help="The photo.", image="content_photo"),
+    ]
+    for number, (_, share) in enumerate(transfer.styles, 1):
+        alone = len(transfer.styles) == 1
+        panels.append(
             Panel(
                 kind="image",
-                title="The photo in the other's style",
-                help="Its features lie where the photo's lie, and occur together as in the style photo.",
-                image="style",
-            ),
-            Panel(kind="image", title="Content", help="The photo.", image="content_photo"),
-            Panel(kind="image", title="Style", help="The photo whose style was taken.", image="style_photo"),
-            Panel(
-                kind="curve",
-                title="How far each is from its photo",
-                help="Relative squared distances, before their weights; a jump is a new size.",
-                table="losses",
-                x="step",
-                y=tuple(terms),
-                log=True,
-            ),
-        ],
-        preview="style",
+                title="Style" if alone else f"Style, {share:.0%}",
+                help="The photo whose style was taken.",
+                image=f"style_photo{'' if number == 1 else f'_{number}'}",
+            )
+        )
+    panels.append(
+        Panel(
+            kind="curve",
+            title="How far each is from its photo",
+            help="Relative squared distances, before their weights; a jump is a new size.",
+            table="losses",
+            x="step",
+            y=tuple(column for column in losses.columns if column.startswith(("content ", "style "))),
+            log=True,
+        )
+    )
+    panels.append(Panel(kind="image", title="How it grew", help="From coarse to fine.", image="growth.gif"))
+    return panels
+
+
+def _add_grid(result: Result, sheet: Any, side: int, shown: pd.DataFrame) -> None:
+    result.images["grid"] = sheet
+    result.tables["grid"] = shown
+    result.panels.insert(
+        1,
+        Panel(
+            kind="gallery",
+            title="Content against style",
+            help="More content down, more style to the right; at a small size.",
+            image="grid",
+            table="grid",
+            tile=side,
+            columns=len(GRID),
+            caption=("content", "style"),
+        ),
     )
 
 
 def work(card: Card, options: StyleOptions, images: int) -> float:
     """Forward passes of the input's size: a step is a forward and a backward of the picture's size."""
     own = max(card.preprocessing.size)
-    area = ((options.size or 1.5 * own) / own) ** 2 * 0.75
-    return 3.0 * options.steps * area * sum(0.5**i for i in range(options.sizes))
+    sides = sizes_to(options.size or 2 * own, options.smallest)
+    areas = sum((side / own) ** 2 * (2 if number == 0 and len(sides) > 1 else 1) for number, side in enumerate(sides))
+    grid = 9 * (min(options.smallest, own) / own) ** 2 if options.grid else 0.0
+    return 3.0 * options.steps * 0.75 * (areas + grid)
 
 
 METHOD = Method(
@@ -207,5 +499,7 @@ METHOD = Method(
     run=style,
     work=work,
     gradients=True,
+    version=2,
     check=check,
+    example="sample:coffee",
 )

@@ -1,0 +1,5 @@
+"""Texture synthesis: new pictures of any size with the photo's statistics."""
+
+from pages.ui.workbench import family_page
+
+family_page("texture")
