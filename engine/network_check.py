@@ -163,15 +163,12 @@ def measure_accuracy(job: Job, dataset: Dataset, limit: int = 0, begin: float = 
     found = Accuracy(labels, left_out=len(dataset) - len(wanted))
     chosen = [wanted[place] for place in spread(len(wanted), limit or None)]
     probe = Probe(job, [OUTPUT], _scores(job.card))
-    fixed = job.network.graph().batch or 0
     job.record(decoder=dataset.decoder)
-    done = 0
-    for indices, frames in _batches(job, dataset, chosen, fixed or batch_size(probe.provider), found.unreadable):
+    done, size = 0, job.network.graph().batch or batch_size(probe.provider)
+    for indices, frames in _batches(job, dataset, chosen, size, found.unreadable):
         inputs = job.card.preprocessing.normalise(frames)
-        if len(inputs) < fixed:
-            inputs = np.concatenate([inputs, np.repeat(inputs[-1:], fixed - len(inputs), axis=0)])
         scores = probe.run({"inputs": inputs}, batched=("inputs",))["scores"]
-        for index, row in zip(indices, scores[: len(indices)], strict=True):
+        for index, row in zip(indices, scores, strict=True):
             found.add(dataset.label(index), row.reshape(-1))
         done += len(indices)
         job.progress(begin + (1 - begin) * done / len(chosen), f"{done:,} of {len(chosen):,} images")

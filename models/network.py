@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from models.onnx_net import TappedGraph
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 """Raised when an export of the same network would come out different."""
 
 

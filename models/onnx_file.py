@@ -51,7 +51,7 @@ class Hints:
 def load(name: str, path: Path, hints: Hints) -> Network:
     """The network in the file at `path`. Raises NetworkError, one line, for what cannot be read or is refused:
     external data, custom operators, control flow, an input that is no image."""
-    from models.onnx_net import TappedGraph
+    from models.onnx_net import OWN, TappedGraph, own_names
 
     path = path.expanduser()
     model = _read(path)
@@ -70,6 +70,8 @@ def load(name: str, path: Path, hints: Hints) -> Network:
     output, kind, more = _output(model, own, names, values, hints)
     taps[OUTPUT] = taps[output]
     units = values[names[output]].shape[-1]
+    own_names(model.graph)
+    taps = {tap: f"{OWN}{tensor}" for tap, tensor in taps.items()}
     if hints.classes and kind != "features" and len(hints.classes) != units:
         raise NetworkError(f"{name} gives {units} scores but there are {len(hints.classes)} class names")
     classes = hints.classes or tuple(f"class {i}" for i in range(units))
@@ -87,7 +89,9 @@ def load(name: str, path: Path, hints: Hints) -> Network:
         output=kind,
         notes=("an ONNX file: forward methods only, gradients need the torch network", *trial.notes, *more),
     )
-    return Network(name, card, None, TappedGraph(path, taps, input_name, shape, model=model, batch=trial.batch))
+    return Network(
+        name, card, None, TappedGraph(path, taps, f"{OWN}{input_name}", shape, model=model, batch=trial.batch)
+    )
 
 
 def _read(path: Path) -> onnx.ModelProto:

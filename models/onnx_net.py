@@ -42,6 +42,7 @@ LARGEST_BYTES = 2_000_000_000
 """An ONNX file is one protobuf message, and those end at 2 GiB."""
 
 _build_lock = threading.Lock()
+OWN = "net/"
 _TAPS = "fovea.taps"
 _INPUT = "fovea.input"
 
@@ -72,7 +73,9 @@ def export(module: nn.Module, card: Card, path: Path) -> None:
     try:
         _trace(module, x, scratch, input_name, names)
         model = onnx.load(str(scratch))
-        taps = _merge_aliases(model, names)
+        taps = {tap: f"{OWN}{tensor}" for tap, tensor in _merge_aliases(model, names).items()}
+        own_names(model.graph)
+        input_name = f"{OWN}{input_name}"
         for key, value in ((_TAPS, json.dumps(taps)), (_INPUT, input_name)):
             entry = model.metadata_props.add()
             entry.key, entry.value = key, value
@@ -150,6 +153,19 @@ def _averages(length: int, cells: int) -> NDArray[np.float32]:
         start, end = i * length // cells, -(-(i + 1) * length // cells)
         weights[i, start:end] = 1 / (end - start)
     return weights
+
+
+def own_names(graph: onnx.GraphProto) -> None:
+    """Let every tensor's name begin with `OWN`, so that what a question adds to the graph cannot meet it."""
+    sparse = [tensor.values for tensor in graph.sparse_initializer]
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *sparse):
+        value.name = f"{OWN}{value.name}"
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name and f"{OWN}{name}" for name in names]
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                own_names(inner)
 
 
 @contextlib.contextmanager

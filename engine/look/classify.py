@@ -27,13 +27,14 @@ def _run(job: Job) -> Result:
     import numpy as np
     import pandas as pd
 
+    from engine.look.probe import filled
     from models.onnx_net import Session
 
     job.progress(0.0, "reading the network")
     graph = job.network.graph()
     session = Session(graph.cut([OUTPUT]), job.provider)
     job.progress(0.5, "looking at the photo")
-    scores = np.asarray(session.run({graph.input: job.input})[0], np.float64).reshape(-1)
+    scores = np.asarray(session.run({graph.input: filled(job.input, graph.batch)})[0][0], np.float64).reshape(-1)
     job.record(provider=session.provider)
     if job.card.output == "probabilities":
         probabilities, logits = scores, np.log(np.maximum(scores, 1e-12))

@@ -51,6 +51,7 @@ class Probe:
         self._answer, self.provider = self.open(model, job.provider, threads)
         self.lanes = lanes if self.provider == "cpu" else 1
         self._largest: int | None = None
+        self._fixed = graph.batch
         job.record(provider=self.provider, precision=_precision(editor))
 
     def open(self, model: onnx.ModelProto, provider: str, threads: int | None) -> tuple[Answer, str]:
@@ -64,7 +65,8 @@ class Probe:
         """The answers by name, each with the batch first.
 
         `batched` names the feeds that are cut along their first axis when memory runs out; the others are fed
-        whole each time. A size that once ran out of memory is not tried again.
+        whole each time. A size that once ran out of memory is not tried again. A graph that takes one batch size
+        alone (some users' ONNX files) gets that, the last row repeated, and its answers are cut off again.
         """
         from models.onnx_net import out_of_memory
 
@@ -72,12 +74,16 @@ class Probe:
         parts = []
         start = 0
         while start < count:
-            size = min(self._largest or count, count - start)
-            part = {name: array[start : start + size] if name in batched else array for name, array in feeds.items()}
+            size = min(self._fixed or self._largest or count, count - start)
+            part = {
+                name: filled(array[start : start + size], self._fixed) if name in batched else array
+                for name, array in feeds.items()
+            }
             try:
-                parts.append(self._answer(part, self.answers))
+                answers = self._answer(part, self.answers)
+                parts.append([answer[:size] for answer in answers] if self._fixed else answers)
             except Exception as error:
-                if size == 1 or not out_of_memory(error):
+                if size == 1 or self._fixed or not out_of_memory(error):
                     raise
                 self._largest = size // 2
                 continue
@@ -108,6 +114,12 @@ class Probe:
                 yield first, answers.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def filled(batch: NDArray[Any], size: int | None) -> NDArray[Any]:
+    """A batch of `size` rows: the last is repeated. None: as it is."""
+    missing = (size or 0) - len(batch)
+    return np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing > 0 else batch
 
 
 def batch_size(provider: str, lanes: int = 1) -> int:

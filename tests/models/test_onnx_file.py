@@ -117,6 +117,25 @@ def test_a_batch_size_that_is_built_in(tmp_path: Path, fovea_home: Path) -> None
     assert "takes batches of exactly 1" in network.card.notes
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_methods_on_a_batch_size_that_is_built_in(batch: int, tmp_path: Path, fovea_home: Path) -> None:
+    from engine.run import Request, execute
+    from engine.store import Store
+
+    model = small(batch=batch)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([batch, 4], np.int64), "shape"))
+    index = next(i for i, n in enumerate(model.graph.node) if n.op_type == "Flatten")
+    model.graph.node[index].CopyFrom(helper.make_node("Reshape", ["pooled", "shape"], ["flat"]))
+    name = save(model, tmp_path)
+    assert zoo.load(name).graph().batch == batch
+    store = Store(tmp_path / "home")
+    for method, options in (("occlusion", {"window": 4, "stride": 4}), ("activations", {"layer": "relu"})):
+        request = Request(method=method, network=name, image="sample:cat", options=options, provider="cpu")
+        assert execute(request, store, fresh=True).status == "done"
+    with pytest.raises(NetworkError, match=r"^the graph does not run on net/image \(3, 3, 12, 12\): "):
+        run(name, [OUTPUT])
+
+
 def test_registered_with_hints(tmp_path: Path, fovea_home: Path) -> None:
     save(small(), tmp_path)
     (tmp_path / "classes.txt").write_text("a\nb\nc\n")
@@ -163,6 +182,12 @@ def two_inputs() -> onnx.ModelProto:
     return model
 
 
+def absolute() -> onnx.ModelProto:
+    model = external()
+    model.graph.initializer[0].external_data[0].value = "/etc/passwd"
+    return model
+
+
 def no_image() -> onnx.ModelProto:
     model = small()
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3]))
@@ -173,6 +198,7 @@ def no_image() -> onnx.ModelProto:
     ("model", "line"),
     [
         (external, "keeps its weights in another file (../../secret)"),
+        (absolute, "keeps its weights in another file (/etc/passwd)"),
         (custom, "uses the custom operator my.company::Swirl"),
         (branching, "branches or loops (If)"),
         (two_inputs, "has 2 inputs: expected one, the image"),
