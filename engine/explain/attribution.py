@@ -60,13 +60,30 @@ def choose_at(module: nn.Module, x: Tensor, tap: str, choose: Callable[[Tensor],
 
 
 def gradient_of(module: nn.Module, score: Score, rule: Rule = "gradient") -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """What a sampling asks: a function from inputs (N, C, H, W) to the score's gradients and values (N,)."""
+    """What a sampling asks: a function from inputs (N, C, H, W) to the score's gradients and values (N,).
+
+    A batch that does not fit memory is halved until it does. Raises NetworkError if not even one input fits.
+    """
 
     def gradient(x: Tensor) -> tuple[Tensor, Tensor]:
-        explained = explain(module, x, score.tap, lambda output: score, rule)
-        return explained.gradient, explained.values
+        try:
+            explained = explain(module, x, score.tap, lambda output: score, rule)
+            return explained.gradient, explained.values
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+        # Outside of the handler, so that what the failed pass held is free again.
+        if len(x) == 1:
+            raise NetworkError(f"the memory is too small for one backward pass at {x.shape[-2]} x {x.shape[-1]} pixels")
+        halves = [gradient(half) for half in x.chunk(2)]
+        return torch.cat([half[0] for half in halves]), torch.cat([half[1] for half in halves])
 
     return gradient
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or the processor's allocator, had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def batch_for(x: Tensor) -> int:

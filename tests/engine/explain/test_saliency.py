@@ -107,6 +107,31 @@ def test_smoothgrad_is_the_mean_over_its_noise() -> None:
         torch.testing.assert_close(got.values, squared)
 
 
+def test_a_batch_beyond_memory_is_halved(
+    tiny_networks: Mapping[str, TinyNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.explain import attribution
+    from engine.explain.scores import Score
+    from models.card import OUTPUT
+
+    module, whole, most = tiny_networks["wide"].torch_module, attribution.explain, 2
+
+    def small(module: nn.Module, x: torch.Tensor, *rest: Any) -> Any:
+        if len(x) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return whole(module, x, *rest)
+
+    score = Score(OUTPUT, lambda out: out[:, 1], "logit", {})
+    x = torch.randn(5, 3, 32, 48)
+    expected = attribution.gradient_of(module, score)(x)
+    monkeypatch.setattr(attribution, "explain", small)
+    for got, wanted in zip(attribution.gradient_of(module, score)(x), expected, strict=True):
+        torch.testing.assert_close(got, wanted)
+    most = 0
+    with pytest.raises(FoveaError, match="memory is too small"):
+        attribution.gradient_of(module, score)(x)
+
+
 def test_integrated_gradients_of_a_cube_are_exact_and_complete() -> None:
     x, baseline = torch.rand(1, 2, 3, 3), torch.rand(1, 2, 3, 3)
 
