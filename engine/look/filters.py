@@ -618,7 +618,8 @@ def _add_effective(job: Job, name: str, unit: int, result: Result) -> None:
             kind="image",
             title=f"Effective filter of unit {unit}",
             help="How each pixel in the unit's receptive field would move it, at the network's mean picture: all "
-            "layers up to this one as if they were one filter. Middle grey is zero.",
+            "layers up to this one as if they were one filter. Middle grey is zero. (A max pooling finds all places of "
+            "that even picture alike; the first stands for them all.)",
             image="effective",
         )
     )

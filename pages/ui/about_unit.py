@@ -52,9 +52,10 @@ def layer_for(method: Method, card: Card, layer: str) -> str:
 
 def request_for(method: Method, card: Card, layer: str, unit: int) -> Request:
     """The run that would tell of this unit, with the method's defaults."""
-    options: dict[str, Any] = {name: layer for name in method.options_of_kind("layers")}
-    options |= {name: layer_for(method, card, layer) for name in method.options_of_kind("layer")[:1]}
-    if not method.every_unit:
+    options: dict[str, Any] = {name: layer_for(method, card, layer) for name in method.options_of_kind("layer")[:1]}
+    if method.every_unit:
+        options |= {name: layer for name in method.options_of_kind("layers")}
+    else:
         options |= {name: unit for name in method.options_of_kind("unit")[:1]}
     image = state.photo() if method.takes_photo else None
     return Request(method=method.name, network=card.name, image=image, options=options)
@@ -74,7 +75,7 @@ def runs_for(method: Method, card: Card, layer: str, unit: int) -> Iterator[Any]
             continue
         if any(record.options.get(name) != wanted for name, wanted in singles.items()):
             continue
-        if method.options_of_kind("layers") and not _mined(record, method, layer):
+        if method.every_unit and method.options_of_kind("layers") and not _mined(record, method, layer):
             continue
         yield store.run(row.id)
 
