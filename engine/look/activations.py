@@ -1,11 +1,13 @@
 """Activation maps: what every unit of a layer answers to one photo, and the whole network at a glance.
 
 Yosinski et al., "Understanding Neural Networks Through Deep Visualization" (2015), section 2: all channels of a
-layer as one picture. Every map is scaled by its own values there; a second photo shares the first one's scale.
+layer as one picture. Every map is scaled by its own values there; a second photo's or network's map shares the
+scale of the first.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from engine.errors import UnsupportedError
 from engine.look.layers import last_of_each_resolution, with_units
+from engine.look.pairs import cells
 from engine.method import Cells, Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
@@ -21,9 +24,6 @@ if TYPE_CHECKING:
 
     from engine.look.reducers import Editor
     from models.card import Card, Layer
-
-STRONGEST = 3
-"""So many units are named for each layer of the whole network."""
 
 
 class ActivationsOptions(Options):
@@ -34,6 +34,10 @@ class ActivationsOptions(Options):
         "index", "units by index, or by their largest or mean value on the photo, largest first"
     )
     second: str = option("", "another photo, shown beside the first on the same scale", kind="photo")
+    beside: str = option("", "another network, shown beside this one on the same photo and scale", kind="network")
+    beside_layer: str = option(
+        "", "its layer (default: that of the same name, or one in its middle)", max_length=300, advanced=True
+    )
     glance: bool = option(True, "also look over all layers: strongest units, mean, sparsity", advanced=True)
 
 
@@ -58,30 +62,40 @@ def check(card: Card, options: Any) -> None:
 
 
 def run(job: Job) -> Result:
-    """Array `activations` (C, h, w), float32; with a second photo also `second` (C, h, w).
+    """Array `activations` (C, h, w), float32; with a second photo or network also `second` or `beside`.
 
     Tables `units` (unit, maximum, row, column, mean, active: share of positions above zero; in the chosen
     order) and `layers` (the same in sum for every layer). Arrays `ys`, `xs`: the frame's pixels where the cells
-    of the map's rows and columns begin.
+    of the map's rows and columns begin. `pair`, `pair_beside`: the maps of both side by side.
     """
+    from engine.look.glance import look_over
+
     options = job.options
     layer = chosen_layer(job.card, options.layer)
     job.progress(0.0, f"reading {layer.name}")
-    inputs = [job.input]
-    if options.second:
-        preprocessing = job.card.preprocessing
-        inputs.append(preprocessing.normalise(preprocessing.frame(job.read_photo(options.second)))[None])
-    maps = _maps(job, layer, inputs)
-    units = _units_table(maps[0], options.order)
+    maps = _maps(job, layer, job.input)
+    units = _units_table(maps, options.order)
     (ys, _), (xs, _) = cells(layer, job.card.preprocessing.size)
-    result = Result(arrays={"activations": maps[0], "ys": ys, "xs": xs}, tables={"units": units})
+    result = Result(arrays={"activations": maps, "ys": ys, "xs": xs}, tables={"units": units})
+    result.panels = _panels(job.card, layer)
     if options.second:
-        result.arrays |= {"second": maps[1], "pair": side_by_side(maps[0], maps[1])}
+        _beside_photo(job, layer, result)
+    if options.beside:
+        job.progress(0.2, f"reading {options.beside}")
+        _beside_network(job, layer, result)
+    result.panels.append(
+        Panel(
+            kind="table",
+            title=f"Units of {layer.name}",
+            help="Largest value and where in the map it lies, mean, and the share of positions above zero.",
+            table="units",
+        )
+    )
     if options.glance:
         job.progress(0.4, "looking over all layers")
-        result.tables["layers"] = _layers_table(job)
+        look_over(job, result)
     strongest = units.loc[units["maximum"].idxmax()]
-    result.summary = {
+    result.summary |= {
         "layer": layer.name,
         "units": layer.units,
         "map": " × ".join(str(side) for side in layer.grid),
@@ -89,13 +103,73 @@ def run(job: Job) -> Result:
         "largest value": round(float(strongest["maximum"]), 6),
         "silent units": int((units["active"] == 0).sum()),
     }
-    result.preview = _preview(maps[0], units["unit"].to_numpy())
-    result.panels = _panels(job.card, layer, options, result)
+    result.preview = _preview(maps, units["unit"].to_numpy())
     return result
 
 
-def _maps(job: Job, layer: Layer, inputs: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    """The layer's maps (C, h, w) for each input."""
+def _beside_photo(job: Job, layer: Layer, result: Result) -> None:
+    """The second photo's maps, and both side by side."""
+    preprocessing = job.card.preprocessing
+    frame = preprocessing.frame(job.read_photo(job.options.second))
+    maps = _maps(job, layer, preprocessing.normalise(frame)[None])
+    result.arrays["second"] = maps
+    _pair(job, layer, result, maps, frame, "pair", alike=True)
+
+
+def _beside_network(job: Job, layer: Layer, result: Result) -> None:
+    """The other network's maps of the same photo, and both side by side. Raises what loading it or its layer does."""
+    from models.zoo import load
+
+    other = dataclasses.replace(job, network=load(job.options.beside))
+    wanted = job.options.beside_layer
+    same = any(one.name == layer.name and one.axes != "none" for one in other.card.layers)
+    theirs = chosen_layer(other.card, wanted or (layer.name if same else ""))
+    maps = _maps(other, theirs, other.input)
+    result.arrays["beside"] = maps
+    result.summary["layer beside"] = theirs.name
+    alike = theirs.name == layer.name and theirs.units == layer.units
+    _pair(job, layer, result, maps, other.frame, "pair_beside", alike=alike)
+
+
+def _pair(
+    job: Job,
+    layer: Layer,
+    result: Result,
+    maps: NDArray[np.float32],
+    frame: NDArray[np.uint8],
+    name: str,
+    *,
+    alike: bool,
+) -> None:
+    """Add one pair: its array, its photos, its table and panel."""
+    from engine.look.pairs import gap_between, pair_up, photos_beside
+
+    size = job.card.preprocessing.size
+    gap, pixels = gap_between(layer, size)
+    order = result.tables["units"]["unit"].to_numpy()
+    pair = pair_up(result.arrays["activations"], maps, order, gap, alike=alike)
+    result.arrays[name] = pair.maps
+    result.images[name] = photos_beside(job.frame, frame, pixels)
+    what = "photo" if name == "pair" else "network"
+    result.tables[name] = pair.table(what)
+    each = "each unit" if alike else "the strongest beside the strongest"
+    panel = Panel(
+        kind="channels",
+        title=f"The two {what}s side by side",
+        help=f"Left the first {what}'s map, right the second's: {each}, both on one scale. Click a pair to see it over "
+        "the photos.",
+        array=name,
+        image=name,
+        units="activation",
+        cells=_cells(layer, size, name),
+    )
+    if layer.spatial:
+        result.panels.append(panel)
+    result.panels.append(Panel(kind="table", title=f"Pairs of units, by {what}", table=name))
+
+
+def _maps(job: Job, layer: Layer, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The layer's maps (C, h, w) for one input (1, channels, H, W)."""
     from engine.look import reducers
     from engine.look.probe import Probe
 
@@ -104,7 +178,7 @@ def _maps(job: Job, layer: Layer, inputs: list[NDArray[np.float32]]) -> list[NDA
 
     probe = Probe(job, [layer.name], build)
     feed = job.network.graph().input
-    return [np.array(probe.run({feed: one}, batched=(feed,))["maps"][0], np.float32) for one in inputs]
+    return np.array(probe.run({feed: inputs}, batched=(feed,))["maps"][0], np.float32)
 
 
 def _units_table(maps: NDArray[np.float32], order: str) -> pd.DataFrame:
@@ -127,72 +201,6 @@ def _units_table(maps: NDArray[np.float32], order: str) -> pd.DataFrame:
     return table.sort_values([order, "unit"], ascending=[False, True], ignore_index=True)
 
 
-def cells(layer: Layer, frame: tuple[int, int]) -> list[tuple[NDArray[np.float64], float]]:
-    """Where the layer's positions lie in the (H, W) frame: for rows and for columns their first edges and height
-    or width in pixels.
-
-    A position's cell is one stride large, about the middle of its receptive field; where every position sees
-    everything the cells share the frame evenly.
-    """
-    field = layer.receptive_field
-    found = []
-    for side, count in enumerate(layer.grid):
-        steps = np.arange(count, dtype=np.float64)
-        if field is None or field.whole:
-            found.append((steps * frame[side] / count, frame[side] / count))
-        else:
-            stride = float(field.stride[side])
-            found.append((field.offset[side] + (field.size[side] - stride) / 2 + steps * stride, stride))
-    return found
-
-
-def side_by_side(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Two sets of maps (C, h, w) as one (C, h, 2w + gap), so that each pair is drawn on one scale."""
-    gap = max(1, one.shape[2] // 16)
-    low = np.minimum(one.min(axis=(1, 2)), other.min(axis=(1, 2)))[:, None, None]
-    between = np.broadcast_to(low, (len(one), one.shape[1], gap))
-    return np.concatenate([one, between, other], axis=2)
-
-
-def _layers_table(job: Job) -> pd.DataFrame:
-    """One row a layer with units: its size, strongest units, largest and mean value, share of zero or less."""
-    import pandas as pd
-
-    from engine.look import reducers
-    from engine.look.probe import Probe
-
-    layers = [layer for layer in job.card.layers if layer.axes != "none"]
-
-    def build(editor: Editor, tensors: Mapping[str, str]) -> None:
-        for index, layer in enumerate(layers):
-            maps = reducers.as_maps(editor, tensors[layer.name], layer)
-            editor.answer(editor.reduce("ReduceMax", maps, [2, 3]), f"maximum.{index}")
-            editor.answer(reducers.spatial_mean(editor, maps), f"mean.{index}")
-            editor.answer(reducers.share_above_zero(editor, maps), f"active.{index}")
-
-    probe = Probe(job, [layer.name for layer in layers], build)
-    feed = job.network.graph().input
-    answers = probe.run({feed: job.input}, batched=(feed,))
-    rows = []
-    for index, layer in enumerate(layers):
-        maximum = answers[f"maximum.{index}"][0]
-        best = np.argsort(-maximum, kind="stable")[:STRONGEST]
-        rows.append(
-            {
-                "layer": layer.name,
-                "kind": layer.kind,
-                "units": layer.units,
-                "rows": layer.grid[0],
-                "columns": layer.grid[1],
-                "strongest units": ", ".join(f"{unit} ({maximum[unit]:.3g})" for unit in best),
-                "maximum": float(maximum[best[0]]),
-                "mean": float(answers[f"mean.{index}"][0].mean()),
-                "sparsity": 1 - float(answers[f"active.{index}"][0].mean()),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def _preview(maps: NDArray[np.float32], order: NDArray[np.int64]) -> NDArray[np.uint8]:
     """The first maps in the chosen order as one small sheet."""
     from engine.sheet import compose_sheet, map_tiles, square_columns
@@ -201,65 +209,33 @@ def _preview(maps: NDArray[np.float32], order: NDArray[np.int64]) -> NDArray[np.
     return compose_sheet(map_tiles(first, 40), 40, square_columns(len(first)))
 
 
-def _panels(card: Card, layer: Layer, options: Any, result: Result) -> list[Panel]:
-    panels = []
-    if layer.spatial:
-        (_, height), (_, width) = cells(layer, card.preprocessing.size)
-        panels.append(
-            Panel(
-                kind="channels",
-                title=f"Every unit of {layer.name}",
-                help=f"{layer.units} maps of {layer.grid[0]} × {layer.grid[1]}, each from its smallest to its "
-                "largest value. Click one to see it over the photo, where its receptive fields lie.",
-                array="activations",
-                table="units",
-                image="photo",
-                units="activation",
-                cells=Cells(
-                    ys="ys",
-                    xs="xs",
-                    height=max(1, round(height)),
-                    width=max(1, round(width)),
-                    values="activations",
-                    label="activation",
-                ),
-            )
-        )
-        if options.second:
-            panels.append(
-                Panel(
-                    kind="channels",
-                    title="The two photos side by side",
-                    help="Left the first photo's map, right the second's, each pair on one scale.",
-                    array="pair",
-                    table="units",
-                    units="activation",
-                )
-            )
-    panels.append(
+def _cells(layer: Layer, size: tuple[int, int], values: str) -> Cells:
+    (_, height), (_, width) = cells(layer, size)
+    whole = (max(1, round(height)), max(1, round(width)))
+    return Cells(ys="ys", xs="xs", height=whole[0], width=whole[1], values=values, label="activation")
+
+
+def _panels(card: Card, layer: Layer) -> list[Panel]:
+    if not layer.spatial:
+        return []
+    return [
         Panel(
-            kind="table",
-            title=f"Units of {layer.name}",
-            help="Largest value and where in the map it lies, mean, and the share of positions above zero.",
+            kind="channels",
+            title=f"Every unit of {layer.name}",
+            help=f"{layer.units} maps of {layer.grid[0]} × {layer.grid[1]}, each from its smallest to its "
+            "largest value. Click one to see it over the photo, where its receptive fields lie.",
+            array="activations",
             table="units",
+            image="photo",
+            units="activation",
+            cells=_cells(layer, card.preprocessing.size, "activations"),
         )
-    )
-    if "layers" in result.tables:
-        panels.append(
-            Panel(
-                kind="table",
-                title="The whole network at a glance",
-                help="For each layer its strongest units on this photo, its mean, and its sparsity: the share of "
-                "values that are zero or less.",
-                table="layers",
-            )
-        )
-    return panels
+    ]
 
 
 def work(card: Card, options: Any, images: int) -> float:
-    """Forward passes: one for each photo, one for the look over all layers, which keeps every map."""
-    return 1.0 + float(bool(options.second)) + 3.0 * float(options.glance)
+    """Forward passes: one for each photo or network, one for the look over all layers, which keeps every map."""
+    return 1.0 + float(bool(options.second)) + float(bool(options.beside)) + 3.0 * float(options.glance)
 
 
 METHOD = Method(
@@ -274,4 +250,5 @@ METHOD = Method(
     work=work,
     check=check,
     every_unit=True,
+    version=2,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ import torch
 from PIL import Image
 
 from engine.errors import UnknownNameError, UnsupportedError
-from engine.look.activations import METHOD, cells, chosen_layer, side_by_side
+from engine.look.activations import METHOD, cells, chosen_layer
+from engine.look.glance import COLUMNS, TILE
+from engine.look.pairs import gap_between, pair_up
 from engine.method import Job, Result
+from engine.sheet import cut_tile, map_tiles
 from models.card import Layer, ReceptiveField
 from models.torch_net import forward_taps
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
@@ -68,14 +72,47 @@ def test_units_in_order(network: TinyNetwork, order: str) -> None:
 
 
 def test_second_photo_shares_the_scale(network: TinyNetwork) -> None:
-    _, result = activate(network, layer="second", second="1", glance=False)
+    job, result = activate(network, layer="second", second="1", glance=False)
     preprocessing = network.card.preprocessing
     wanted = torch_maps(network, preprocessing.normalise(preprocessing.frame(photo(1)))[None], "second")
     np.testing.assert_allclose(result.arrays["second"], wanted, atol=1e-4)
-    pair = result.arrays["pair"]
-    np.testing.assert_array_equal(pair, side_by_side(result.arrays["activations"], result.arrays["second"]))
+    pair, shown = result.arrays["pair"], result.images["pair"]
     np.testing.assert_array_equal(pair[..., :10], result.arrays["activations"])
     np.testing.assert_array_equal(pair[..., -10:], result.arrays["second"])
+    np.testing.assert_array_equal(shown[:, :40], job.frame)
+    np.testing.assert_array_equal(shown[:, -40:], preprocessing.frame(photo(1)))
+    # The cells of the second map lie in the second photo as those of the first in the first.
+    (xs, step), columns = cells(network.card.layer("second"), (32, 40))[1], pair.shape[2]
+    assert xs[0] + (columns - 10) * step - (shown.shape[1] - 40) == pytest.approx(xs[0], abs=0.5)
+
+
+def test_another_network_beside(network: TinyNetwork, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    other = tiny_network(tmp_path, TinyTokens(classes=5), size=(24, 40), classes=5)
+    monkeypatch.setattr("models.zoo.load", {"same": network, "other": other}.__getitem__)
+    _, result = activate(network, layer="second", beside="same", glance=False)
+    np.testing.assert_array_equal(result.arrays["beside"], result.arrays["activations"])
+    table = result.tables["pair_beside"]
+    np.testing.assert_array_equal(table["first unit"], table["network unit"])
+    job, result = activate(network, layer="second", beside="other", beside_layer="block", glance=False)
+    inputs = other.card.preprocessing.normalise(other.card.preprocessing.frame(photo(0)))[None]
+    np.testing.assert_allclose(result.arrays["beside"], torch_maps(other, inputs, "block"), atol=1e-4)
+    table = result.tables["pair_beside"]
+    assert len(table) == min(len(result.arrays["beside"]), len(result.arrays["activations"]))
+    assert (np.diff(table["first maximum"]) <= 0).all()
+    assert (np.diff(table["network maximum"]) <= 1e-6).all()
+    assert result.images["pair_beside"].shape[0] == job.frame.shape[0]
+    with pytest.raises(UnknownNameError, match="no-such"):
+        activate(network, beside="same", beside_layer="no-such")
+
+
+def test_maps_of_another_size_are_brought_to_the_first(network: TinyNetwork) -> None:
+    one, other = np.zeros((2, 4, 4), np.float32), np.arange(8, dtype=np.float32).reshape(2, 2, 2)
+    pair = pair_up(one, other, np.arange(2), 1, alike=False)
+    np.testing.assert_array_equal(pair.others, [1, 0])
+    np.testing.assert_array_equal(pair.maps[0, :, 5:], [[4, 4, 5, 5], [4, 4, 5, 5], [6, 6, 7, 7], [6, 6, 7, 7]])
+    gap, pixels = gap_between(network.card.layer("second"), (32, 40))
+    assert gap >= 1
+    assert pixels >= 4
 
 
 def test_whole_network_at_a_glance(network: TinyNetwork) -> None:
@@ -87,6 +124,11 @@ def test_whole_network_at_a_glance(network: TinyNetwork) -> None:
         assert table.loc[tap, "maximum"] == pytest.approx(maps.max(), rel=1e-4)
         assert table.loc[tap, "mean"] == pytest.approx(maps.mean(), rel=1e-3, abs=1e-5)
         assert table.loc[tap, "sparsity"] == pytest.approx((maps <= 0).mean(), abs=1e-3)
+        if network.card.layer(tap).spatial:
+            drawn = result.tables["strongest"].set_index("layer").loc[[tap]]
+            assert list(drawn["unit"]) == list(np.argsort(-maps.max((1, 2)), kind="stable")[: len(drawn)])
+            tile = cut_tile(result.images["strongest"], int(drawn["tile"].iloc[0]), TILE, COLUMNS)
+            np.testing.assert_array_equal(tile[..., 0], map_tiles(maps[[drawn["unit"].iloc[0]]], TILE)[0])
         assert table.loc[tap, "strongest units"].startswith(f"{maps.max((1, 2)).argmax()} ")
 
 
