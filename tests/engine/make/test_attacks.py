@@ -311,3 +311,40 @@ def test_from_a_random_start_as_often_as_foolbox(name: str, foolbox: Any, photos
     (fools, lengths), (others, reference) = told(job, clean, labels, ours), told(job, clean, labels, theirs)
     np.testing.assert_array_equal(fools, others)
     np.testing.assert_allclose(lengths, reference, rtol=0.05)
+
+
+# --- ONNX files ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def onnx_name(tmp_path_factory: pytest.TempPathFactory, tiny_networks: Mapping[str, TinyNetwork]) -> str:
+    """A tiny network as the ONNX file that a user would bring, of a fixed batch of two."""
+    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(tiny_networks["functional"].torch_module, (torch.zeros(2, 3, 32, 32),), path, dynamo=False)
+    return f"onnx:{path}"
+
+
+def test_an_onnx_file_is_attacked_without_gradients(onnx_name: str, small_photo: Any) -> None:
+    from engine.errors import UnsupportedError
+    from engine.method import find_method
+    from models.zoo import load
+
+    network = load(onnx_name)
+    for name, option, free, small in (
+        ("adversarial", "attack", "few_pixel", {"population": 6, "steps": 2}),
+        ("fooling", "way", "evolution", {"population": 6, "steps": 2, "classes": "1"}),
+    ):
+        method = find_method(name)
+        with pytest.raises(UnsupportedError, match=f"choose {option} {free}, which needs none"):
+            method.verify(network.card, method.options.parse({}))
+        options = method.options.parse({option: free, **small})
+        method.verify(network.card, options)
+        job = Job(network=network, options=options, photo=small_photo, provider="cpu")
+        result = method.run(job)
+        assert result.panels
+        assert job.ran["provider"] == "cpu"
+    robustness = find_method("robustness")
+    with pytest.raises(UnsupportedError, match="register the torch network"):
+        robustness.verify(network.card, robustness.options.parse({}))
