@@ -80,10 +80,10 @@ class StyleOptions(Options):
         "average", "What takes the place of max pooling: averages (Gatys 2016), or nothing", advanced=True
     )
     pixels: float = option(
-        0.1, "Weight of neighbouring pixels' own statistics, as a part of the style's", ge=0, le=100, advanced=True
+        0.3, "Weight of neighbouring pixels' own statistics, as a part of the style's", ge=0, le=100, advanced=True
     )
     total_variation: float = option(
-        2.0, "Weight of the mean squared difference of neighbours (Crowson 2021: 2)", ge=0, le=1000, advanced=True
+        10.0, "Weight of the mean squared difference of neighbours (Crowson 2021: 2)", ge=0, le=1000, advanced=True
     )
     optimiser: Literal["lbfgs", "adam"] = option(
         "lbfgs",
