@@ -166,7 +166,8 @@ class Outcome:
                 table["probability"] = [float(one[s.target]) if s.target is not None else np.nan for s, one in pairs]
         if self.second is not None:
             seen = [self.second.probabilities(one) for one in self.pixels]
-            table["second_sees"] = [_said(self.second.network.card.classes, one) for one in seen]
+            other = self.second.network.card
+            table["second_sees"] = [f"{other.name}: {_said(other.classes, one)}" for one in seen]
         return table
 
     def _compared(self) -> pd.DataFrame:
@@ -215,6 +216,17 @@ class Outcome:
                 found["second_probability_without_regulariser"] = float(plain[like])
         return found
 
+    def _second_words(self) -> str:
+        """What the other network says, as a sentence; nothing without one."""
+        found = self._second_summary()
+        if not found:
+            return ""
+        if "second_probability" not in found:
+            return f" {found['second_network']} sees {found['second_top_class']} in it."
+        words = f" {found['second_network']} gives this class {_percent(found['second_probability'])} here"
+        plain = found.get("second_probability_without_regulariser")
+        return f"{words}, and {_percent(plain)} without a regulariser." if plain is not None else f"{words}."
+
     def _range_summary(self) -> dict[str, Any]:
         made = self.made[-1]
         if not self.job.options.free_range:
@@ -236,14 +248,16 @@ class Outcome:
         )
         if not self.several:
             name = self.subjects[0].name
-            told = f"Made by following the gradient up from a start that shows nothing of it; {how}."
+            told = (
+                f"Made by following the gradient up from a start that shows nothing of it; {how}.{self._second_words()}"
+            )
             return [Panel(kind="image", title=f"What excites {name}", help=told, image="ascent"), grew]
         caption = tuple(column for column in tables["pictures"].columns if column != "probability")
         return [
             Panel(
                 kind="gallery",
                 title=self._title(),
-                help=f"Each with its activation and what the network calls it; {how}.",
+                help=f"Each with its activation and what the network calls it; {how}.{self._second_words()}",
                 image="pictures",
                 table="pictures",
                 tile=self._tile,
@@ -324,6 +338,10 @@ def _enlarged(pixels: NDArray[np.uint8], tile: int) -> Image.Image:
     scale = tile / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     return picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def _said(classes: Sequence[str], probabilities: NDArray[np.float32]) -> str:

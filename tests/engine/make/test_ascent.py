@@ -167,6 +167,7 @@ def test_presets_side_by_side_and_another_networks_word(
     assert table["picture"].tolist() == ["none", "simonyan", "yosinski", "lucid"]
     assert {"second_sees", "probability"} <= set(table.columns)
     assert {"second_network", "second_probability", "second_probability_without_regulariser"} <= set(result.summary)
+    assert "without a regulariser" in result.panels[0].help
     assert len(result.tables["losses"]) == 24
     assert set(result.tables["losses"]["preset"]) == set(table["picture"])
     again = run(make_job("ascent", tiny_networks["grey"], target="boat", preset="side-by-side", steps=6))
