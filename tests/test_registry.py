@@ -197,7 +197,13 @@ def test_every_method_runs_on_every_kind_of_network(name: str, network: str, sto
 def test_every_method_refuses_nonsense_in_one_line(name: str, store: Store, photos: Path) -> None:
     method = methods()[name]
     image = str(photos / "0.png") if method.photo else None
-    for kind, value in (("layer", "no-such-layer"), ("layers", "no-such-layer"), ("class", "no-such-class")):
+    for kind, value in (
+        ("layer", "no-such-layer"),
+        ("layers", "no-such-layer"),
+        ("class", "no-such-class"),
+        ("classes", "no-such-class"),
+        ("networks", "no-such-network"),
+    ):
         for option in method.options_of_kind(kind):  # type: ignore[arg-type]
             request = Request(method=name, network="tiny-residual", image=image, options={option: value})
             with pytest.raises(FoveaError, match="no-such") as caught:
