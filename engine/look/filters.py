@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from models.card import Card
 
+TRACES = 9
+"""An effective filter is the mean of so many gradients, at mean pictures with a trace of noise."""
+TRACE = 1e-3
+"""The noise's standard deviation, as a share of the way from black to white."""
 LARGE_TILES = 600
 """So many filters at most are drawn in tiles of 96 pixels, more in smaller ones."""
 SHEET_SIDE = 2400
@@ -345,7 +349,7 @@ def _filter_pictures(weights: LayerWeights, order: NDArray[np.int64], scaling: s
 
 def _add_maps(job: Job, name: str, maps: NDArray[np.float32] | None, result: Result) -> tuple[Panel, ...]:
     """Array `activations` and its panel: what each filter answers to the photo."""
-    from engine.look.activations import cells
+    from engine.look.pairs import cells
     from engine.method import Cells
 
     layer = job.card.layer(name)
@@ -618,8 +622,7 @@ def _add_effective(job: Job, name: str, unit: int, result: Result) -> None:
             kind="image",
             title=f"Effective filter of unit {unit}",
             help="How each pixel in the unit's receptive field would move it, at the network's mean picture: all "
-            "layers up to this one as if they were one filter. Middle grey is zero. (A max pooling finds all places of "
-            "that even picture alike; the first stands for them all.)",
+            "layers up to this one as if they were one filter. Middle grey is zero.",
             image="effective",
         )
     )
@@ -635,7 +638,9 @@ def mean_picture(card: Card) -> NDArray[np.float32]:
 def effective_filter(job: Job, name: str, unit: int) -> NDArray[np.float32]:
     """The gradient of a unit's middle position with respect to the input, at the mean picture.
 
-    (C, h, w), cut to the receptive field and in RGB order; the whole frame where every position sees it.
+    (C, h, w), cut to the receptive field and in RGB order; the whole frame where every position sees it. A max
+    pooling finds all places of an even picture alike, and its gradient would take the first: so it is the mean over
+    TRACES pictures with a trace of noise.
     """
     import torch
 
@@ -645,12 +650,17 @@ def effective_filter(job: Job, name: str, unit: int) -> NDArray[np.float32]:
     card = job.card
     layer, (height, width) = card.layer(name), card.preprocessing.size
     module = job.network.module(job.device)
-    mean = torch.from_numpy(mean_picture(card)).to(job.device)
-    x = mean.expand(1, -1, height, width).clone().requires_grad_()
     row, column = layer.grid[0] // 2, layer.grid[1] // 2
-    maps = unit_maps(forward_taps(module, x, [name])[name], layer)
-    (gradient,) = torch.autograd.grad(maps[0, unit, row, column], x)
-    values = gradient[0].cpu().numpy()
+    low, high = card.preprocessing.value_limits()
+    rng = np.random.default_rng(job.seed)
+    values = np.zeros((card.preprocessing.channels, height, width), np.float32)
+    for trace in range(TRACES):
+        job.progress(0.3 + 0.6 * trace / TRACES, "looking through the layers before")
+        noise = rng.standard_normal((1, *values.shape), np.float32) * (TRACE * (high - low)).reshape(1, -1, 1, 1)
+        x = torch.from_numpy(mean_picture(card) + noise.astype(np.float32)).to(job.device).requires_grad_()
+        maps = unit_maps(forward_taps(module, x, [name])[name], layer)
+        (gradient,) = torch.autograd.grad(maps[0, unit, row, column], x)
+        values += gradient[0].cpu().numpy() / TRACES
     x0, y0, x1, y1 = 0, 0, width, height
     if layer.receptive_field is not None:
         x0, y0, x1, y1 = layer.receptive_field.box(row, column, (height, width))
@@ -686,8 +696,8 @@ def _panels_of_layer(name: str, weights: LayerWeights, options: Any) -> list[Pan
 
 
 def work(card: Card, options: Any, images: int) -> float:
-    """Forward passes: one for the mean activation, two for the gradient of an effective filter."""
-    return 1.0 if options.unit is None else 3.0
+    """Forward passes: one for the activations, three for each gradient of an effective filter."""
+    return 1.0 if options.unit is None else 1.0 + 3.0 * TRACES
 
 
 METHOD = Method(

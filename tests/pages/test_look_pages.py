@@ -50,8 +50,7 @@ def test_filters_say_why_middle_layers_are_hard_to_read(open_page: Open, mined: 
     assert not app.exception
     assert not app.error
     assert "Why this is hard to read" in headings(app)
-    # (an untrained network without biases is silent at the mean picture)
-    assert "the effective filter is zero" in texts(app)
+    assert any("Effective filter" in head for head in headings(app))
     assert "the patch that excites that channel most" in texts(app)
 
 
