@@ -568,7 +568,11 @@ def inspect_dataset(name: str, debug: Debug = False) -> None:
     with _errors(debug):
         from engine import dataset as sets
 
-        found = sets.inspect_dataset(sets.open_dataset(name))
+        with _progress() as say:
+            found = sets.inspect_dataset(
+                sets.open_dataset(name),
+                progress=lambda done, total: say(done / max(total, 1), f"{done:,} of {total:,} images", None, None),
+            )
         labels = {label: count for label, count in sorted(found.labels.items()) if label}
         print(f"{found.name}: {found.images} images, {len(labels)} labels")
         for label, count in labels.items():
@@ -577,6 +581,28 @@ def inspect_dataset(name: str, debug: Debug = False) -> None:
             print(f"  unreadable: {key}: {reason}")
         print(", ".join(f"{fact}: {value}" for fact, value in found.summary().items()))
         print(f"{len(found.unreadable)} cannot be read")
+
+
+@datasets_app.command("mean")
+def mean_of_dataset(
+    name: str,
+    network: Annotated[str, typer.Option(help="whose frame the images are brought into")] = "fovea",
+    output: Annotated[Path | None, typer.Option(help="a PNG that the mean image is written to")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="images that are averaged at most, evenly spread")] = 2000,
+    debug: Debug = False,
+) -> None:
+    """The mean colour of a data set, 0 to 255, and its mean image, as occlusion's fill takes them."""
+    with _errors(debug):
+        from engine import dataset as sets
+
+        found = sets.mean_image(sets.open_dataset(name), _card(network).preprocessing, limit=limit)
+        print("mean colour: " + ", ".join(f"{value:.1f}" for value in found.mean((0, 1))))
+        if output is not None:
+            from PIL import Image
+
+            pixels = np.rint(found).astype(np.uint8)
+            Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[..., 0]).save(output)
+            print(output)
 
 
 @datasets_app.command("download")
@@ -589,6 +615,10 @@ def download_dataset(name: Annotated[str, typer.Argument()] = "", debug: Debug =
             for one in downloads.DOWNLOADS.values():
                 print(f"{one.name}: {one.title}; {one.images:,} images, {one.megabytes} MB; {one.licence}")
             return
+        wanted = downloads.DOWNLOADS.get(name)
+        if wanted is not None:
+            about = f"{wanted.title}, {wanted.megabytes} MB. Licence: {wanted.licence} ({wanted.home})"
+            print(about, file=sys.stderr, flush=True)
         found = downloads.download_dataset(name)
         print(f"{name}: {len(found)} images ({downloads.DOWNLOADS[name].licence})")
 

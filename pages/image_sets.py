@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 from PIL import ImageOps
@@ -14,6 +15,7 @@ from engine.dataset import (
     Dataset,
     inspect_dataset,
     known_datasets,
+    mean_image,
     open_dataset,
     register_dataset,
     unregister_dataset,
@@ -22,13 +24,18 @@ from engine.downloads import DOWNLOADS
 from engine.errors import DatasetError, FoveaError
 from engine.image import keep_photo
 from models.home import home
+from pages.ui import state
+from pages.ui.cards import card_or_wait
 from pages.ui.links import loopback_only
 from pages.ui.nav import page
 from pages.ui.pickers import change
-from pages.ui.text import errors_as_lines, plain, show_error
+from pages.ui.text import errors_as_lines, escaped, plain, show_error
 
 TILES, TILE = 32, 114
 """Pictures a page, and their width in pixels."""
+
+AVERAGED = 1000
+"""So many images, at most, are averaged here."""
 
 LOOKED_AT = 1000
 """So many images are opened, at most, when broken ones are looked for here; the command line opens all."""
@@ -142,6 +149,29 @@ def broken(dataset: Dataset, name: str) -> None:
         st.code(f"python -m engine datasets inspect {name}", language="bash")
 
 
+def mean(dataset: Dataset, name: str) -> None:
+    """The mean image and the mean colour in the frame of the network that is chosen; occlusion can fill with it."""
+    card = card_or_wait(state.network())
+    if card is None:
+        return
+    some = f" of {AVERAGED:,} of them, evenly spread" if len(dataset) > AVERAGED else ""
+    about = f"In the frame of {card.title}, as occlusion fills with it."
+    key = f"sets:mean:{name}:{card.name}"
+    if st.button("Mean image and colour", icon=":material/blur_on:", key="sets:average", help=about):
+        with st.spinner(f"the mean{some or ' of all images'}"):
+            st.session_state[key] = mean_image(dataset, card.preprocessing, limit=AVERAGED)
+    found = st.session_state.get(key)
+    if found is None:
+        return
+    colour = np.rint(found.mean((0, 1))).astype(int).tolist()
+    picture = np.rint(found).astype(np.uint8)
+    st.image(picture if picture.shape[2] > 1 else picture[..., 0], width=320)
+    swatch = "rgb({}, {}, {})".format(*(colour * 3)[:3] if len(colour) == 1 else colour[:3])
+    square = f"display:inline-block;width:1.1em;height:1.1em;vertical-align:middle;background:{swatch}"
+    told = escaped(f"mean colour {' · '.join(map(str, colour))}, of 255{some}")
+    st.html(f'<span style="{square}"></span> {told}')
+
+
 def remove(name: str) -> None:
     """Ask, then forget a registered data set's name."""
     if name == SAMPLE:
@@ -195,6 +225,7 @@ def _register(name: str, path: str) -> None:
     with st.spinner("opening it"):
         register_dataset(name.strip(), Path(path.strip()))
     st.session_state["sets:next"] = name.strip()
+    st.session_state["sets:told"] = f"{name.strip()} is registered: look at it, or mine it."
     st.rerun()
 
 
@@ -205,6 +236,8 @@ with errors_as_lines():
         st.session_state["sets:name"] = st.session_state.pop("sets:next")
     name = choose(known)
     shown, adding = st.tabs(["Look", "Add"], key="sets:tab", on_change="rerun")
+    if told := st.session_state.pop("sets:told", ""):
+        st.success(plain(told), icon=":material/check_circle:")
     with shown, errors_as_lines():
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             st.subheader(plain(name), anchor=False)
@@ -213,5 +246,6 @@ with errors_as_lines():
         facts(dataset)
         pictures(dataset)
         broken(dataset, name)
+        mean(dataset, name)
     with adding, errors_as_lines():
         add()

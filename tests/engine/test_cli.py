@@ -163,13 +163,16 @@ def test_runs_are_looked_after(store: Store, tmp_path: Path) -> None:
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
 
 
-def test_what_there_is_can_be_listed(store: Store) -> None:
+def test_what_there_is_can_be_listed(store: Store, tmp_path: Path) -> None:
     assert "What does count do?" in run("methods").stdout
     assert "count" in {one["name"] for one in json.loads(run("methods", "--json").stdout)["methods"]}
     assert "conv" in run("layers", "fake").stdout
     assert "fovea" in run("networks", "list").stdout
     assert "cat, dog" in run("networks", "show", "fake").stdout
     assert "sample" in run("datasets", "list").stdout
+    options = ["--limit", "2", "--network", "fake", "--output", str(tmp_path / "mean.png")]
+    assert "mean colour: " in run("datasets", "mean", "sample", *options).stdout
+    assert (tmp_path / "mean.png").is_file()
 
 
 def python(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:

@@ -52,6 +52,16 @@ def test_counts_labels_and_broken_images(open_page: Open, folder: Path) -> None:
     assert list(known_datasets()) == ["sample"]
 
 
+def test_the_mean_image_and_colour(open_page: Open, folder: Path) -> None:
+    (folder / "cup" / "0.png").unlink()
+    register_dataset("cups", folder)
+    app = open_page("image_sets")
+    app.selectbox(key="sets:name").set_value("cups").run()
+    app.button(key="sets:average").click().run()
+    assert not app.exception
+    assert any("mean colour 255 · 0 · 0, of 255" in str(part.value) for part in app.get("html"))
+
+
 def test_a_path_is_typed_in_and_mistakes_are_one_line(open_page: Open, folder: Path) -> None:
     for name, path, told in (
         ("cups", "", "must be given"),
