@@ -151,7 +151,7 @@ def _pair(
     result.arrays[name] = pair.maps
     result.images[name] = photos_beside(job.frame, frame, pixels)
     what = "photo" if name == "pair" else "network"
-    result.tables[name] = pair.table(what)
+    result.tables[name] = pair.table()
     each = "each unit" if alike else "the strongest beside the strongest"
     panel = Panel(
         kind="channels",

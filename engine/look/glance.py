@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engine.method import Job
     from models.card import Layer
 
-STRONGEST = 3
+STRONGEST = 4
 """So many units are named and drawn for each layer."""
 TILE = 56
 COLUMNS = 24

@@ -47,8 +47,8 @@ class Pair:
     others: NDArray[np.int64]
     gap: int
 
-    def table(self, name: str) -> pd.DataFrame:
-        """unit (the row of `maps`), and both units with their largest values."""
+    def table(self) -> pd.DataFrame:
+        """pair (the row of `maps`), and both units with their largest values."""
         import pandas as pd
 
         width = (self.maps.shape[2] - self.gap) // 2
@@ -56,11 +56,11 @@ class Pair:
         first, second = (side.max(axis=(1, 2)) for side in sides)
         return pd.DataFrame(
             {
-                "unit": np.arange(len(self.maps)),
-                "first unit": self.units,
-                "first maximum": first,
-                f"{name} unit": self.others,
-                f"{name} maximum": second,
+                "pair": np.arange(len(self.maps)),
+                "unit": self.units,
+                "maximum": first,
+                "second unit": self.others,
+                "second maximum": second,
             }
         )
 

@@ -92,14 +92,14 @@ def test_another_network_beside(network: TinyNetwork, monkeypatch: pytest.Monkey
     _, result = activate(network, layer="second", beside="same", glance=False)
     np.testing.assert_array_equal(result.arrays["beside"], result.arrays["activations"])
     table = result.tables["pair_beside"]
-    np.testing.assert_array_equal(table["first unit"], table["network unit"])
+    np.testing.assert_array_equal(table["unit"], table["second unit"])
     job, result = activate(network, layer="second", beside="other", beside_layer="block", glance=False)
     inputs = other.card.preprocessing.normalise(other.card.preprocessing.frame(photo(0)))[None]
     np.testing.assert_allclose(result.arrays["beside"], torch_maps(other, inputs, "block"), atol=1e-4)
     table = result.tables["pair_beside"]
     assert len(table) == min(len(result.arrays["beside"]), len(result.arrays["activations"]))
-    assert (np.diff(table["first maximum"]) <= 0).all()
-    assert (np.diff(table["network maximum"]) <= 1e-6).all()
+    assert (np.diff(table["maximum"]) <= 0).all()
+    assert (np.diff(table["second maximum"]) <= 1e-6).all()
     assert result.images["pair_beside"].shape[0] == job.frame.shape[0]
     with pytest.raises(UnknownNameError, match="no-such"):
         activate(network, beside="same", beside_layer="no-such")
