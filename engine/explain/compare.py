@@ -162,6 +162,8 @@ def _measure(row: Row, job: Job, start: float, share: float) -> None:
             tell((place + fraction) / len(names), maps.RECIPES[name].title)
 
         row.drawn[name] = maps.draw(row.job, name, row.subject, settings[name], told=drawing)
+        done = start + share * 0.25 * (place + 1) / len(names)
+        job.progress(done, f"{row.title}: {maps.RECIPES[name].title}", preview=_drawn_so_far(row))
     tell = part(0.25, 0.6)
     row.test = CurveTest(
         job=row.job,
@@ -188,13 +190,26 @@ def _measure(row: Row, job: Job, start: float, share: float) -> None:
         job.warn(told)
 
 
+def _drawn_so_far(row: Row) -> NDArray[np.uint8]:
+    """The grid as it grows, each map by its own scale."""
+    from engine.explain.trust_pictures import TILE, map_tile, photo_tile, scale_of
+    from engine.sheet import compose_sheet
+
+    tiles = [map_tile(row.job.frame, values, scale_of(values)) for values in row.drawn.values()]
+    return compose_sheet([photo_tile(row.job.frame), *tiles], TILE, 4)
+
+
 def _warn(job: Job, rows: list[Row]) -> None:
-    """Of each map that fails a test for which it is known, or has no order, one line: that of its worst row."""
+    """One line for the maps without an order, and one for each that fails the test for which it is known."""
+    flat = {name: None for row in rows for name, verdict in row.verdicts.items() if verdict.word == "no order"}
+    if flat:
+        titles = ", ".join(maps.RECIPES[name].title for name in flat)
+        job.warn(f"constant: {titles}; a map without an order cannot be tested")
     for name, recipe in maps.RECIPES.items():
         found = [row.verdicts[name] for row in rows if name in row.verdicts and row.verdicts[name].warning]
-        told = [one for one in found if recipe.known or one.word == "no order"]
+        told = [one for one in found if recipe.known and one.word != "no order"]
         if told:
-            job.warn(max(told, key=lambda one: -1.0 if one.kept != one.kept else one.kept).warning)
+            job.warn(max(told, key=lambda one: one.kept).warning)
 
 
 def _table(rows: list[Row]) -> pd.DataFrame:

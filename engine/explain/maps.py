@@ -247,7 +247,7 @@ def draw(
         values = method.run(own).arrays[recipe.array]
     if module is None:
         for line in own.warnings:
-            job.warn(f"{recipe.title}: {line}")
+            job.warn(line)
     return np.asarray(np.abs(values).max(0) if values.ndim == 3 else values, np.float32)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import typing
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,12 @@ def test_occlusion_by_torch_equals_the_method(network: TinyNetwork, photo: Image
         np.testing.assert_allclose(by_torch, usual, atol=1e-5)
 
 
+def test_every_recipe_can_be_chosen() -> None:
+    assert typing.get_args(maps.MapName) == tuple(maps.RECIPES)
+    for recipe in maps.RECIPES.values():
+        find_method(recipe.method).options.parse(recipe.options)
+
+
 def test_each_map_is_its_method_s_own(network: TinyNetwork, photo: Image.Image) -> None:
     job = job_on(network, photo)
     own = find_method("saliency").run(
@@ -266,6 +273,21 @@ def test_a_dead_unit_is_told_and_not_shown_as_noise(network: TinyNetwork, photo:
     assert any("zero everywhere" in line for line in job.warnings)
     assert "nothing to trust" in result.panels[0].help
     assert "this map" not in result.tables["deletion"]
+
+
+def test_a_saturated_class_is_told_and_its_logit_s_map_is_still_there(photo: Image.Image, tmp_path: Path) -> None:
+    from models import onnx_net
+
+    loud = tiny_network(tmp_path, Tiny(), size=(24, 36))
+    with torch.no_grad():
+        loud.torch_module.head.weight *= 1000
+    onnx_net.export(loud.torch_module, loud.card, tmp_path / "loud.onnx")
+    loud.tapped = onnx_net.TappedGraph.open(tmp_path / "loud.onnx", (3, 24, 36))
+    job, result = trust(loud, photo, map="gradient")
+    assert any("saturated" in line for line in job.warnings)
+    assert result.summary["verdict"] != "no order"
+    job, _ = trust(loud, photo, map="gradient", settings="score=probability")
+    assert any(line.startswith("probability of") and "nearly zero" in line for line in job.warnings)
 
 
 def changed(*ranks: float) -> list[Changed]:
