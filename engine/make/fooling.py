@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CHOSEN = 4
 MOST = 100
 """At most so many classes in one grid."""
-ROUND = 20
+ROUND = 5
 """Steps of ascent between two looks at the 8-bit pictures."""
 
 
@@ -84,6 +84,8 @@ def _ascent(job: Job, wanted: list[int], ask: Any) -> tuple[NDArray[Any], list[d
     )
     size = options.step_size * float(np.sqrt(start[0].numel()))
     best = Best(len(wanted))
+    first = to_pixels(canvas.picture())
+    best.see(0, first, ask(first)[np.arange(len(wanted)), wanted])
     steps = options.steps
     for done in range(0, steps, ROUND):
         count = min(ROUND, steps - done)
@@ -118,7 +120,11 @@ class Best:
             if probability > self.probabilities[place]:
                 self.found[place], self.probabilities[place] = frame.copy(), probability
         self.rows.append(
-            {"step": step, "least": min(self.probabilities), "mean": sum(self.probabilities) / len(self.probabilities)}
+            {
+                "step": step,
+                "the least certain": min(self.probabilities),
+                "mean": sum(self.probabilities) / len(self.probabilities),
+            }
         )
 
     def all_above(self, enough: float) -> bool:
@@ -200,7 +206,7 @@ def _evolution(job: Job, wanted: list[int]) -> tuple[NDArray[Any], list[dict[str
 def fooling(job: Job) -> Result:
     """Image `fooling` (a grid of all classes), and `fooling_NUMBER` (8-bit, input-sized) for each class.
 
-    Tables `classes` (tile, class, index, probability as saved, fools) and `steps`.
+    Tables `classes` (class, index, probability as saved, fools, told: both in words) and `steps`.
     """
     import numpy as np
     import pandas as pd
@@ -223,6 +229,7 @@ def fooling(job: Job) -> Result:
             "index": wanted,
             "probability": probabilities.astype(float),
             "fools": fools,
+            "told": [f"{card.classes[i]} {found:.1%}" for i, found in zip(wanted, probabilities, strict=True)],
         }
     )
     if not fools.all():
@@ -256,7 +263,7 @@ def fooling(job: Job) -> Result:
                 table="classes",
                 tile=tile,
                 columns=columns,
-                caption=("class", "probability"),
+                caption=("told",),
             ),
             Panel(
                 kind="curve",

@@ -323,7 +323,11 @@ def _add_gallery(survey: _Survey, name: str, title: str, how: str, photos: pd.Da
     columns = square_columns(len(photos), 6)
     tiles = (fit_tile(as_colour(survey.dataset.frame(int(n), preprocessing)), TILE) for n in photos["index"])
     result.images[name] = compose_sheet(tiles, TILE, columns)
-    result.tables[name] = photos.drop(columns="index").reset_index(drop=True)
+    told = [
+        f"{first}: {'holds' if at == 'none' else f'{then} at {at}'}"
+        for first, then, at in zip(photos["class"], photos["becomes"], photos["fooled at"], strict=True)
+    ]
+    result.tables[name] = photos.drop(columns="index").assign(told=told).reset_index(drop=True)
     result.panels.append(
         Panel(
             kind="gallery",
@@ -333,7 +337,7 @@ def _add_gallery(survey: _Survey, name: str, title: str, how: str, photos: pd.Da
             table=name,
             tile=TILE,
             columns=columns,
-            caption=("class", "fooled at", "becomes"),
+            caption=("told",),
         )
     )
 

@@ -74,6 +74,22 @@ def test_accuracy_falls_with_epsilon(make: Callable[..., Job]) -> None:
     assert (places.count(0) + places.count(1) + places.count(2)) / 11 == pytest.approx(1 - table["PGD"].iloc[-1])
 
 
+def test_the_curve_has_its_bands(make: Callable[..., Job]) -> None:
+    from types import SimpleNamespace
+
+    from engine.figures import figure
+
+    result = run(make(epsilons="2/255", steps=1))
+    view: Any = SimpleNamespace(table=result.tables.__getitem__)
+    drawn = figure(result.panels[0], view)
+    bands = [trace for trace in drawn.data if trace.fill == "toself"]
+    assert len(bands) == 2
+    table = result.tables["accuracy"]
+    assert list(bands[1].y) == [*table["PGD high"], *table["PGD low"][::-1]]
+    assert [trace.name for trace in drawn.data if trace.showlegend is not False] == ["FGSM", "PGD"]
+    assert all(words.split(": ")[0] for words in result.tables["most_fragile"]["told"])
+
+
 def test_one_attack_more_is_one_photo_less(make: Callable[..., Job]) -> None:
     """Each photo's answer is that of the attack by itself, whatever else is in its batch."""
     import torch
