@@ -83,9 +83,39 @@ def gradient_steps(size: float, norm: str = "mean") -> Optimiser:
     return lambda parameters: GradientSteps(parameters, size, norm)
 
 
+class GuardedLBFGS(torch.optim.LBFGS):
+    """L-BFGS, one evaluation a step and no line search, as Gatys et al. used it; it turns back where it went astray.
+
+    Without a line search a step can go wrong by orders of magnitude. Where the loss is over `ASTRAY` times the best so
+    far, the parameters return to their best, the history is forgotten and the step is halved.
+    """
+
+    ASTRAY = 1.5
+
+    def __init__(self, parameters: list[Tensor], lr: float) -> None:
+        super().__init__(parameters, lr=lr, max_iter=1, history_size=20)
+        self.best = math.inf
+        self.kept: list[Tensor] = []
+
+    def step(self, closure: Any) -> Any:  # type: ignore[override]
+        """One step; returns the loss before it."""
+        (group,) = self.param_groups
+        before = [parameter.detach().clone() for parameter in group["params"]]
+        loss = float(super().step(closure))  # type: ignore[no-untyped-call]
+        if loss <= self.best:
+            self.best, self.kept = loss, before
+        elif loss > self.ASTRAY * self.best:
+            with torch.no_grad():
+                for parameter, kept in zip(group["params"], self.kept, strict=True):
+                    parameter.copy_(kept)
+            self.state.clear()
+            group["lr"] *= 0.5
+        return loss
+
+
 def lbfgs(learning_rate: float = 1.0) -> Optimiser:
-    """L-BFGS, one evaluation a step, as Gatys et al. used it."""
-    return lambda parameters: torch.optim.LBFGS(parameters, lr=learning_rate, max_iter=1, history_size=20)
+    """`GuardedLBFGS`."""
+    return lambda parameters: GuardedLBFGS(parameters, learning_rate)
 
 
 @dataclass

@@ -62,7 +62,9 @@ class TextureOptions(Options):
     )
     learning_rate: float = option(0.1, "Adam's step", gt=0, le=10, advanced=True)
     match_colours: bool = option(
-        True, "At the end, give the colours the photo's covariance and histograms", advanced=True
+        False,
+        "At the end, give the colours the photo's covariance and histograms (costs some of the match)",
+        advanced=True,
     )
 
 

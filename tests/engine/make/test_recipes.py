@@ -65,7 +65,16 @@ def test_inversion_says_how_near_it_came(tiny_networks: Mapping[str, TinyNetwork
 def test_texture_takes_on_the_photos_statistics(
     optimiser: str, tiny_networks: Mapping[str, TinyNetwork], make_job: Make
 ) -> None:
-    given = {"height": 40, "width": 56, "patch": 52, "steps": 60, "sizes": 1, "scales": 1, "series": False}
+    given = {
+        "height": 40,
+        "width": 56,
+        "patch": 52,
+        "steps": 60,
+        "sizes": 1,
+        "scales": 1,
+        "series": False,
+        "match_colours": True,
+    }
     job = make_job("texture", tiny_networks["residual"], optimiser=optimiser, **given)
     result = run("texture", job)
     assert np.asarray(result.images["texture"]).shape == (40, 56, 3)
