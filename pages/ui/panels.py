@@ -26,38 +26,38 @@ SMALL = frozenset({"curve", "bars", "table", "scatter", "heatmap"})
 
 def show_panels(run: Any, key: str) -> None:
     """All panels of a run: pictures across the whole width, small charts two in a row, sister galleries in turn."""
-    waiting: list[tuple[int, Panel]] = []
-    groups = _sisters(run.record.panels)
-    for place, group in enumerate(groups):
-        index, panel = group[0]
-        following = groups[place + 1][0][1] if place + 1 < len(groups) else None
-        if panel.beside or (len(group) == 1 and following is not None and following.beside):
-            if not panel.beside:
-                _row(waiting, run, key)
-                waiting = []
-            waiting.append((index, panel))
-            if following is None or not following.beside:
-                _row(waiting, run, key)
-                waiting = []
-            continue
-        if len(group) == 1 and panel.kind in SMALL and not panel.image:
-            waiting.append((index, panel))
-            if len(waiting) == 2:
-                _row(waiting, run, key)
-                waiting = []
-            continue
-        _row(waiting, run, key)
-        waiting = []
-        if len(group) == 1:
-            _panel(panel, run, f"{key}:{index}")
+    for row in _rows(_sisters(run.record.panels)):
+        first = row[0]
+        if len(first) > 1:
+            st.fragment(_in_turn)(first, run, f"{key}:{first[0][0]}")
         else:
-            st.fragment(_in_turn)(group, run, f"{key}:{index}")
-    _row(waiting, run, key)
+            _row([group[0] for group in row], run, key)
 
 
-def _sisters(panels: list[Panel]) -> list[list[tuple[int, Panel]]]:
+Group = list[tuple[int, Panel]]
+"""A panel with its place, or several that are shown in turn."""
+
+
+def _rows(groups: list[Group]) -> list[list[Group]]:
+    """Which groups stand in one row: those that say so, and small charts two by two."""
+    rows: list[list[Group]] = []
+    for place, group in enumerate(groups):
+        panel, last = group[0][1], rows[-1] if rows else []
+        leads = place + 1 < len(groups) and groups[place + 1][0][1].beside
+        pairs = (
+            len(last) == 1 and not leads and all(len(one) == 1 and one[0][1].kind in SMALL for one in (group, *last))
+        )
+        joins = panel.beside and bool(last) and len(group) == len(last[-1]) == 1
+        if joins or (pairs and not panel.beside):
+            last.append(group)
+        else:
+            rows.append([group])
+    return rows
+
+
+def _sisters(panels: list[Panel]) -> list[Group]:
     """The panels in order; galleries of one table that differ in `where` alone stand together."""
-    groups: list[list[tuple[int, Panel]]] = []
+    groups: list[Group] = []
     for index, panel in enumerate(panels):
         before = groups[-1][-1][1] if groups else None
         if before and panel.kind == before.kind == "gallery" and panel.where and panel.table == before.table:
@@ -67,7 +67,7 @@ def _sisters(panels: list[Panel]) -> list[list[tuple[int, Panel]]]:
     return groups
 
 
-def _in_turn(group: list[tuple[int, Panel]], run: Any, key: str) -> None:
+def _in_turn(group: Group, run: Any, key: str) -> None:
     """One of several sister galleries, chosen by what each keeps of the table."""
     names = [", ".join(str(value) for value in panel.where.values()) for _, panel in group]
     columns = ", ".join(group[0][1].where)
@@ -83,16 +83,13 @@ def _in_turn(group: list[tuple[int, Panel]], run: Any, key: str) -> None:
     _panel(panel, run, f"{key}:{index}")
 
 
-def _row(panels: list[tuple[int, Panel]], run: Any, key: str) -> None:
-    if panels:
-        for column, (index, panel) in zip(st.columns(len(panels), gap="large"), panels, strict=True):
-            with column:
-                _panel(panel, run, f"{key}:{index}", narrow=len(panels) > 1)
-
-
-def show_panel(panel: Panel, run: Any, key: str) -> None:
-    """One panel under its title."""
-    _panel(panel, run, key)
+def _row(panels: Group, run: Any, key: str) -> None:
+    if len(panels) == 1:
+        _panel(panels[0][1], run, f"{key}:{panels[0][0]}")
+        return
+    for column, (index, panel) in zip(st.columns(len(panels), gap="large"), panels, strict=True):
+        with column:
+            _panel(panel, run, f"{key}:{index}", narrow=True)
 
 
 def _panel(panel: Panel, run: Any, key: str, narrow: bool = False) -> None:
