@@ -1,74 +1,135 @@
-"""A step of the one loop against the bare forward and backward of the same cut network.
+"""A step of ascent against the bare forward and backward of the same cut network, and against Lucent's render.
 
-    python -m benchmarks.ascent [--quick] [--networks resnet18,…] [--repeats 5] [--threads 2]
+    python -m benchmarks.ascent [--quick] [--networks squeezenet1_1,resnet18] [--repeats 5] [--threads 2] [--steps 20]
 
 Ascent with each preset's canvas, losses, transforms and projection, on a class and on a layer in the middle; the bare
-contender moves the same pixels with the same optimiser and no more. All take turns in one process.
+contender moves the same pixels with the same optimiser and no more. "channels last" and "bfloat16" are the bare
+contender with its input in that layout, or under autocast. Lucent (torch-lucent 0.1.8, in a folder named by
+PYTHONPATH, with kornia and decorator) renders the same unit with its defaults. All take turns in one process.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from benchmarks._common import interleaved, machine, random_network, ratio, table, use_own_home
 
 
+def made(network: Any, steps: int, preset: str, **options: Any) -> Callable[[], Any]:
+    """The steps of ascent as its method takes them, with the frames of its film; nothing is saved or measured."""
+    from engine.make import ascent
+    from engine.make.film import Film
+    from engine.make.presets import recipe
+    from engine.make.subjects import subjects_of
+    from engine.method import Job
+
+    parsed = ascent.METHOD.options.parse({"steps": steps, "preset": preset, **options})
+    job = Job(network=network, options=parsed)
+    subjects = subjects_of(job)
+    return lambda: ascent.make(
+        job, subjects, recipe(parsed), film=Film(max(steps, 160)), portion=(0.0, 1.0), message="step"
+    )
+
+
+def bare(network: Any, steps: int, tap: str, score: Callable[[Any], Any], how: str = "") -> Callable[[], Any]:
+    """Forward, backward and Adam on pixels, `how` "channels last" or "bfloat16"."""
+    import torch
+
+    from models.torch_net import forward_taps
+
+    module, preprocessing = network.module("cpu"), network.card.preprocessing
+    layout = torch.channels_last if how == "channels last" else torch.contiguous_format
+
+    def run() -> None:
+        x = torch.zeros(1, preprocessing.channels, *preprocessing.size).contiguous(memory_format=layout)
+        x.requires_grad_(True)
+        mover = torch.optim.Adam([x], lr=0.01)
+        for _ in range(steps):
+            low = torch.autocast("cpu", torch.bfloat16) if how == "bfloat16" else contextlib.nullcontext()
+            with low:
+                loss = -score(forward_taps(module, x, [tap])[tap])
+            (x.grad,) = torch.autograd.grad(loss.float(), x)
+            mover.step()
+
+    return run
+
+
+def lucent(network: Any, steps: int, layer: str) -> Callable[[], Any] | None:
+    """Lucent's render of unit 0 of `layer` with its defaults, at the network's size; None where it is not installed."""
+    try:
+        from lucent.optvis import objectives, param, render
+    except ImportError:
+        return None
+    module, side = network.module("cpu"), network.card.preprocessing.size[0]
+    objective = objectives.channel(layer.replace(".", "_"), 0)
+    return lambda: render.render_vis(
+        module,
+        objective,
+        lambda: param.image(side, batch=1),
+        thresholds=(steps,),
+        verbose=False,
+        show_image=False,
+        show_inline=False,
+        progress=False,
+    )
+
+
 def contenders(name: str, threads: int, steps: int) -> dict[str, Callable[[], Any]]:
     """What is timed on one network, by name; each makes `steps` steps."""
     import torch
 
-    from engine.make import ascent
     from engine.make.layers import layer_at
     from engine.make.losses import UnitActivation, View
-    from engine.method import Job
     from models.card import OUTPUT
-    from models.torch_net import forward_taps
 
     torch.set_num_threads(threads)
     network = random_network(name)
-    module = network.module("cpu")
     layer = layer_at(network.card, 0.5)
-    preprocessing = network.card.preprocessing
-
-    def made(**options: Any) -> Callable[[], Any]:
-        parsed = ascent.METHOD.options.parse({"steps": steps, **options})
-        return lambda: ascent.METHOD.run(Job(network=network, options=parsed))
-
-    def bare(tap: str, score: Callable[[Any], Any]) -> Callable[[], Any]:
-        def run() -> None:
-            x = torch.zeros(1, preprocessing.channels, *preprocessing.size).requires_grad_(True)
-            mover = torch.optim.Adam([x], lr=0.01)
-            for _ in range(steps):
-                (x.grad,) = torch.autograd.grad(-score(forward_taps(module, x, [tap])[tap]), x)
-                mover.step()
-
-        return run
-
     unit = UnitActivation(layer, 0, "mean")
 
     def of_unit(output: Any) -> Any:
         return unit(View(output, output, {layer.name: output})).sum()
 
-    return {
-        "bare class": bare(OUTPUT, lambda output: output[0, 0]),
-        "bare unit": bare(layer.name, of_unit),
-        "class none": made(target="0", preset="none"),
-        "class lucid": made(target="0"),
-        "unit none": made(layer=layer.name, unit=0, preset="none"),
-        "unit lucid": made(layer=layer.name, unit=0),
+    def of_class(output: Any) -> Any:
+        return output[0, 0]
+
+    found = {
+        "bare class": bare(network, steps, OUTPUT, of_class),
+        "bare unit": bare(network, steps, layer.name, of_unit),
+        "channels last": bare(network, steps, OUTPUT, of_class, "channels last"),
+        "bfloat16": bare(network, steps, OUTPUT, of_class, "bfloat16"),
+        "class none": made(network, steps, "none", target="0"),
+        "class lucid": made(network, steps, "lucid", target="0"),
+        "unit none": made(network, steps, "none", layer=layer.name, unit=0),
+        "unit lucid": made(network, steps, "lucid", layer=layer.name, unit=0),
     }
+    other = lucent(network, steps, layer.name)
+    return found if other is None else {**found, "lucent": other}
+
+
+COLUMNS = {
+    "class, pixels": ("class none", "bare class"),
+    "class, Fourier": ("class lucid", "bare class"),
+    "unit, pixels": ("unit none", "bare unit"),
+    "unit, Fourier": ("unit lucid", "bare unit"),
+    "channels last": ("channels last", "bare class"),
+    "bfloat16": ("bfloat16", "bare class"),
+    "Lucent / ours": ("lucent", "unit lucid"),
+}
+"""Each column's title, and which time is divided by which."""
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one small network, one turn: only that it works")
-    parser.add_argument("--networks", default="squeezenet1_1,resnet18,resnet50")
+    parser.add_argument("--networks", default="squeezenet1_1,resnet18")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
     use_own_home()
     names = ["squeezenet1_1"] if arguments.quick else arguments.networks.split(",")
@@ -77,9 +138,11 @@ def main() -> None:
     rows = []
     for name in names:
         times = interleaved(contenders(name, arguments.threads, steps), repeats)
-        pairs = [(f"{what} {preset}", f"bare {what}") for what in ("class", "unit") for preset in ("none", "lucid")]
-        rows.append([name, *(f"{ratio(times, slow, fast):.2f}" for slow, fast in pairs)])
-    print(table(["network", "class, pixels", "class, Fourier", "unit, pixels", "unit, Fourier"], rows))
+        cells = [f"{ratio(times, slow, fast):.2f}" if slow in times else "-" for slow, fast in COLUMNS.values()]
+        rows.append([name, *cells])
+    print(table(["network", *COLUMNS], rows))
+    if all(row[-1] == "-" for row in rows):
+        print("Lucent is not installed here.")
 
 
 if __name__ == "__main__":

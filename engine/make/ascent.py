@@ -315,7 +315,7 @@ def _optimiser(chosen: Recipe, scale: float) -> Optimiser:
     return adam(chosen.learning_rate)
 
 
-def _make(
+def make(
     job: Job, subjects: list[Subject], chosen: Recipe, *, film: Film, portion: tuple[float, float], message: str
 ) -> Made:
     """One batch of pictures by one recipe."""
@@ -368,7 +368,7 @@ def ascent(job: Job) -> Result:
     for place, (preset, film) in enumerate(zip(presets, films, strict=True)):
         part = (place / len(presets), (place + 1) / len(presets))
         message = f"{preset}, step" if len(presets) > 1 else "step"
-        found.append(_make(job, subjects, recipe(options, preset), film=film, portion=part, message=message))
+        found.append(make(job, subjects, recipe(options, preset), film=film, portion=part, message=message))
     job.record(provider="torch", precision="fp32")
     return Outcome(job, subjects, presets, found, films, second).result()
 
