@@ -29,7 +29,7 @@ class StyleOptions(Options):
     """What style transfer can be told."""
 
     style: str = option("sample:tissue", "Photo whose style is taken", kind="photo")
-    content_weight: float = option(0.4, "How much the photo's content counts", ge=0, le=2, slider=True)
+    content_weight: float = option(0.6, "How much the photo's content counts", ge=0, le=2, slider=True)
     style_weight: float = option(3.0, "How much the style counts", ge=0, le=10, slider=True)
     style_size: float = option(
         1.0, "How large the style's strokes are: its photo's long side, of the picture's", ge=0.1, le=4, slider=True

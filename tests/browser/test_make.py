@@ -30,12 +30,12 @@ def test_a_style_is_weighed_by_sliders(server: Server, page: Any) -> None:
     set_number(page, "Steps", 2)
     slider = page.get_by_role("slider", name=re.compile("^Content weight"))
     slider.wait_for(timeout=WAIT)
-    assert slider.input_value() == "0.4"
+    assert slider.input_value() == "0.6"
     slider.press("ArrowRight")
     press(page, "Run")
     until_run(page)
     page.get_by_text("The photo in the other's style").wait_for(timeout=WAIT)
-    assert float(slider.input_value()) > 0.4
+    assert float(slider.input_value()) > 0.6
 
 
 def test_a_texture_comes_with_its_ever_deeper_layers(server: Server, page: Any) -> None:

@@ -109,7 +109,7 @@ def test_a_grid_shows_every_pair_of_weights(make_job: Make, residual: TinyNetwor
     result = run("style", job)
     assert len(result.tables["grid"]) == 9
     assert np.asarray(result.images["grid"]).shape == (96, 96, 3)
-    assert result.tables["grid"]["content"].iloc[-1] == "content 1.6"
+    assert result.tables["grid"]["content"].iloc[-1] == "content 2.4"
     assert result.tables["grid"]["style"].iloc[-1] == "style 12"
 
 
