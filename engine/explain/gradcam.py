@@ -13,8 +13,11 @@ from engine.explain.maps import trust_lead
 from engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Sequence
 
+    from torch import Tensor, nn
+
+    from engine.explain.scores import Score
     from models.card import Card, Layer
 
 
@@ -24,24 +27,19 @@ class GradcamOptions(Options):
     target: str = option(
         "", "Class that is explained; empty: the network's top class", kind="class", coerce_numbers_to_str=True
     )
-    layer: str = option("", "Layer with maps; empty: the last one (Selvaraju 2017)", kind="layer", needs="spatial")
+    layer: str = option(
+        "", "Layer with maps; empty: the last that the class depends on (Selvaraju 2017)", kind="layer", needs="spatial"
+    )
     variant: Literal["gradcam", "gradcam++"] = option(
         "gradcam", "Weights: mean gradient (Selvaraju 2017), or pixel-wise for several objects (Chattopadhyay 2018)"
     )
-
-
-def _layer(card: Card, options: GradcamOptions) -> Layer | None:
-    if options.layer:
-        return card.layer(options.layer)
-    spatial = card.spatial_layers()
-    return spatial[-1] if spatial else None
 
 
 def check(card: Card, options: GradcamOptions) -> None:
     """Raise UnsupportedError where the network has no class or no layer with maps."""
     if card.output == "features" or not card.classes:
         raise UnsupportedError(f"{card.name} has no classes, and Grad-CAM explains a class: use saliency on a unit")
-    if _layer(card, options) is None:
+    if not card.spatial_layers():
         raise UnsupportedError(f"{card.name} has no layer whose units are maps: use saliency instead")
 
 
@@ -60,6 +58,34 @@ def class_activation_map(maps: Tensor, gradients: Tensor, plus_plus: bool = Fals
     return (weights[:, None, None] * maps).sum(0).clamp_min(0)
 
 
+def _maps_and_gradients(
+    card: Card, module: nn.Module, x: Tensor, target: str, layers: Sequence[Layer]
+) -> tuple[Layer, Tensor, Tensor, Score, Tensor]:
+    """The last of the layers on whose maps the class depends (the last, if on none), its maps and the class's gradients
+    there, both (C, h, w), the class's score and the network's output.
+
+    In a transformer that reads its class off a token of its own, no gradient reaches the maps after the last attention.
+    """
+    import torch
+
+    from engine.explain.scores import class_score
+    from engine.features import unit_maps
+    from models.card import OUTPUT
+    from models.torch_net import forward_taps
+
+    names = [layer.name for layer in layers]
+    with torch.enable_grad():
+        taps = forward_taps(module, x.clone().requires_grad_(True), [*names, OUTPUT])
+        score = class_score(card, taps[OUTPUT].detach(), target, "logit")
+        found = torch.autograd.grad(
+            score.of(taps[OUTPUT]).sum(), [taps[name] for name in names], allow_unused=True, materialize_grads=True
+        )
+    gradients = [unit_maps(gradient, layer)[0] for layer, gradient in zip(layers, found, strict=True)]
+    chosen = max((place for place, gradient in enumerate(gradients) if bool(gradient.any())), default=len(layers) - 1)
+    maps = unit_maps(taps[names[chosen]].detach(), layers[chosen])[0]
+    return layers[chosen], maps, gradients[chosen], score, taps[OUTPUT].detach()
+
+
 def gradcam(job: Job) -> Result:
     """Array `gradcam` (H, W): the class activation map over the frame; `map` (h, w) as the layer has it."""
     import torch
@@ -68,29 +94,23 @@ def gradcam(job: Job) -> Result:
     from engine.errors import NetworkError
     from engine.explain.attribution import explain
     from engine.explain.pictures import signed_picture
-    from engine.explain.scores import class_score
-    from engine.features import unit_maps
     from models.card import OUTPUT
-    from models.torch_net import forward_taps
 
     options, card = job.options, job.card
-    layer = _layer(card, options)
-    assert layer is not None, "check() refuses a network without a layer of maps"
     module = job.network.module(job.device)
     x = torch.from_numpy(job.input).to(job.device)
+    spatial = card.spatial_layers()
+    layers = [card.layer(options.layer)] if options.layer else [spatial[-1]]
 
     job.progress(0.0, "forward and backward")
-    with torch.enable_grad():
-        taps = forward_taps(module, x.clone().requires_grad_(True), [layer.name, OUTPUT])
-        score = class_score(card, taps[OUTPUT].detach(), options.target, "logit")
-        (gradients,) = torch.autograd.grad(
-            score.of(taps[OUTPUT]).sum(), taps[layer.name], allow_unused=True, materialize_grads=True
-        )
+    layer, maps, gradients, score, output = _maps_and_gradients(card, module, x, options.target, layers)
+    if not options.layer and not bool(gradients.any()):
+        # Of the same width, so that a projection inside the attention is not taken for features.
+        layers = [layer for layer in spatial if layer.units == spatial[-1].units]
+        layer, maps, gradients, score, output = _maps_and_gradients(card, module, x, options.target, layers)
     if not bool(torch.isfinite(gradients).all()):
         raise NetworkError(f"the gradient of {score.words} is not finite: the network overflows on this input")
-    coarse = class_activation_map(
-        unit_maps(taps[layer.name].detach(), layer)[0], unit_maps(gradients, layer)[0], options.variant == "gradcam++"
-    )
+    coarse = class_activation_map(maps, gradients, options.variant == "gradcam++")
     size = tuple(x.shape[-2:])
     fine = F.interpolate(coarse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
     if not bool(gradients.any()):
@@ -110,7 +130,7 @@ def gradcam(job: Job) -> Result:
         images={"guided_gradcam": signed_picture(guided)},
         summary={
             **score.summary,
-            "logit": float(taps[OUTPUT].detach()[0, card.class_index(name)]),
+            "logit": float(score.of(output)[0]),
             "layer": layer.name,
             "rows": layer.grid[0],
             "columns": layer.grid[1],
@@ -159,6 +179,7 @@ METHOD = Method(
     run=gradcam,
     work=work,
     gradients=True,
+    version=2,
     check=check,
     leads=(trust_lead("gradcam"),),
 )

@@ -164,15 +164,16 @@ def _add_rules(job: Job, result: Result, layer: Layer, score: Score, rules: dict
         Panel(
             kind="image",
             title=f"What makes {score.words} fire",
-            help=f"Grey is no influence; colours raise or lower the unit ({job.options.rule} rule).",
-            image="guided",
+            help="What the unit sees, and what in it raises or lowers the unit under each rule, each on its own scale; "
+            "grey is no influence. Guided is the cleanest picture and the least faithful: it changes little with the "
+            "class or the top layers' weights (Adebayo et al. 2018).",
+            image="rules",
         ),
         Panel(
             kind="image",
-            title="The three rules",
-            help="The same unit, cropped to what it can see, each on its own scale. Guided is the cleanest picture and "
-            "the least faithful: it changes little with the class or the top layers' weights (Adebayo et al. 2018).",
-            image="rules",
+            title="In the whole photo",
+            help=f"The same at its place ({job.options.rule} rule).",
+            image="guided",
         ),
         Panel(
             kind="overlay",
@@ -180,7 +181,8 @@ def _add_rules(job: Job, result: Result, layer: Layer, score: Score, rules: dict
             help="The largest |·| of the channels over the photo.",
             image="photo",
             array="magnitude",
-            units=f"change of {score.words} per unit of input",
+            units="change per unit of input",
+            beside=True,
         ),
     ]
 

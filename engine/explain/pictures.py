@@ -63,7 +63,7 @@ def labelled_grid(
     `together` neighbours of a row stand close, so that pairs are seen as pairs.
     """
     tile = rows[0][0].shape[0]
-    font = ImageFont.load_default(size=max(11, tile // 9))
+    font = ImageFont.load_default(size=min(22, max(11, tile // 6)))
     lines = [line for name in row_names for line in name.split("\n")]
     left = max((math.ceil(font.getlength(line)) for line in lines), default=0) + (18 if lines else 0)
     top = tile // 5 if column_names else 0

@@ -167,7 +167,7 @@ def saliency(job: Job) -> Result:
                 f"integrated gradients miss the change of score by {attribution.completeness_error:.0%}: "
                 f"raise steps above {options.steps}"
             )
-    units = f"change of {score.words}" + ("" if attribution.times_input else " per unit of input")
+    units = "change of the score" + ("" if attribution.times_input else " per unit of input")
     how = f"{reduction.words}; {options.sampling.replace('_', ' ')}"
     result = Result(
         arrays={"saliency": reduced.cpu().numpy()},

@@ -98,6 +98,62 @@ def test_tokens_become_their_grid(make_job: Make) -> None:
         np.testing.assert_allclose(run(job).arrays["map"], expected.detach().numpy(), atol=1e-6)
 
 
+def small_vit() -> nn.Module:
+    """timm's ViT with two blocks: its class is read off a token of its own, so the last maps have no influence."""
+    import models.torchvision_compat  # noqa: F401 - before timm, which imports torchvision
+
+    timm = pytest.importorskip("timm")
+    module: nn.Module = timm.create_model("vit_tiny_patch16_224", img_size=(64, 80), num_classes=5, depth=2)
+    return module
+
+
+def small_swin() -> nn.Module:
+    """torchvision's Swin with one block a stage and its channels last."""
+    import models.torchvision_compat  # noqa: F401, I001
+    import torchvision
+
+    settings = {"embed_dim": 24, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4], "window_size": [4, 4]}
+    module: nn.Module = torchvision.models.SwinTransformer(patch_size=[4, 4], num_classes=5, **settings)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make", "chosen", "layer", "size", "grid"),
+    [
+        (small_vit, "blocks.1.norm1", "blocks.1.norm1", (64, 80), (4, 5)),
+        (small_swin, "permute", "norm", (64, 96), (2, 3)),
+    ],
+)
+def test_transformers_by_their_token_grid(
+    make: Callable[[], nn.Module], chosen: str, layer: str, size: tuple[int, int], grid: tuple[int, int], make_job: Make
+) -> None:
+    """The layer that is chosen, and the formula on a layer's tokens, taken by hand."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = tiny_network("transformer", make(), size)
+    job = make_job("gradcam", net)
+    assert run(job).summary["layer"] == chosen
+    assert any("no ReLU" in warning for warning in job.warnings)
+    kept: list[torch.Tensor] = []
+
+    def keep(module: nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
+        kept.append(output.detach().requires_grad_(True))
+        return kept[-1]
+
+    handle = net.torch_module.get_submodule(layer).register_forward_hook(keep)
+    scores = net.torch_module(torch.from_numpy(job.input))[0]
+    handle.remove()
+    seen = False
+    for target in range(5):
+        found = run(make_job("gradcam", net, layer=layer, target=str(target))).arrays["map"]
+        (gradient,) = torch.autograd.grad(scores[target], kept[0], retain_graph=True)
+        places, slopes = (t[0].flatten(0, -2)[-grid[0] * grid[1] :] for t in (kept[0].detach(), gradient))
+        expected = (places @ slopes.mean(0)).clamp_min(0).view(grid)
+        np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=1e-5 * float(expected.max()))
+        seen |= bool(expected.any())
+    assert seen
+
+
 def test_what_has_no_maps_or_no_class_is_refused(make_job: Make, tiny_networks: Mapping[str, TinyNetwork]) -> None:
     flat = tiny_network("flat", nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5)))
     with pytest.raises(UnsupportedError, match="no layer whose units are maps"):
