@@ -292,3 +292,17 @@ def test_command_line_trains_writes_and_resumes(tmp_path: Path, capsys: pytest.C
     assert (tmp_path / "out" / "fovea.safetensors").read_bytes() != first
     assert (tmp_path / "out" / "classes.txt").read_text() == "ant\nbass\n"
     assert "epoch 2" in capsys.readouterr().err
+
+
+def test_second_cycle_begins_with_the_weights_of_the_first_and_nothing_else(material: Prepared) -> None:
+    first = Trainer(material, TINY, net=tiny_net())
+    first.train_epoch()
+    second = Trainer(material, replace(TINY, peak=0.01), seed=1, net=tiny_net())
+    second.start_from(first.state_dict())
+    for mine, theirs in ((second.student, first.student), (second.average, first.average)):
+        for name, value in mine.state_dict().items():
+            assert torch.equal(value, theirs.state_dict()[name]), name
+    assert (second.step, second.progress, second.history) == (0, 0.0, [])
+    assert not second.solver.state_dict()["state"]
+    second.train_epoch()
+    assert second.step == second.steps_per_epoch
