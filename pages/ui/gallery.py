@@ -5,6 +5,7 @@ The sheet stays one picture that the browser fetches once; each tile is a window
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import streamlit as st
+from PIL import Image
 
 from engine.method import Panel
 from pages.ui.links import artifact_url
@@ -140,7 +142,8 @@ def rows_of(panel: Panel, run: Any) -> pd.DataFrame:
 def sheet_of(panel: Panel, run: Any) -> dict[str, Any]:
     """Where the sheet lies and how many tiles it has across and down."""
     name = panel.image if "." in panel.image else f"{panel.image}.png"
-    width, height = run.image(panel.image).size
+    with Image.open(run.image_path(panel.image)) as header:  # a sheet has many megapixels: its pixels stay undecoded
+        width, height = header.size
     columns = panel.columns or max(1, width // panel.tile)
     return {
         "sheet": artifact_url(run.record.id, f"images/{name}"),
@@ -191,7 +194,7 @@ def _all_groups(panel: Panel, run: Any, table: pd.DataFrame, key: str) -> None:
     if rest and len(names) > 1:
         chosen = bar.selectbox(first.capitalize(), names, key=f"{key}:first", width=320)
         table = table[table[first] == chosen]
-    grouped = list(table.groupby(list(panel.group), sort=False))
+    grouped = _groups(panel, table)
     if len(grouped) > 12 and rest:
         wanted = bar.text_input(
             rest[-1].capitalize(),
@@ -201,7 +204,7 @@ def _all_groups(panel: Panel, run: Any, table: pd.DataFrame, key: str) -> None:
             help="Show one alone, by its number.",
         )
         if wanted.strip():
-            grouped = [(name, rows) for name, rows in grouped if str(_plain(name[-1])) == wanted.strip()]
+            grouped = [(name, places) for name, places in grouped if str(_plain(name[-1])) == wanted.strip()]
     pages = max(1, -(-len(grouped) // CARDS_A_PAGE))
     page = 1
     if pages > 1:
@@ -210,7 +213,13 @@ def _all_groups(panel: Panel, run: Any, table: pd.DataFrame, key: str) -> None:
     if not shown:
         st.info(f"No {rest[-1] if rest else first} of that number here: empty the field to see all.")
         return
-    cards = [_card(panel, name, rows) for name, rows in shown]
+    # The table is cut once for all cards: one cut for each takes most of a second.
+    best = [places[:TILES_ON_A_CARD] for _, places in shown]
+    rows = iter(list(table.iloc[np.concatenate(best)].itertuples(index=False)))
+    cards = [
+        _card(panel, name, list(itertools.islice(rows, len(places))))
+        for (name, _), places in zip(shown, best, strict=True)
+    ]
     place = f"{key}:groups:{page}"
 
     def opened() -> None:
@@ -223,15 +232,21 @@ def _all_groups(panel: Panel, run: Any, table: pd.DataFrame, key: str) -> None:
     )
 
 
-def _card(panel: Panel, name: tuple[Any, ...], rows: pd.DataFrame) -> dict[str, Any]:
-    best = rows.head(TILES_ON_A_CARD)
-    tiles = [int(tile) for tile in best["tile"]]
+def _groups(panel: Panel, table: pd.DataFrame) -> list[tuple[tuple[Any, ...], np.ndarray[Any, Any]]]:
+    """The groups' names, in the table's order, with the places of their rows."""
+    found = table.groupby(list(panel.group), sort=False).indices.items()
+    named = [(name if isinstance(name, tuple) else (name,), places) for name, places in found]
+    return sorted(named, key=lambda group: group[1][0])
+
+
+def _card(panel: Panel, name: tuple[Any, ...], rows: list[Any]) -> dict[str, Any]:
+    """A group's card, from its best rows."""
     return {
         "id": [str(_plain(part)) for part in name],
         "name": _group_name(panel, name),
-        "note": _words(next(best.itertuples(index=False)), panel.caption[:1]),
-        "tiles": tiles,
-        "titles": [_words(row, panel.caption) for row in best.itertuples(index=False)],
+        "note": _words(rows[0], panel.caption[:1]),
+        "tiles": [int(row.tile) for row in rows],
+        "titles": [_words(row, panel.caption) for row in rows],
     }
 
 
