@@ -38,7 +38,7 @@ class CompareOptions(Options):
     second_network: str = option("", "Another network that explains the same class of the photo", kind="network")
     steps: int = option(16, "Points of a deletion or insertion curve", ge=2, le=1024, unit="steps")
     stages: int = option(
-        3,
+        4,
         "How often more layers are re-initialised, from the top layer to all; 0: no such test",
         ge=0,
         le=500,
@@ -326,7 +326,8 @@ FIGURES = (
     "Deletion: the area under the score while pixels are taken away, the map's highest first; less is better. "
     "Insertion: the area while they are put back; more is better. Gain: insertion less deletion, to be held against "
     "the two rows in brackets, which need no map. Rank correlation and SSIM are with the map of a network whose "
-    "layers are re-initialised from the top, on average: near 1, the map shows the photo and not the network. "
+    "layers are re-initialised from the top, on average while the first layer stands: near 1, the map shows the "
+    "photo and not the network. "
     "Agreement: the mean rank correlation with the other maps."
 )
 

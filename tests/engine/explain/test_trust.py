@@ -311,7 +311,7 @@ class FakeTest:
         ("gradcam", 0.3, (0.1, 0.0), "with care", "no more than a plain blob"),
         ("gradient", 0.0, (0.1, 0.0), "misses", "no more than a random order"),
         ("guided", 0.6, (0.98, 0.7), "photo, not network", "hardly depends"),
-        ("deconvnet", 0.6, (0.9, math.nan), "with care", "the map is constant"),
+        ("deconvnet", 0.6, (0.9, math.nan, math.nan), "with care", "the map is constant"),
         ("gradcam", 0.6, (), "holds up", "deletion area"),
     ],
 )
