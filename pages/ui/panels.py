@@ -80,19 +80,19 @@ def _in_turn(group: Group, run: Any, key: str) -> None:
         format_func=names.__getitem__,
     )
     index, panel = group[chosen]
-    _panel(panel, run, f"{key}:{index}")
+    show_panel(panel, run, f"{key}:{index}")
 
 
 def _row(panels: Group, run: Any, key: str) -> None:
     if len(panels) == 1:
-        _panel(panels[0][1], run, f"{key}:{panels[0][0]}")
+        show_panel(panels[0][1], run, f"{key}:{panels[0][0]}")
         return
     for column, (index, panel) in zip(st.columns(len(panels), gap="large"), panels, strict=True):
         with column:
-            _panel(panel, run, f"{key}:{index}", narrow=True)
+            show_panel(panel, run, f"{key}:{index}", narrow=True)
 
 
-def _panel(panel: Panel, run: Any, key: str, narrow: bool = False) -> None:
+def show_panel(panel: Panel, run: Any, key: str, narrow: bool = False) -> None:
     """One panel under its title; a picture that cannot be read is one line, and the others stay.
 
     A `narrow` one shares its row: a map over a picture has no room for its controls there.
