@@ -110,7 +110,7 @@ def pictures(dataset: Dataset) -> None:
 def _tile(dataset: Dataset, index: int) -> None:
     key = dataset.keys[index]
     try:
-        st.image(ImageOps.fit(dataset.thumbnail(index, 320), (200, 200)), width="stretch")
+        st.image(ImageOps.fit(dataset.thumbnail(index, 320), (200, 200)), width="stretch", output_format="JPEG")
     except FoveaError as error:
         show_error(error)
         return
