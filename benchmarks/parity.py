@@ -171,7 +171,6 @@ def main() -> int:
     import onnxruntime
 
     from models.weights import TORCHVISION_WEIGHTS
-    from models.zoo import CARD_VERSION
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="torchvision's names (default: all)")
@@ -180,7 +179,7 @@ def main() -> int:
     parser.add_argument("--memory", type=float, default=9.0, help="bound on each process, GB")
     arguments = parser.parse_args()
     names = arguments.names or (QUICK if arguments.quick else list(TORCHVISION_WEIGHTS))
-    versions = [onnxruntime.__version__, *map(importlib.metadata.version, ("torch", "torchvision")), CARD_VERSION]
+    versions = [onnxruntime.__version__, *map(importlib.metadata.version, ("torch", "torchvision"))]
     kept = use_own_home() / "parity.jsonl"
     known: dict[str, dict[str, Any]] = {}
     if kept.is_file() and not arguments.again:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,36 @@ SOURCE = textwrap.dedent(
             x = F.relu(self.conv1(x))
             x = F.max_pool2d(torch.relu(self.conv2(x)), 2)
             return self.fc(x.amax((2, 3)))
+
+
+    class Probabilities(Functional):
+        def forward(self, x):
+            return super().forward(x).softmax(1)
+
+
+    class Features(Functional):
+        def forward(self, x):
+            return F.relu(self.conv2(F.relu(self.conv1(x)))).mean((2, 3))
     '''
 )
 
 INPUTS: dict[str, dict[str, Any]] = {
     "grey": {"size": [32, 32], "resize": 36, "mean": [0.5], "std": [0.25], "channels": 1},
     "wide": {"size": [32, 48], "resize": 34, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "channels": 3},
+}
+OTHERS: dict[str, dict[str, Any]] = {
+    # Four channels of 0 … 255 and not square; and what comes out is no logit.
+    "four": {
+        "architecture": "Probabilities",
+        "arguments": {"channels": 4},
+        "output": "probabilities",
+        "input": {"size": [32, 48], "channels": 4, "range": [0, 255], "mean": [100] * 4, "std": [60] * 4},
+    },
+    "bgr": {
+        "architecture": "Features",
+        "output": "features",
+        "input": {"size": [32, 32], "range": [-1, 1], "order": "BGR"},
+    },
 }
 CLASSES = {"residual": "Residual", "branching": "Branching", "depthwise": "Depthwise", "functional": "Functional"}
 
@@ -123,7 +148,45 @@ def store(fovea_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
             input=INPUTS.get(name, INPUTS["wide"] | {"size": [32, 32]}),
             arguments=arguments,
         )
+    for name, fields in OTHERS.items():
+        torch.manual_seed(0)
+        net = getattr(module, fields["architecture"])(**fields.get("arguments", {}))
+        save_file(net.state_dict(), folder / f"{name}.safetensors")
+        place = {"architecture": f"{source}:{fields['architecture']}", "weights": str(folder / f"{name}.safetensors")}
+        register(f"tiny-{name}", **{**fields, **place})
+    register("tiny-file", architecture=f"onnx:{_onnx_file(folder)}", input={"resize": 34})
     return Store()
+
+
+def _onnx_file(folder: Path) -> Path:
+    """A network as a user's ONNX file that takes one photo at a time and ends in a softmax."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["conv"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["conv"], ["photo"]),  # a name that a question uses, too
+        helper.make_node("GlobalAveragePool", ["photo"], ["pool"]),
+        helper.make_node("Reshape", ["pool", "flat"], ["vector"]),
+        helper.make_node("Gemm", ["vector", "v"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["scores"]),
+    ]
+    weights = [
+        numpy_helper.from_array(rng.standard_normal((8, 3, 3, 3)).astype(np.float32), "w"),
+        numpy_helper.from_array(rng.standard_normal((8, 5)).astype(np.float32), "v"),
+        numpy_helper.from_array(np.array([1, 8], np.int64), "flat"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 32, 32])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 5])],
+        weights,
+    )
+    path = folder / "tiny.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +254,43 @@ def test_every_method_runs_on_every_kind_of_network(name: str, network: str, sto
     for array in [panel.array for panel in run.record.panels if panel.array]:
         np.testing.assert_array_equal(run.array(array), again.array(array))
     assert (run.folder / "preview.png").is_file()
+
+
+@pytest.mark.parametrize("network", [*OTHERS, "file"])
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_every_method_bears_other_inputs_and_outputs(name: str, network: str, store: Store, photos: Path) -> None:
+    """It runs on a photo of 16-bit grey, or says in one line why it cannot."""
+    from models.zoo import load
+
+    method = methods()[name]
+    options = small_options(name, photos, load(f"tiny-{network}").card)
+    image = photos / "grey" / "grey.png"
+    image.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.arange(40 * 52, dtype=np.uint16).reshape(40, 52) * 31).save(image)
+    request = Request(
+        method=name,
+        network=f"tiny-{network}",
+        image=str(image) if method.photo else None,
+        options=options,
+        device="cpu",
+        provider="cpu",
+    )
+    try:
+        record = execute(request, store, fresh=True)
+    except FoveaError as error:
+        refused = str(error)
+    else:
+        refused = record.error or ""
+    assert "\n" not in refused
+    # What the graph's runtime or Python itself says is no answer: a refusal tells what to do instead.
+    assert not re.match(r"\w+Error: |.*the graph does not run", refused)
+    if refused:
+        pytest.skip(f"says why it cannot: {refused}")
+    assert record.status == "done"
+    run = store.run(record.id)
+    for panel in run.record.panels:
+        if panel.array:
+            assert np.isfinite(run.array(panel.array)).all()
 
 
 @pytest.mark.parametrize("name", sorted(methods()))
