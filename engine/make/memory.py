@@ -14,8 +14,8 @@ from models.card import OUTPUT
 if TYPE_CHECKING:
     from models.card import Card, Layer
 
-SPARE = 0.85
-"""The part of the free memory that a run may plan with."""
+SPARE = 0.75
+"""The part of the free memory that a run may plan with: torch keeps up to a fifth more than is counted here."""
 CANVAS_COPIES = 16
 """Pictures beside the network's features: parameters, gradients, Adam's moments, transforms, the last good one."""
 _CONTAINERS = ("Sequential", "ModuleList")
@@ -55,7 +55,7 @@ def step_bytes(
     """What one step needs for `count` pictures: each layer's output down to the deepest tap, kept for the way back.
 
     With `recompute` only what leaves a block is kept, and the largest block's inside once. Layers with maps grow with
-    the picture's area. An estimate from the card, on the high side of what torch keeps.
+    the picture's area. An estimate from the card.
     """
     own = card.preprocessing.size
     area = height * width / (own[0] * own[1])
