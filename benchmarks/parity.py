@@ -170,7 +170,9 @@ def main() -> int:
     """Print the table; 1 if something does not hold that is not refused for its size."""
     import onnxruntime
 
+    from models.network import EXPORT_VERSION
     from models.weights import TORCHVISION_WEIGHTS
+    from models.zoo import CARD_VERSION
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="torchvision's names (default: all)")
@@ -180,6 +182,7 @@ def main() -> int:
     arguments = parser.parse_args()
     names = arguments.names or (QUICK if arguments.quick else list(TORCHVISION_WEIGHTS))
     versions = [onnxruntime.__version__, *map(importlib.metadata.version, ("torch", "torchvision"))]
+    versions += [CARD_VERSION, EXPORT_VERSION]
     kept = use_own_home() / "parity.jsonl"
     known: dict[str, dict[str, Any]] = {}
     if kept.is_file() and not arguments.again:
