@@ -86,10 +86,10 @@ def regularisers(card: Card, layer: Layer, options: InversionOptions) -> tuple[f
 
 def chosen_layers(card: Card, options: InversionOptions) -> list[Layer]:
     """The layers to invert, in forward order. Raises UnknownNameError, UnsupportedError."""
-    from engine.make.layers import series
+    from engine.make.layers import series_from_first
 
     names = [part.strip() for part in options.layers.split(",") if part.strip()]
-    return [card.layer(name) for name in names] if names else series(card, options.series)
+    return [card.layer(name) for name in names] if names else series_from_first(card, options.series)
 
 
 def check(card: Card, options: InversionOptions) -> None:
@@ -166,8 +166,8 @@ def _compared(job: Job, layer: Layer, clean: Any, pixels: NDArray[Any]) -> dict[
         job.frame, pixels, channel_axis=-1, data_range=255, win_size=window
     )
     return {
-        "feature_error": activation_on(job, FeatureDistance(layer.name, clean), pixels) ** 0.5,
         "ssim": float(ssim),
+        "feature_error": activation_on(job, FeatureDistance(layer.name, clean), pixels) ** 0.5,
         "photo_error": float(np.sqrt(np.mean((job.frame.astype(float) - pixels) ** 2))),
     }
 
@@ -198,7 +198,7 @@ def inversion(job: Job) -> Result:
     for number, layer in enumerate(layers):
         made = _invert(job, layer, (number / len(layers), (number + 1) / len(layers)), film)
         pixels = to_pixels(made.picture)[0]
-        rows.append({"layer": layer.name, "depth": number + 1, **_compared(job, layer, clean[layer.name], pixels)})
+        rows.append({"layer": layer.name, **_compared(job, layer, clean[layer.name], pixels)})
         pictures.append(pixels)
         curves.append(made.losses.assign(layer=layer.name))
     tile = max(job.frame.shape[:2])

@@ -55,13 +55,28 @@ def texture_layers(card: Card, most: int = 5) -> list[Layer]:
         for before, after in itertools.pairwise(layers)
         if after.grid[0] * after.grid[1] < before.grid[0] * before.grid[1]
     ]
-    first = next((layer for layer in layers if "LU" in layer.kind), layers[0] if layers else None)
-    if first is not None and chosen and not _is_end_of(chosen[0], first):
+    first = first_activation(card)
+    if chosen and not _is_end_of(chosen[0], first):
         chosen.insert(0, first)
     if len(chosen) < 3:
         chosen += [layer for layer in series(card, 4) if layer not in chosen]
         chosen.sort(key=card.layers.index)
     return [layer for i, layer in enumerate(chosen) if layer not in chosen[:i]][:most]
+
+
+def first_activation(card: Card) -> Layer:
+    """The first layer with maps that rectifies or bends, or else the first with maps. Raises UnsupportedError."""
+    stage_layers(card)
+    layers = [layer for layer in card.spatial_layers() if layer.kind not in ("Sequential", "ModuleList")]
+    return next((layer for layer in layers if "LU" in layer.kind), layers[0])
+
+
+def series_from_first(card: Card, count: int) -> list[Layer]:
+    """`count` layers from shallow to deep: the first activation, then evenly spaced blocks."""
+    blocks, first = series(card, count), first_activation(card)
+    if count == 1 or _is_end_of(blocks[0], first) or first.name in [block.name for block in blocks]:
+        return blocks
+    return [first, *series(card, count - 1)]
 
 
 def _is_end_of(layer: Layer, part: Layer) -> bool:

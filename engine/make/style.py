@@ -391,11 +391,13 @@ def style(job: Job) -> Result:
     losses = pd.concat(transfer.losses, ignore_index=True)
     losses["step"] = range(len(losses))
     job.record(provider="torch", precision="fp32")
+    sheet, shown = _sources(job, transfer)
     result = Result(
         arrays={"loss": losses["loss"].to_numpy()},
-        tables={"losses": losses},
+        tables={"losses": losses, "sources": shown},
         images={
             "style": to_image(pixels),
+            "sources": sheet,
             "content_photo": to_image(content),
             **_style_photos(job, transfer.styles, sides[-1]),
             "growth.gif": film.gif(to_image(pixels)),
@@ -413,6 +415,25 @@ def style(job: Job) -> Result:
     if grid is not None:
         _add_grid(result, *grid)
     return result
+
+
+SOURCE_TILE = 192
+"""Side in pixels of the tiles of content and styles beneath the picture."""
+
+
+def _sources(job: Job, transfer: Transfer) -> tuple[Any, pd.DataFrame]:
+    """The sheet of the content and the styles as they were given, and its captions."""
+    import pandas as pd
+
+    from engine.explain.pictures import as_colour
+    from engine.make.sizes import photo_pixels
+    from engine.sheet import compose_sheet, fit_tile
+
+    photos = [transfer.content, *(photo for photo, _ in transfer.styles)]
+    tiles = [fit_tile(as_colour(photo_pixels(job, photo, SOURCE_TILE)), SOURCE_TILE) for photo in photos]
+    shown = [{"photo": "content", "part": ""}]
+    shown += [{"photo": "style", "part": f"{share:.0%}"} for _, share in transfer.styles]
+    return compose_sheet(tiles, SOURCE_TILE, len(tiles)), pd.DataFrame(shown)
 
 
 def _style_photos(job: Job, styles: list[tuple[Image.Image, float]], side: int) -> dict[str, Any]:
@@ -434,29 +455,34 @@ def _panels(transfer: Transfer, losses: pd.DataFrame) -> list[Panel]:
             help="Its features lie where the photo's lie, and occur together as in the style photo.",
             image="style",
         ),
-        Panel(kind="image", title="Content", help="The photo.", image="content_photo"),
-    ]
-    for number, (_, share) in enumerate(transfer.styles, 1):
-        alone = len(transfer.styles) == 1
-        panels.append(
-            Panel(
-                kind="image",
-                title="Style" if alone else f"Style, {share:.0%}",
-                help="The photo whose style was taken.",
-                image=f"style_photo{'' if number == 1 else f'_{number}'}",
-            )
-        )
-    panels.append(
         Panel(
-            kind="curve",
-            title="How far each is from its photo",
-            help="Relative squared distances, before their weights; a jump is a new size.",
-            table="losses",
-            x="step",
-            y=tuple(column for column in losses.columns if column.startswith(("content ", "style "))),
-            log=True,
-        )
-    )
+            kind="gallery",
+            title="What it was made from",
+            help="The photo, and those whose style was taken with their parts of the blend.",
+            image="sources",
+            table="sources",
+            tile=SOURCE_TILE,
+            columns=len(transfer.styles) + 1,
+            caption=("photo", "part"),
+        ),
+    ]
+    for kind, help in (
+        ("content ", "Relative squared distance of the features; it grows as the style comes in."),
+        ("style ", "Relative squared distances of the statistics, before their weights; a jump is a new size."),
+    ):
+        columns = tuple(column for column in losses.columns if column.startswith(kind))
+        if columns:
+            panels.append(
+                Panel(
+                    kind="curve",
+                    title=f"How far from the {kind.strip()}",
+                    help=help,
+                    table="losses",
+                    x="step",
+                    y=columns,
+                    log=kind == "style ",
+                )
+            )
     panels.append(Panel(kind="image", title="How it grew", help="From coarse to fine.", image="growth.gif"))
     return panels
 

@@ -389,12 +389,16 @@ def texture(job: Job) -> Result:
                 + _expectation(card, layers, options.scales),
                 image="texture",
             ),
-            Panel(kind="image", title="The pattern", help="The photo at the size it was looked at.", image="patch"),
         ],
         preview="texture",
     )
     if made_series is not None:
         _add_series(result, *made_series)
+    else:
+        pattern = Panel(
+            kind="image", title="The pattern", help="The photo at the size it was looked at.", image="patch"
+        )
+        result.panels.append(pattern)
     result.panels += [
         Panel(
             kind="curve",
