@@ -64,11 +64,8 @@ Back = Callable[[Tensor], list[tuple[fx.Node, Tensor]]]
 
 
 @torch.no_grad()
-def traced_backward(network: nn.Module, x: Tensor, target: int, rule: str, tap: str = "") -> Tensor:
-    """d(logit of `target`)/d(x) under a rule: each operation of the graph is undone by its own formula.
-
-    With `tap`, the name of a traced module call's node, the gradient at that node's output instead of at the input.
-    """
+def traced_backward(network: nn.Module, x: Tensor, target: int, rule: str) -> Tensor:
+    """d(logit of `target`)/d(x) under a rule: each operation of the graph is undone by its own formula."""
     graph = fx.symbolic_trace(network).graph
     values: dict[fx.Node, Any] = {}
     backs: list[tuple[fx.Node, Back]] = []
@@ -77,7 +74,7 @@ def traced_backward(network: nn.Module, x: Tensor, target: int, rule: str, tap: 
     for node in graph.nodes:
         if node.op == "placeholder":
             values[node] = x
-            wanted = node if not tap else wanted
+            wanted = node
         elif node.op == "output":
             logits = node.args[0]
             one = torch.zeros_like(values[logits])
@@ -89,11 +86,9 @@ def traced_backward(network: nn.Module, x: Tensor, target: int, rule: str, tap: 
             values[node], back = _step(network, node, args, kwargs, rule)
             if back is not None:
                 backs.append((node, back))
-            if tap and node.name == tap:
-                wanted = node
-    assert wanted is not None, f"no node {tap} in the graph"
+    assert wanted is not None, "the graph has an input"
     for node, back in reversed(backs):
-        if node in gradients and node is not wanted:
+        if node in gradients:
             for below, gradient in back(gradients[node]):
                 gradients[below] = gradients[below] + gradient if below in gradients else gradient
     return gradients[wanted]
