@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Map = NDArray[Any]
 
@@ -103,10 +104,7 @@ def agreement(one: Map, other: Map, signed: tuple[bool, bool] = (False, False)) 
     return rank_correlation(coarse(one), coarse(other))
 
 
-def coarse(values: Map, grid: int = GRID) -> NDArray[np.float64]:
+def coarse(values: Map, grid: int = GRID) -> NDArray[np.float32]:
     """The means of a map (H, W) over at most `grid` rows and columns of equal cells."""
-    from skimage.transform import resize_local_mean
-
-    size = (min(grid, values.shape[0]), min(grid, values.shape[1]))
-    means = resize_local_mean(np.asarray(values, np.float64), size)  # type: ignore[no-untyped-call]
-    return np.asarray(means, np.float64)
+    size = (min(grid, values.shape[1]), min(grid, values.shape[0]))
+    return np.asarray(Image.fromarray(np.asarray(values, np.float32)).resize(size, Image.Resampling.BOX))
