@@ -72,9 +72,10 @@ def _subject(method: Method) -> tuple[str, ...]:
     """The options that name what is looked at, if the method takes a class or else a unit."""
     classes = tuple(method.options_of_kind("class"))
     layers = tuple(name for name in method.options_of_kind("layer") if not method.options.model_fields[name].default)
-    if not classes or not layers:
+    units = tuple(method.options_of_kind("unit"))
+    if not classes or not layers or not units:
         return ()
-    return classes + layers + tuple(method.options_of_kind("unit")) + tuple(method.options_of_kind("position"))
+    return classes + layers + units + tuple(method.options_of_kind("position"))
 
 
 def _class_or_unit(method: Method, card: Card) -> tuple[str, ...]:
