@@ -93,7 +93,7 @@ RECIPES: dict[str, Recipe] = {
     "smoothgrad_squared": _saliency("SmoothGrad, squared", "smoothgrad_squared", "max_abs", samples=10),
     "integrated": _saliency("Integrated gradients", "integrated", "sum", steps=16),
     "guided": Recipe("Guided backprop", "guided", "magnitude", {"rule": "guided"}, by_rule=True, known=EDGES),
-    "deconvnet": Recipe("Deconvnet", "guided", "magnitude", {"rule": "deconvnet"}, by_rule=True),
+    "deconvnet": Recipe("Deconvnet", "guided", "magnitude", {"rule": "deconvnet"}, by_rule=True, known=EDGES),
     "gradcam": Recipe("Grad-CAM", "gradcam", "gradcam", {"variant": "gradcam"}),
     "gradcam++": Recipe("Grad-CAM++", "gradcam", "gradcam", {"variant": "gradcam++"}),
     "guided_gradcam": Recipe("Guided Grad-CAM", "gradcam", "guided_gradcam", {"variant": "gradcam"}, known=EDGES),
