@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LOWER, HIGHER = 0.25, 0.75
 """Depths of the two layers that dream when none is named: strokes, and parts of things."""
 TILE = 640
+"""Longest side of a tile unless told."""
 PREVIEW = 768
 """Longest side of a picture on its way to the screen."""
 LEAST = 32
@@ -71,7 +72,6 @@ class DreamOptions(Options):
 
 def check(card: Card, options: DreamOptions) -> None:
     """Raise in one line where the options do not go together or the network has no layer with maps."""
-
     if options.unit is not None and not options.layer:
         raise OptionsError(f"unit {options.unit} of which layer? choose a layer as well")
     if options.layer and options.layers:
