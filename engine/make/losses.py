@@ -370,43 +370,6 @@ class GramWasserstein:
         return whole / trace.clamp_min(1e-12)
 
 
-COLOUR_SCALES = (1, 4, 16)
-"""Sides in pixels of the squares over which `ColourStatistics` takes its averages."""
-
-
-def colour_statistics(picture: Tensor) -> tuple[tuple[int, Tensor, Tensor], ...]:
-    """(side, Gram matrix (C, C), mean (C,)) of a picture (1, C, H, W) averaged over squares of each scale."""
-    sides = [side for side in COLOUR_SCALES if 2 * side <= min(picture.shape[-2:])]
-    return tuple((side, *centred_gram(F.avg_pool2d(picture, side))) for side in sides)
-
-
-@dataclass(frozen=True)
-class ColourStatistics:
-    """The mean over scales of the centred Gram distance of the picture's own colours.
-
-    Convolutions look at differences and are nearly blind to slow changes of colour, which this holds to the photo's.
-    `wanted` is what `colour_statistics` gives for the photo.
-    """
-
-    wanted: tuple[tuple[int, Tensor, Tensor], ...]
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    def __call__(self, view: View) -> Tensor:
-        """The mean of the scales' relative squared distances, (N,)."""
-        apart = []
-        for side, wanted, mean in self.wanted:
-            averages = F.avg_pool2d(view.picture, side) - mean.view(1, -1, 1, 1)
-            gram = gram_matrix(averages)
-            size = wanted.square().sum() + 1e-8
-            means = averages.mean((2, 3)).square().sum(1) / (wanted.diagonal().sum() + 1e-4)
-            apart.append((gram - wanted).square().flatten(1).sum(1) / size + means)
-        return torch.stack(apart).mean(0)
-
-
 @dataclass(frozen=True)
 class TotalVariation:
     """The mean over pixels and channels of (Δx² + Δy²)^(beta/2) (Mahendran and Vedaldi 2015, eq. 4).

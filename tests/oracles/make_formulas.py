@@ -69,28 +69,6 @@ def similarity(maps: Array, other: Array) -> float:
     return float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()))
 
 
-def colour_distance(picture: Array, photo: Array) -> float:
-    """The centred distance of averages over squares of side 1 and 4, the scales that fit; mean of both."""
-
-    def averages(values: Array, side: int) -> Array:
-        rows, columns = values.shape[1] // side, values.shape[2] // side
-        out = np.zeros((values.shape[0], rows, columns))
-        for y in range(rows):
-            for x in range(columns):
-                square = values[:, y * side : (y + 1) * side, x * side : (x + 1) * side]
-                out[:, y, x] = square.mean((1, 2))
-        return out
-
-    found = []
-    for side in (1, 4):
-        wanted, made = averages(photo, side), averages(picture, side)
-        mean = wanted.mean((1, 2))
-        a, g = gram(wanted - mean[:, None, None]), gram(made - mean[:, None, None])
-        means = ((made.mean((1, 2)) - mean) ** 2).sum() / (np.trace(a) + 1e-4)
-        found.append(((g - a) ** 2).sum() / ((a**2).sum() + 1e-8) + means)
-    return float(np.mean(found))
-
-
 def fourier_picture(spectrum: Array, height: int, width: int, decay: float, colours: Array) -> Array:
     """Lucid's parameterisation of one picture from (C, H, W//2+1, 2), by a sum over all frequencies."""
     channels = spectrum.shape[0]

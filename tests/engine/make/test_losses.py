@@ -15,7 +15,6 @@ from engine.make.losses import View
 from models.card import OUTPUT, Layer
 from tests.oracles.make_formulas import (
     centred_distance,
-    colour_distance,
     gatys_layer_loss,
     gram,
     similarity,
@@ -36,7 +35,6 @@ def view(maps: Tensor, picture: Tensor | None = None) -> View:
 
 
 MAPS, WANTED = numbers(2, 4, 5, 6), numbers(1, 4, 5, 6, seed=2)
-PHOTO = numbers(1, 3, 8, 9, seed=4)
 
 CASES: dict[str, tuple[Any, Callable[[np.ndarray, np.ndarray], float]]] = {
     "unit at the centre": (losses.UnitActivation(LAYER, 2), lambda m, p: m[2, 2, 3]),
@@ -81,10 +79,6 @@ CASES: dict[str, tuple[Any, Callable[[np.ndarray, np.ndarray], float]]] = {
     "centred gram": (
         losses.CentredGramDistance(LAYER, *losses.centred_gram(WANTED)),
         lambda m, p: centred_distance(m, WANTED[0].numpy()),
-    ),
-    "colours": (
-        losses.ColourStatistics(losses.colour_statistics(PHOTO)),
-        lambda m, p: colour_distance(p, PHOTO[0].numpy()),
     ),
     "total variation": (losses.TotalVariation(), lambda m, p: total_variation(p, 2.0)),
     "total variation, beta 1": (losses.TotalVariation(1.0, 0.0), lambda m, p: total_variation(p, 1.0)),
