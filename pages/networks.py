@@ -144,6 +144,8 @@ def show_card(card: Card) -> None:
 
 
 def _sees(layer: Any) -> str:
+    if layer.axes == "none":
+        return "no units to show"
     field = layer.receptive_field
     if field is None:
         return ""

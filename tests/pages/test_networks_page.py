@@ -92,6 +92,22 @@ def test_weights_are_added_used_and_removed(open_page: Open, own_home: Path, wei
     assert not list((own_home / "weights").rglob("*.*"))
 
 
+def test_kept_weights_for_a_timm_architecture(own_home: Path) -> None:
+    import models.torchvision_compat  # noqa: F401 - before timm, which imports torchvision
+
+    timm = pytest.importorskip("timm")
+
+    module = timm.create_model("test_resnet", num_classes=4)
+    file = keep_weights(io.BytesIO(save(module.state_dict())), "small.safetensors")
+    zoo.register("small", architecture=check_architecture("timm:test_resnet"), weights=str(file))
+    zoo.load("small")
+    card = zoo.cached_card("small")
+    assert card is not None
+    assert card.architecture == "timm:test_resnet"
+    assert len(card.classes) == 4
+    assert card.preprocessing.size == tuple(module.pretrained_cfg["input_size"][1:])
+
+
 def test_mistakes_are_one_line_and_change_nothing(
     open_page: Open, own_home: Path, weights: bytes, state: dict[str, torch.Tensor]
 ) -> None:
