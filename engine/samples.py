@@ -68,7 +68,7 @@ def _table() -> dict[str, Sample]:
     image, learn = "scikit-image", "scikit-learn"
     rows: list[tuple[str, str, str, str, str, str, tuple[int, int, int, int] | None]] = [
         ("cat", "Chelsea the cat", image, "chelsea.png", CC0, "Stéfan van der Walt", (115, 0, 415, 300)),
-        ("face", "Eileen Collins, astronaut", image, "astronaut.png", PUBLIC, "NASA", (112, 0, 352, 240)),
+        ("face", "Eileen Collins, astronaut", image, "astronaut.png", PUBLIC, "NASA", (112, 10, 336, 234)),
         ("coffee", "A cup of coffee", image, "coffee.png", CC0, "Rachel Michetti", (78, 0, 478, 400)),
         (
             "motorcycle",
@@ -79,7 +79,7 @@ def _table() -> dict[str, Sample]:
             "D. Scharstein et al., Middlebury 2014 stereo",
             (150, 0, 650, 500),
         ),
-        ("temple", "A temple in Beijing", learn, "china.jpg", CC_BY, "Daniel Büchele", (0, 0, 427, 427)),
+        ("temple", "A temple in Beijing", learn, "china.jpg", CC_BY, "Daniel Büchele", (5, 0, 420, 415)),
         ("flower", "A dahlia", learn, "flower.jpg", CC_BY, "vultilion, Flickr", (130, 45, 480, 395)),
         ("rocket", "Falcon 9 on its pad", image, "rocket.jpg", PUBLIC, "SpaceX", (106, 0, 533, 427)),
         ("camera", "A man with a camera", image, "camera.png", CC0, "Lav Varshney", (60, 20, 400, 360)),

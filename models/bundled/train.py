@@ -447,7 +447,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--start", type=Path, help="checkpoint of an earlier cycle, whose weights this one begins with")
     parser.add_argument("--epochs", type=int, default=Recipe.epochs)
     parser.add_argument("--peak", type=float, default=Recipe.peak, help="highest learning rate")
-    parser.add_argument("--crops", type=int, default=6, help="crops of each photo that the teacher judges")
+    parser.add_argument("--crops", type=int, default=12, help="crops of each photo that the teacher judges")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--workers", type=int, default=1, help="threads; with several, set OMP_NUM_THREADS=1")
