@@ -32,7 +32,14 @@ class FoolingOptions(Options):
         "ascent", "ascent: by gradient from noise; evolution: by forward passes alone (both Nguyen 2015)"
     )
     confidence: float = option(0.99, "The probability at which a picture is finished (Nguyen 2015: 0.99)", gt=0, lt=1)
-    steps: int = option(300, "Most steps of ascent, or generations", ge=1, le=20000, unit="steps", advanced=True)
+    steps: int = option(
+        2000,
+        "Most steps of ascent, or generations; it ends when it is sure",
+        ge=1,
+        le=20000,
+        unit="steps",
+        advanced=True,
+    )
     decay: float = option(
         0.01, "Ascent: how far each step draws every pixel to the mean colour (Nguyen 2015)", ge=0, lt=1, advanced=True
     )
@@ -291,7 +298,7 @@ def work(card: Card, options: FoolingOptions, images: int) -> float:
     count = len(_wanted(card, options))
     if options.way == "ascent":
         return 3.0 * count * min(options.steps, 100)
-    return float(count * (options.population + 1) * min(options.steps, 100))
+    return float(count * (options.population + 1) * min(options.steps, 1000))
 
 
 METHOD = Method(
