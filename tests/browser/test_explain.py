@@ -38,7 +38,7 @@ def test_gradcam_shows_where_the_class_is(server: Server, page: Any) -> None:
 
 
 def test_guided_shows_rules_and_tells_to_mine_first(server: Server, page: Any) -> None:
-    page.goto(f"{server.url}/guided?network=fovea&photo=sample:flower")
+    page.goto(f"{server.url}/guided?network=fovea&photo=sample:flower&layer=stage1.conv1")
     page.get_by_role("heading", name="What in the photo makes a unit fire?").wait_for(timeout=WAIT)
     set_number(page, "Units", 3)
     press(page, "Run")
