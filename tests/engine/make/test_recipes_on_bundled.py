@@ -47,7 +47,7 @@ def test_inversion_forgets_with_depth(photo: str, fovea: Any) -> None:
     assert table["ssim"].iloc[0] > 0.9
     assert table["photo_error"].is_monotonic_increasing
     assert table["ssim"].is_monotonic_decreasing
-    assert table["feature_error"].max() < 0.25
+    assert table["feature_error"].max() < 0.35
 
 
 def test_texture_matches_the_photos_statistics(fovea: Any) -> None:
