@@ -205,6 +205,11 @@ def test_a_real_method_keeps_the_contract(fovea_home: Path) -> None:
     assert usage.returncode == 2
 
 
+def hear_interrupts() -> None:
+    """Undo what a shell does to commands in the background: they ignore an interrupt."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_real_interrupt_is_stored(own_home: Path) -> None:
     code = (
         "import sys; from tests.engine import fakes; fakes.install(setattr); import engine.__main__ as cli; "
@@ -212,7 +217,9 @@ def test_a_real_interrupt_is_stored(own_home: Path) -> None:
         "cli.main()"
     )
     environment = os.environ | {"FOVEA_HOME": str(own_home)}
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, stderr=subprocess.PIPE, preexec_fn=hear_interrupts
+    )
     store = Store()
     end = time.monotonic() + 60
     while not store.list(status="running"):
