@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from engine.errors import FoveaError
 
 if TYPE_CHECKING:
+    from engine.figures import RunView
     from engine.method import Job
-    from engine.store import StoredRun
 
 LOOKED_AT = 20
 """Mining runs that are looked into, newest first."""
@@ -30,14 +31,11 @@ class Mined:
 
 def best_mined(job: Job, layer: str, unit: int) -> Mined | None:
     """The frame of that unit's best patch in the newest run that mined it with this network, or None."""
-    from engine.store import Store
-
     if job.open_dataset is None:
         return None
-    store = Store()
-    for row in store.list(method="patches", network=job.card.name, status="done", limit=LOOKED_AT):
+    for run in islice(job.finished_runs("patches"), LOOKED_AT):
         try:
-            found = _best(job, store.run(row.id), layer, unit)
+            found = _best(job, run, layer, unit)
         except (FoveaError, OSError, KeyError, ValueError):  # a data set may be gone, or a run be half imported
             continue
         if found is not None:
@@ -45,9 +43,7 @@ def best_mined(job: Job, layer: str, unit: int) -> Mined | None:
     return None
 
 
-def _best(job: Job, run: StoredRun, layer: str, unit: int) -> Mined | None:
-    if run.record.network.sha256 != job.card.sha256:
-        return None
+def _best(job: Job, run: RunView, layer: str, unit: int) -> Mined | None:
     table = run.table("patches")
     rows = table[(table["layer"] == layer) & (table["unit"] == unit) & (table["rank"] == 0)]
     if rows.empty:
