@@ -86,31 +86,67 @@ def gradient_steps(size: float, norm: str = "mean") -> Optimiser:
 class GuardedLBFGS(torch.optim.LBFGS):
     """L-BFGS, one evaluation a step and no line search, as Gatys et al. used it; it turns back where it went astray.
 
-    Without a line search a step can go wrong by orders of magnitude. Where the loss is over `ASTRAY` times the best so
-    far, the parameters return to their best, the history is forgotten and the step is halved.
+    The first step, and each one after the history was forgotten, is along the gradient and as long as would bring a
+    loss that is linear down to 0 (Polyak's step), so that it suits canvases and losses of any scale. Without a line
+    search a step can go wrong by orders of magnitude: where the loss is over `ASTRAY` times the best so far, the
+    parameters return to their best, the history is forgotten and steps are halved; each good step lengthens them
+    again, up to `lr`.
     """
 
     ASTRAY = 1.5
+    LONGER = 1.2
 
     def __init__(self, parameters: list[Tensor], lr: float) -> None:
-        super().__init__(parameters, lr=lr, max_iter=1, history_size=20)
+        # No tolerance: the loop counts the steps, and a deep layer's gradient is small long before it is flat.
+        super().__init__(parameters, lr=lr, max_iter=1, history_size=20, tolerance_grad=0, tolerance_change=0)
         self.best = math.inf
-        self.kept: list[Tensor] = []
+        self.kept: list[tuple[Tensor, Tensor]] = []
+        self.share = 1.0
 
     def step(self, closure: Any) -> Any:  # type: ignore[override]
         """One step; returns the loss before it."""
         (group,) = self.param_groups
-        before = [parameter.detach().clone() for parameter in group["params"]]
-        loss = float(super().step(closure))  # type: ignore[no-untyped-call]
-        if loss <= self.best:
-            self.best, self.kept = loss, before
-        elif loss > self.ASTRAY * self.best:
-            with torch.no_grad():
-                for parameter, kept in zip(group["params"], self.kept, strict=True):
-                    parameter.copy_(kept)
-            self.state.clear()
-            group["lr"] *= 0.5
+        moved: list[Tensor] = group["params"]
+        loss = float(closure())
+        if loss > self.ASTRAY * self.best:
+            self._turn_back(moved)
+        else:
+            self.share = min(1.0, self.share * self.LONGER)
+            if loss <= self.best:
+                self.best, self.kept = loss, [(one.detach().clone(), _gradient(one)) for one in moved]
+        before = [one.detach().clone() for one in moved]
+        group["lr"] = self.defaults["lr"] * self.share * (1.0 if self.state else self._first(moved))
+        super().step(lambda: loss)  # type: ignore[no-untyped-call]
+        if all(torch.equal(*pair) for pair in zip(before, moved, strict=True)):
+            self.state.clear()  # its direction did not lead down: along the gradient next time
         return loss
+
+    def _turn_back(self, moved: list[Tensor]) -> None:
+        with torch.no_grad():
+            for one, (kept, gradient) in zip(moved, self.kept, strict=True):
+                one.copy_(kept)
+                one.grad = gradient.clone()
+        self.state.clear()
+        self.share *= 0.5
+
+    def _first(self, moved: list[Tensor]) -> float:
+        """What torch's own first step, 1 / Σ|gradient| and at most 1, has to be multiplied with."""
+        gradients = [_gradient(one) for one in moved]
+        summed, squared = (sum(float(f(g)) for g in gradients) for f in (_length, _square))
+        return abs(self.best) / max(squared, 1e-30) * max(1.0, summed)
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None, "a closure leaves the gradients on the parameters"
+    return parameter.grad
+
+
+def _length(gradient: Tensor) -> Tensor:
+    return gradient.abs().sum()
+
+
+def _square(gradient: Tensor) -> Tensor:
+    return gradient.square().sum()
 
 
 def lbfgs(learning_rate: float = 1.0) -> Optimiser:

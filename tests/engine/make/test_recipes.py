@@ -56,8 +56,8 @@ def test_inversion_says_how_near_it_came(tiny_networks: Mapping[str, TinyNetwork
     table = result.tables["layers"]
     assert table["layer"].tolist() == ["conv1", "conv2"]
     assert table["ssim"].iloc[0] > 0.5
-    assert table["feature_error"].iloc[0] < 0.2
-    assert table["feature_error"].is_monotonic_increasing
+    assert table["feature_error"].max() < 0.2, "a step of L-BFGS that went astray must not be the last one"
+    assert table["photo_error"].is_monotonic_increasing
     assert np.asarray(result.images["inversion_1"]).shape == (32, 32, 3)
     assert np.asarray(result.images["inversion"]).shape == (32, 96, 3)
 
