@@ -514,7 +514,8 @@ def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
     for patch, key in enumerate(patches["image"]):
         if tiles[patch] >= 0:
             drawn_on[index_of[key]].append(patch)
-    layers, boxes = patches["layer"].tolist(), patches[["box_x0", "box_y0", "box_x1", "box_y1"]].to_numpy().tolist()
+    layers, tile_of = patches["layer"].tolist(), tiles.tolist()
+    boxes = patches[["box_x0", "box_y0", "box_x1", "box_y1"]].to_numpy().tolist()
 
     def draw(one: tuple[int, NDArray[np.uint8]]) -> None:
         """Cut all patches out of one image. Units of a layer often share a place: each is cut out once."""
@@ -525,9 +526,11 @@ def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
             tile, columns = plans[layers[patch]]
             key = (tile, *boxes[patch])
             if key not in cut:
-                cut[key] = crop_tile(picture, boxes[patch], tile)
-            top, left = (place * tile for place in divmod(int(tiles[patch]), columns))
-            sheets[layers[patch]][top : top + tile, left : left + tile] = cut[key]
+                cut[key] = crop_within(picture, boxes[patch], tile)
+            height, width = cut[key].shape[:2]
+            row, column = divmod(tile_of[patch], columns)
+            top, left = row * tile + (tile - height) // 2, column * tile + (tile - width) // 2
+            sheets[layers[patch]][top : top + height, left : left + width] = cut[key]
 
     with ThreadPoolExecutor(cores(), thread_name_prefix="crop") as pool:
         frames = miner.frames_again(sorted(drawn_on))
@@ -587,21 +590,16 @@ def _rgb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(frame[..., :1], 3, axis=2) if frame.shape[2] < 3 else frame[..., :3]
 
 
-def crop_tile(picture: Image.Image, box: Sequence[int], tile: int) -> NDArray[np.uint8]:
-    """The box (x0, y0, x1, y1) of an RGB picture as a square tile, uint8 (tile, tile, 3), its shape kept."""
-    x0, y0, x1, y1 = (int(value) for value in box)
-    width, height = x1 - x0, y1 - y0
-    scale = tile / max(width, height)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    # Single pixels of a small field should be seen as such; a large field is averaged.
-    filter = Image.Resampling.NEAREST if scale >= 3 else Image.Resampling.BILINEAR
-    crop = np.asarray(picture.resize(size, filter, box=(x0, y0, x1, y1)))
-    if size == (tile, tile):
-        return crop
-    square = np.full((tile, tile, 3), BACKGROUND, np.uint8)
-    top, left = (tile - size[1]) // 2, (tile - size[0]) // 2
-    square[top : top + size[1], left : left + size[0]] = crop
-    return square
+def crop_within(picture: Image.Image, box: Sequence[int], tile: int) -> NDArray[np.uint8]:
+    """The box (x0, y0, x1, y1) of an RGB picture, its shape kept, as the largest uint8 (h, w, 3) that a square tile
+    of side `tile` holds."""
+    x0, y0, x1, y1 = box
+    scale = tile / max(x1 - x0, y1 - y0)
+    size = max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale))
+    # Single pixels of a small field should be seen as such; a large field is averaged, whole pixels first.
+    if scale >= 3:
+        return np.asarray(picture.resize(size, Image.Resampling.NEAREST, box=(x0, y0, x1, y1)))
+    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, box=(x0, y0, x1, y1), reducing_gap=1.0))
 
 
 def _add_panels(miner: Miner, found: Partial, result: Result) -> None:

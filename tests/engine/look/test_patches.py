@@ -18,7 +18,7 @@ from torch import nn
 
 from engine.errors import Cancelled, DatasetError, UnknownNameError, UnsupportedError
 from engine.look import patches
-from engine.look.patches import METHOD, chosen_layers, crop_tile
+from engine.look.patches import BACKGROUND, METHOD, chosen_layers, crop_within
 from engine.method import Job, Result
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
 from tests.oracles.look_patches import MemoryDataset, patches_by_sorting
@@ -342,9 +342,24 @@ def test_the_sheet_shows_every_patch_at_its_tile(network: TinyNetwork, dataset: 
     for number in (0, 17, len(gallery) - 1):
         row, patch = gallery.iloc[number], result.tables["patches"].iloc[number]
         frame = network.card.preprocessing.frame(dataset.photo(dataset.keys.index(patch["image"])))
-        wanted = crop_tile(Image.fromarray(frame), patch[["box_x0", "box_y0", "box_x1", "box_y1"]], panel.tile)
+        x0, y0, x1, y1 = (int(patch[side]) for side in ("box_x0", "box_y0", "box_x1", "box_y1"))
+        seen = frame[y0:y1, x0:x1]
+        scale = panel.tile / max(seen.shape[:2])
+        size = round(seen.shape[1] * scale), round(seen.shape[0] * scale)
+        wanted = Image.new("RGB", (panel.tile, panel.tile), (BACKGROUND,) * 3)
+        place = (panel.tile - size[0]) // 2, (panel.tile - size[1]) // 2
+        wanted.paste(Image.fromarray(seen).resize(size, Image.Resampling.NEAREST), place)
         top, left = (place * panel.tile for place in divmod(int(row["tile"]), panel.columns))
-        np.testing.assert_array_equal(sheet[top : top + panel.tile, left : left + panel.tile], wanted)
+        np.testing.assert_array_equal(sheet[top : top + panel.tile, left : left + panel.tile], np.asarray(wanted))
+
+
+def test_a_large_field_is_averaged_into_its_tile() -> None:
+    grid = np.indices((200, 240)).sum(axis=0)
+    picture = Image.fromarray(np.stack([grid % 256, 255 - grid // 2, np.full_like(grid, 7)], axis=-1).astype(np.uint8))
+    crop = crop_within(picture, (10, 20, 220, 190), 64)
+    plain = picture.crop((10, 20, 220, 190)).resize((64, 52), Image.Resampling.BILINEAR)
+    assert crop.shape == (52, 64, 3)
+    assert np.abs(crop[..., 1:].astype(int) - np.asarray(plain)[..., 1:]).max() <= 2
 
 
 def test_default_layers_are_the_last_of_each_resolution(network: TinyNetwork) -> None:
