@@ -97,9 +97,9 @@ def guided(job: Job) -> Result:
     import torch
 
     from engine.explain.attribution import explain
-    from engine.explain.mined import best_patches, mined_layers, mined_over
     from engine.explain.pictures import signed_picture
     from engine.explain.scores import unit_score
+    from engine.mined import best_patches, mined_layers, mined_over
 
     options, card = job.options, job.card
     dataset = job.dataset(options.dataset) if options.dataset else None

@@ -7,6 +7,7 @@ so its raw tiles say little; there, the gradient of the unit at the mean picture
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from engine.errors import OptionsError, UnknownNameError, UnsupportedError
 from engine.look.weights import LayerWeights, input_layers, layer_weights, same_units, weighted_layers
 from engine.method import Job, Method, Options, Panel, Result, option
+from engine.mined import MINING, Mined, mined_gallery
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +31,8 @@ LARGE_TILES = 600
 """So many filters at most are drawn in tiles of 96 pixels, more in smaller ones."""
 SHEET_SIDE = 2400
 """A sheet of filters is at most about this wide, in pixels."""
+SHEET_PIXELS = 30_000_000
+"""Filters as large as the picture itself are drawn smaller where their sheet would have more pixels."""
 DEAD = 1e-3
 """A filter whose norm is below this share of the layer's median is called dead."""
 SAME = 0.99
@@ -36,8 +40,6 @@ SAME = 0.99
 LIKENESS_LIMIT = 4096
 MAP_VALUES = 16_000_000
 """Activation maps are kept with the run up to so many values."""
-MINED = "patches"
-"""The method whose finished runs show what excites a unit."""
 MINED_PIXELS = 8_000_000
 """The best patches of all filters are kept with the run within so many pixels, best first."""
 _FREQUENCIES = 64
@@ -165,12 +167,13 @@ def stripes(filters: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[
     if rows == 1 and columns == 1:
         return nothing, nothing.copy()
     centred = filters - filters.mean(axis=(2, 3), keepdims=True)
-    power = np.zeros((count, _FREQUENCIES, _FREQUENCIES // 2 + 1))
+    frequencies = max(_FREQUENCIES, rows, columns)
+    power = np.zeros((count, frequencies, frequencies // 2 + 1))
     for channel in range(filters.shape[1]):
-        power += np.abs(np.fft.rfft2(centred[:, channel], s=(_FREQUENCIES, _FREQUENCIES))) ** 2
+        power += np.abs(np.fft.rfft2(centred[:, channel], s=(frequencies, frequencies))) ** 2
     best = power.reshape(count, -1).argmax(axis=1)
-    y = np.fft.fftfreq(_FREQUENCIES)[best // power.shape[2]]
-    x = np.fft.rfftfreq(_FREQUENCIES)[best % power.shape[2]]
+    y = np.fft.fftfreq(frequencies)[best // power.shape[2]]
+    x = np.fft.rfftfreq(frequencies)[best % power.shape[2]]
     flat = power.reshape(count, -1).max(axis=1) <= 1e-12
     # Stripes run across the direction in which the wave goes; rows count downwards, angles upwards.
     orientation = np.rad2deg(np.arctan2(x, y)) % 180
@@ -292,8 +295,11 @@ def _tile_side(pictures: NDArray[np.uint8], least: int = 48) -> int:
 
 def _sheet(pictures: NDArray[np.uint8], gap: int = 0) -> tuple[NDArray[np.uint8], int, int]:
     """The sheet, its tile and its columns; `gap` pixels of white between the tiles."""
-    from engine.sheet import compose_sheet, square_columns
+    from engine.sheet import compose_sheet, fit_tile, square_columns
 
+    most = max(24, math.isqrt(SHEET_PIXELS // max(1, len(pictures))))
+    if max(pictures.shape[1:3]) > most:
+        pictures = np.stack([fit_tile(picture, most) for picture in pictures])
     tile = _tile_side(pictures, 96 if len(pictures) <= LARGE_TILES else 48)
     columns = square_columns(len(pictures), max(1, SHEET_SIDE // tile))
     return compose_sheet(enlarged(pictures, tile), tile, columns, gap=gap, background=255), tile + gap, columns
@@ -381,40 +387,17 @@ def _add_maps(job: Job, name: str, maps: NDArray[np.float32] | None, result: Res
 # --- what was mined
 
 
-def mined_gallery(job: Job, layers: list[str]) -> tuple[Any, Panel] | None:
-    """The newest finished mining run that shows one of these layers, and its gallery; the first layer comes first."""
-    found: dict[str, tuple[Any, Panel]] = {}
-    for run in job.finished_runs(MINED):
-        for panel in run.record.panels:
-            if panel.kind == "gallery" and panel.where.get("layer") in layers:
-                found.setdefault(str(panel.where["layer"]), (run, panel))
-    return next((found[layer] for layer in layers if layer in found), None)
-
-
-def _mined_tiles(run: Any, panel: Panel, most: int) -> tuple[pd.DataFrame, dict[int, NDArray[np.uint8]]]:
-    """The best patches' rows (unit, rank, score, tile, …), and their pictures by tile."""
-    from engine.sheet import cut_tile
-
-    table = run.table(panel.table)
-    for column, value in panel.where.items():
-        table = table[table[column] == value]
-    table = table[table["rank"] < most]
-    sheet = np.asarray(run.image(panel.image).convert("RGB"))
-    return table, {int(tile): cut_tile(sheet, int(tile), panel.tile, panel.columns) for tile in table["tile"]}
-
-
 def _add_mined(job: Job, name: str, result: Result) -> tuple[Panel, ...]:
     """Image `mined.jpg`, table `mined` and their panel: the best patches of each filter, if a run has mined them."""
     from engine.sheet import compose_sheet, square_columns
 
-    layers = same_units(job.network, name)
-    found = mined_gallery(job, layers)
+    found = mined_gallery(job, same_units(job.network, name))
     if found is None:
         return (_how_to_mine(job, f"What excites it is not known yet: mine {name}.", name),)
-    run, panel = found
+    mined, panel = found
     units = job.card.layer(name).units
     most = max(1, MINED_PIXELS // max(1, units * panel.tile**2))
-    table, tiles = _mined_tiles(run, panel, min(9, most))
+    table, tiles = mined.pictures(panel, min(9, most))
     result.tables["mined"] = table.assign(tile=np.arange(len(table))).drop(columns=["layer"]).reset_index(drop=True)
     columns = square_columns(len(table), 64)
     result.images["mined.jpg"] = compose_sheet([tiles[int(tile)] for tile in table["tile"]], panel.tile, columns)
@@ -422,7 +405,7 @@ def _add_mined(job: Job, name: str, result: Result) -> tuple[Panel, ...]:
         Panel(
             kind="gallery",
             title="What excites it most",
-            help=f"Its best patches of {run.record.subject}, mined at {panel.where['layer']}.",
+            help=f"Its best patches of {mined.run.record.subject}, mined at {panel.where['layer']}.",
             image="mined.jpg",
             table="mined",
             tile=panel.tile,
@@ -435,7 +418,7 @@ def _add_mined(job: Job, name: str, result: Result) -> tuple[Panel, ...]:
 
 def _how_to_mine(job: Job, why: str, layer: str) -> Panel:
     """A line that says how to get what is missing."""
-    command = f"python -m engine {MINED} --network {job.card.name} --layers {layer} --dataset NAME"
+    command = f"python -m engine {MINING} --network {job.card.name} --layers {layer} --dataset NAME"
     return Panel(
         kind="text",
         title="",
@@ -555,7 +538,7 @@ def _draw_unit(job: Job, name: str, weights: LayerWeights, result: Result) -> No
         table, group = "inputs_shown", ("input",)
     result.images["inputs"] = sheet
     result.images.setdefault("filters", sheet)
-    beside = f", each beside the patch that excites that channel most ({found[0].record.subject})" if found else ""
+    beside = f", each beside the patch that excites that channel most ({found[0].run.record.subject})" if found else ""
     result.panels.append(
         Panel(
             kind="gallery",
@@ -574,14 +557,14 @@ def _draw_unit(job: Job, name: str, weights: LayerWeights, result: Result) -> No
 
 
 def _inputs_beside_patches(
-    run: Any, panel: Panel, pictures: NDArray[np.uint8], result: Result
+    mined: Mined, panel: Panel, pictures: NDArray[np.uint8], result: Result
 ) -> tuple[NDArray[np.uint8], int, int]:
     """Table `inputs_shown`, two rows an input: its weights, and its best patch. Returns the sheet, tile and columns."""
     from engine.sheet import compose_sheet, fit_tile
 
     inputs = result.tables["inputs"]
-    mined, tiles = _mined_tiles(run, panel, 1)
-    patch_of = dict(zip(mined["unit"].astype(int), mined["tile"].astype(int), strict=True))
+    best, tiles = mined.pictures(panel, 1)
+    patch_of = dict(zip(best["unit"].astype(int), best["tile"].astype(int), strict=True))
     side = _tile_side(pictures, panel.tile)
     drawn: list[NDArray[np.uint8]] = []
     rows = []
@@ -713,6 +696,6 @@ METHOD = Method(
     photo=False,
     uses_photo=True,
     check=check,
-    reads=(MINED,),
+    reads=(MINING,),
     version=2,
 )

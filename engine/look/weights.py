@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ _PASSING = {"Identity", "Cast", "Pad"}
 _STILL_COLOURS = _PASSING | {"BatchNormalization", "Sub", "Div", "Mul", "Add"}
 """A picture that was normalised once more still has its colours."""
 
+_FLAT = {"Flatten", "Reshape"}
+"""A picture in one row has its pixels in the same order: all of red, row by row, then green and blue."""
+
 _SAME_UNITS = _PASSING | {
     *("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Softplus", "Mish", "HardSwish", "Gelu"),
     *("BatchNormalization", "LRN", "Dropout", "MaxPool"),
@@ -33,8 +37,9 @@ _SAME_UNITS = _PASSING | {
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """`values` (units, inputs of a group, rows, columns), float32; rows and columns are 1 for a linear layer.
+    """`values` (units, inputs of a group, rows, columns), float32.
 
+    Rows and columns are 1 for a linear layer, or the picture's where it reads the picture itself, pixel by pixel.
     `groups`: unit u reads the inputs of group u // (units / groups). `on_picture`: its input is the picture.
     """
 
@@ -119,8 +124,11 @@ def layer_weights(network: Network, layer: str) -> LayerWeights:
             return LayerWeights(values, groups, _is_picture(node.input[0], producers, graph.input))
         if node.op_type in ("Gemm", "MatMul") and values is not None and values.ndim == 2:
             turned = node.op_type == "Gemm" and "transB" in facts and facts["transB"].i
-            matrix = values if turned else values.T
-            return LayerWeights(np.ascontiguousarray(matrix)[:, :, None, None], 1, False)
+            matrix = np.ascontiguousarray(values if turned else values.T)
+            shape = graph.input_shape
+            if matrix.shape[1] == math.prod(shape) and _is_picture(node.input[0], producers, graph.input, _FLAT):
+                return LayerWeights(matrix.reshape(-1, *shape), 1, True)
+            return LayerWeights(matrix[:, :, None, None], 1, False)
     some = ", ".join(weighted_layers(network.card)[:5])
     raise UnsupportedError(
         f"layer {layer} of {network.card.name} is no convolution or linear layer, so it has no filters: "
@@ -189,7 +197,10 @@ def _back(tensor: str, producers: dict[str, onnx.NodeProto]) -> Iterator[onnx.No
         tensor = next((name for name in node.input if name in producers), "")
 
 
-def _is_picture(tensor: str, producers: dict[str, onnx.NodeProto], picture: str) -> bool:
-    while tensor in producers and producers[tensor].op_type in _STILL_COLOURS:
+def _is_picture(
+    tensor: str, producers: dict[str, onnx.NodeProto], picture: str, through: Set[str] = frozenset()
+) -> bool:
+    """Whether a tensor is the picture; `through` names operators that may have changed its shape."""
+    while tensor in producers and producers[tensor].op_type in _STILL_COLOURS | through:
         tensor = producers[tensor].input[0]
     return tensor == picture

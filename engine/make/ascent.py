@@ -15,6 +15,7 @@ from engine.errors import OptionsError, UnsupportedError
 from engine.explain.choices import check_class_or_unit
 from engine.make.presets import COMPARED, Recipe, recipe
 from engine.method import Job, Method, Options, Result, option
+from engine.mined import MINING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -400,6 +401,6 @@ METHOD = Method(
     uses_photo=True,
     gradients=True,
     version=2,
-    reads=("patches",),
+    reads=(MINING,),
     check=check,
 )

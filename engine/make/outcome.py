@@ -15,10 +15,10 @@ from PIL import Image
 from engine.make.canvas import to_image, to_pixels
 from engine.make.film import Film, in_a_row, side_by_side
 from engine.make.loop import Made
-from engine.make.mined import Mined, best_mined
 from engine.make.subjects import Subject
 from engine.make.verdict import SecondOpinion, activation_on, best_classes, probabilities_of
 from engine.method import Job, Panel, Result
+from engine.mined import BestPhoto, best_photo
 from engine.sheet import compose_sheet, fit_tile
 
 if TYPE_CHECKING:
@@ -82,13 +82,13 @@ class Outcome:
         return [activation_on(self.job, subject.loss, pixels) for subject, pixels in pairs]
 
     @functools.cached_property
-    def mined(self) -> Mined | None:
+    def mined(self) -> BestPhoto | None:
         """The photo of a finished mining run that excites the main picture's unit most; a class is the last layer's."""
         subject, card = self.subjects[self.main], self.job.card
         if subject.layer is not None and subject.unit is not None:
-            return best_mined(self.job, subject.layer.name, subject.unit)
+            return best_photo(self.job, subject.layer.name, subject.unit)
         if subject.target is not None and card.layers[-1].units == len(card.classes):
-            return best_mined(self.job, card.layers[-1].name, subject.target)
+            return best_photo(self.job, card.layers[-1].name, subject.target)
         return None
 
     def result(self) -> Result:

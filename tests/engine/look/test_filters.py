@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from engine.errors import OptionsError, UnknownNameError, UnsupportedError
+from engine.look import filters as drawing
 from engine.look.filters import METHOD, colour_tiles, duplicates, grey_levels, likeness_order, mean_picture, stripes
 from engine.look.weights import input_layers, layer_weights, same_units, weighted_layers
 from engine.method import Job, Panel, Result
@@ -63,6 +64,40 @@ def test_weights_are_the_modules_own(network: TinyNetwork, layer: str) -> None:
     assert result.images["filters"].dtype == np.uint8
     norms = result.tables["units"].sort_values("unit")["norm"]
     np.testing.assert_allclose(norms, np.sqrt((found.values**2).sum((1, 2, 3))), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "channels"), [((10, 14), 3), ((9, 8), 1), ((1, 1), 3)])
+def test_a_linear_layer_on_the_pixels_is_drawn_as_pictures(
+    tmp_path: Path, size: tuple[int, int], channels: int
+) -> None:
+    class Perceptron(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden = nn.Linear(channels * size[0] * size[1], 5)
+            self.head = nn.Linear(5, 7)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.relu(self.hidden(x.flatten(1))))
+
+    network = tiny_network(tmp_path, Perceptron(), size=size, channels=channels)
+    weights = layer_weights(network, "hidden")
+    assert weights.colours
+    wanted = network.module().get_submodule("hidden").weight.detach().numpy()
+    np.testing.assert_array_equal(weights.values, wanted.reshape(5, channels, *size))
+    result = filters(network)
+    assert result.summary["filter"] == f"{size[0]} × {size[1]} of {channels}"
+    assert "pixels" in next(panel for panel in result.panels if panel.kind == "gallery").help
+    one = filters(network, unit=3)
+    assert one.images["filters"].max() > one.images["filters"].min()
+    assert not layer_weights(network, "head").on_picture
+    assert input_layers(network, "hidden") == []
+
+
+def test_filters_as_large_as_the_picture_are_drawn_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "SHEET_PIXELS", 5 * 100 * 100)
+    sheet, tile, columns = drawing._sheet(np.zeros((5, 190, 160, 3), np.uint8))
+    assert tile == 100
+    assert sheet.shape[:2] == (tile * -(-5 // columns), tile * columns)
 
 
 def test_default_layer_is_the_first_and_layers_without_weights_are_refused(network: TinyNetwork) -> None:

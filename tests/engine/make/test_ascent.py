@@ -183,17 +183,17 @@ def test_it_is_measured_on_the_best_patch_of_a_finished_mining_run(
     tiny_networks: Mapping[str, TinyNetwork], make_job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from engine.make import outcome
-    from engine.make.mined import Mined
+    from engine.mined import BestPhoto
 
     net = tiny_networks["functional"]
     frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     asked: list[tuple[str, int]] = []
 
-    def best(job: Job, layer: str, unit: int) -> Mined:
+    def best(job: Job, layer: str, unit: int) -> BestPhoto:
         asked.append((layer, unit))
-        return Mined(frame, "a.jpg", "sample", "run")
+        return BestPhoto(frame, "a.jpg", "sample", "run")
 
-    monkeypatch.setattr(outcome, "best_mined", best)
+    monkeypatch.setattr(outcome, "best_photo", best)
     result = run(make_job("ascent", net, layer="conv2", unit=3, steps=2))
     assert asked == [("conv2", 3)]
     table = result.tables["activations"].set_index("picture")["activation"]
