@@ -16,6 +16,7 @@ from PIL import Image
 from engine.dataset import Dataset, open_dataset
 from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
 from engine.method import Job, Result, find_method
+from engine.mined import MINING
 from engine.run import Request, execute
 from engine.store import Store
 from tests.engine.conftest import TinyNetwork
@@ -50,14 +51,14 @@ def mined(net: TinyNetwork, dataset: Dataset, layer: str, top: int) -> pd.DataFr
     return table[table["rank"] < top].reset_index(drop=True)
 
 
-def with_runs(job: Job, dataset: Dataset, *tables: pd.DataFrame) -> Job:
+def with_runs(job: Job, dataset: Dataset, *tables: pd.DataFrame, rank: str = "maximum") -> Job:
     """The job, with finished mining runs of these tables in its store."""
 
     def find(method: str) -> Iterator[Any]:
-        assert method == "patches"
+        assert method == MINING
         for table in tables:
             inputs = [SimpleNamespace(kind="dataset", sha256=dataset.manifest_sha256())]
-            record = SimpleNamespace(inputs=inputs, options={"top": int(table["rank"].max()) + 1})
+            record = SimpleNamespace(inputs=inputs, options={"top": int(table["rank"].max()) + 1, "rank": rank})
             yield SimpleNamespace(record=record, table=lambda name, table=table: table)
 
     job.find_runs, job.open_dataset = find, lambda name: dataset
@@ -128,6 +129,17 @@ def test_what_was_not_mined_is_one_line(tiny_networks: Mapping[str, TinyNetwork]
         make_job("guided", net, layer="conv1", dataset=str(photos), rows="3;4")
     with pytest.raises(OptionsError, match="choose a dataset"):
         make_job("guided", net, layer="conv1", rows="3,4")
+
+
+def test_patches_ranked_by_the_mean_of_a_map_are_not_taken_for_the_strongest_places(
+    tiny_networks: Mapping[str, TinyNetwork], make_job: Make, photos: Path
+) -> None:
+    net, dataset = tiny_networks["functional"], open_dataset(str(photos))
+    job = make_job("guided", net, layer="conv1", dataset=str(photos), patches=2)
+    with pytest.raises(UnsupportedError, match="has not been mined"):
+        run(with_runs(job, dataset, mined(net, dataset, "conv1", 2), rank="mean"))
+    ranks = find_method(MINING).options.model_fields["rank"]
+    assert ranks.default == "maximum"
 
 
 def test_a_finished_mining_run_is_found_in_the_store(own_home: Path, photos: Path, tmp_path: Path) -> None:
