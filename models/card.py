@@ -150,7 +150,8 @@ class Layer(_Frozen):
     ("Conv2d"). `axes`: where the units lie: "NCHW", "NHWC", "tokens" (N, T, C) with `extra_tokens` before
     the grid, "vector" (N, C) or "none" (no unit axis: not tappable as units). `grid`: rows and columns of
     the positions, (1, 1) for a vector. `parameters` of the module itself, not of its children.
-    `leaf`: it has no children.
+    `leaf`: it has no children. `activates`: the layer whose very output this one reads, if it is an activation that
+    grows with each value above zero (ReLU, ELU, softplus): the units' best patches there are best here, too.
     """
 
     name: str
@@ -162,6 +163,7 @@ class Layer(_Frozen):
     extra_tokens: int = 0
     parameters: int = 0
     leaf: bool = True
+    activates: str = ""
     receptive_field: ReceptiveField | None = None
 
     @property

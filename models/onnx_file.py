@@ -32,6 +32,8 @@ _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 _FIXED_BATCH = "fovea.batch"
 # INT8 to INT64 and BOOL, as ONNX numbers its types: shapes, axes, indices.
 _INTEGERS = (2, 3, 5, 6, 7, 9)
+_GROWING = ("Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Softplus")
+"""Activations that grow with every value above zero, without end."""
 MOST_EXTRA_TOKENS = 16
 """So many class and register tokens may stand before those of the image."""
 USUAL_SIDE = 224
@@ -386,6 +388,7 @@ def _layers(
                 kind=node.op_type,
                 shape=shape,
                 parameters=parameters,
+                activates=taps.get(node.input[0], "") if node.op_type in _GROWING else "",
                 receptive_field=field,
                 **facts,
             )

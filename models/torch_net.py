@@ -36,11 +36,35 @@ class _Tape:
         self.modules: dict[str, nn.Module] = {}
         self.settle: Callable[[Tensor, Tensor | None], None] | None = None
         self.calls: dict[str, int] = {}
+        self.links: _Links | None = None
 
     def name_call(self, path: str) -> str:
         count = self.calls[path] = self.calls.get(path, 0) + 1
         # A module that is called like the tap of the network's own output keeps its number.
         return path if count == 1 and path != OUTPUT else f"{path}#{count}"
+
+
+class _Links:
+    """Which call read the very output of which other call, nothing done to it between."""
+
+    def __init__(self) -> None:
+        self.read: dict[str, str] = {}
+        self._handed: dict[int, tuple[str, Tensor, Tensor | None]] = {}
+
+    def note(self, name: str, source: Tensor | None, tensor: Tensor, handed: Tensor) -> None:
+        """The call `name` read `source` and returned `tensor`, with whose copy `handed` the network goes on."""
+        made_by = self._maker(source)
+        if made_by:
+            self.read[name] = made_by
+        # (what holds other modules hands on what its last one returned)
+        self._handed[id(handed)] = self._maker(tensor) or name, handed, getattr(handed, "seen", None)
+
+    def _maker(self, tensor: Tensor | None) -> str:
+        """The call that returned this tensor, "" if none did or it was written to since."""
+        name, kept, seen = self._handed.get(id(tensor), ("", None, None))
+        # A write in place gives an activation new coordinates, or goes through a view of it.
+        untouched = seen is not None and kept.seen is seen and not kept.has_views  # type: ignore[union-attr]
+        return name if untouched else ""
 
 
 class _Thread(threading.local):
@@ -97,7 +121,10 @@ def _record(module: nn.Module, inputs: Any, output: Any) -> Any:
     if tape.wanted is not None and len(tape.values) == len(tape.wanted):
         raise _Stop
     # The network goes on with a copy: what it does to it in place (`out += identity`) must not reach the tap.
-    return _replace_first(output, tensor.clone())
+    copy = tensor.clone()
+    if tape.links is not None:
+        tape.links.note(name, first_tensor(inputs), tensor, copy)
+    return _replace_first(output, copy)
 
 
 @contextmanager
@@ -206,10 +233,17 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, .
     grid = (1, 1)
     for name, value in tape.values.items():
         layer = _layer(name, tape.modules[name], value, grid, (height, width))
+        if tape.links is not None and _grows(tape.modules[name]):
+            layer = layer.model_copy(update={"activates": tape.links.read.get(name, "")})
         if layer.axes in ("NCHW", "NHWC") and layer.grid != (1, 1):
             grid = layer.grid
         layers.append(layer)
     return tuple(layers), tuple(output.shape[1:])
+
+
+def _grows(module: nn.Module) -> bool:
+    """Whether the module is an activation that grows with every value above zero, without end."""
+    return type(module) in (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.Softplus)
 
 
 def _on_coordinates(module: nn.Module, shape: tuple[int, int, int]) -> tuple[_Tape, Tensor | None]:
@@ -220,6 +254,7 @@ def _on_coordinates(module: nn.Module, shape: tuple[int, int, int]) -> tuple[_Ta
     def run() -> tuple[_Tape, Tensor | None]:
         with _taping(None) as tape:
             tape.settle = receptive.settle_roles
+            tape.links = _Links()
             return tape, first_tensor(module(receptive.coordinates(*shape, dtype=dtype)))
 
     try:

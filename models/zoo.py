@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from models.onnx_file import Hints
 
 BUNDLED = "fovea"
-CARD_VERSION = 2
+CARD_VERSION = 4
 """Raised when the card of the same network would come out different."""
 RANDOM_NOTE = "the weights are random: pictures show the architecture, not what a trained network has learnt"
 KEPT_LOADED = 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ import streamlit as st
 from engine.errors import FoveaError
 from engine.look.weights import weighted_layers
 from engine.method import Method, Panel, methods, option_extra
+from engine.mined import by_maximum
 from engine.run import Request, validate
 from engine.worker import submit
 from models.card import Card
@@ -93,15 +95,42 @@ def share_of(method: Method, card: Card, layer: str, unit: int) -> bool:
     """Draw what the newest run of a method holds of this unit, or the button that starts one; whether it was drawn."""
     run = next(runs_for(method, card, layer, unit), None)
     if run is None or run.record.status != "done":
-        st.subheader(method.title, anchor=False)
+        borrowed = _borrowed(method, card, layer, unit)
+        if not borrowed:
+            st.subheader(method.title, anchor=False)
         _ask(method, card, layer, unit, run)
-        return False
+        return borrowed
     for index, panel in enumerate(run.record.panels):
         _share(panel, run, card, layer, unit, f"unit:{run.id}:{index}")
     if "histograms" in run.arrays:
         _histogram(run, layer, unit)
     _source(run)
     return True
+
+
+def neighbours_of(card: Card, layer: str) -> dict[str, str]:
+    """The layers in whose place this one's best patches are the same above zero, each with what it is to this one."""
+    behind = {one.name: f"the {one.kind} behind {layer}" for one in card.layers if one.activates == layer}
+    before = card.layer(layer).activates
+    return behind | ({before: f"what this {card.layer(layer).kind} reads"} if before else {})
+
+
+def _borrowed(method: Method, card: Card, layer: str, unit: int) -> bool:
+    """Draw the unit's best patches as an activation before or behind the layer has them, if they were mined there."""
+    if not method.options_of_kind("layers"):
+        return False
+    for other, what in neighbours_of(card, layer).items():
+        for run in runs_for(method, card, other, unit):
+            if run.record.status != "done" or not by_maximum(run):
+                continue
+            for panel in run.record.panels:
+                if panel.kind == "gallery" and panel.where.get("layer") == other:
+                    group = {"layer": other, "unit": str(unit)}
+                    if show_group(panel, run, group, f"unit:borrowed:{run.id}", above=0.0):
+                        st.caption(plain(f"Patches of {other}, {what}: above zero both have the same, in this order."))
+                        _source(run)
+                        return True
+    return False
 
 
 def _share(panel: Panel, run: Any, card: Card, layer: str, unit: int, key: str) -> None:
@@ -160,11 +189,12 @@ def _neighbours(rows: pd.DataFrame, card: Card, layer: str, key: str) -> None:
 
 
 def _mined_gallery(card: Card, layer: str) -> tuple[Panel, Any] | None:
-    """The newest gallery of patches of this layer, and its run."""
-    for method in methods_of_every_unit():
-        for run in runs_for(method, card, layer, 0) if method.options_of_kind("layers") else ():
-            for panel in run.record.panels:
-                if panel.kind == "gallery" and panel.where.get("layer") == layer:
+    """The newest gallery of patches of this layer, or of an activation before or behind it, and its run."""
+    mining = [method for method in methods_of_every_unit() if method.options_of_kind("layers")]
+    for name in (layer, *neighbours_of(card, layer)):
+        for run in itertools.chain.from_iterable(runs_for(method, card, name, 0) for method in mining):
+            for panel in run.record.panels if name == layer or by_maximum(run) else ():
+                if panel.kind == "gallery" and panel.where.get("layer") == name:
                     return panel, run
     return None
 

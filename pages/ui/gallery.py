@@ -302,9 +302,11 @@ def show_units(panel: Panel, run: Any, units: Mapping[int, str], key: str, opene
     _cards(key=f"{key}:units", data=data, on_opened_change=on_opened)
 
 
-def show_group(panel: Panel, run: Any, group: dict[str, str], key: str) -> bool:
-    """One group's tiles, large, under the panel's title; whether the run holds that group."""
+def show_group(panel: Panel, run: Any, group: dict[str, str], key: str, above: float = -math.inf) -> bool:
+    """One group's tiles, large, under the panel's title, of scores `above` that; whether the run holds any."""
     rows = _rows_of_group(rows_of(panel, run), group)
+    if above > -math.inf:
+        rows = rows[rows["score"] > above]
     if rows.empty:
         return False
     st.subheader(panel.title, anchor=False)

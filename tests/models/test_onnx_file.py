@@ -74,6 +74,7 @@ def test_every_nodes_output_is_a_tap(tmp_path: Path, fovea_home: Path) -> None:
     assert output.shape == (3, 3)
     with pytest.raises(NetworkError, match="gradients need the torch network"):
         zoo.load(name).module()
+    assert {layer.name: layer.activates for layer in card.layers if layer.activates} == {"relu": "conv"}
 
 
 @pytest.mark.parametrize(

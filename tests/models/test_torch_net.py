@@ -127,3 +127,34 @@ def test_values_read_out_of_the_network() -> None:
     assert [layer.name for layer in layers] == ["first", "second", "third", "head"]
     assert all(layer.receptive_field is None for layer in layers)
     assert layers[0].axes == "NCHW"
+
+
+class _Activations(nn.Module):
+    """Activations of a layer itself, of one behind a normalisation, of a sum, of what was written to, of a group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(c, 4, 3, padding=1) for c in (3, 4, 4))
+        self.norm = nn.BatchNorm2d(4)
+        self.block = nn.Sequential(nn.Conv2d(4, 4, 1))
+        self.relu, self.of_norm, self.of_block = nn.ReLU(inplace=True), nn.ReLU(), nn.ELU()
+        self.bounded, self.head = nn.ReLU6(), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.first(x))
+        y = self.of_norm(self.norm(self.second(x)))
+        z = self.third(y)
+        z += x
+        z = self.of_block(self.block(self.relu(z)))
+        z[:, :2].mul_(-1)
+        return self.bounded(self.head(self.relu(z))).mean((2, 3))
+
+
+def test_an_activation_names_the_layer_whose_very_output_it_reads() -> None:
+    layers = torch_net.trace_layers(prepared(_Activations()), (3, 8, 8))
+    # `relu#2` reads a sum that was made in place, `relu#3` what was written to through a view; ReLU6 has an end.
+    assert {layer.name: layer.activates for layer in layers if layer.activates} == {
+        "relu": "first",
+        "of_norm": "norm",
+        "of_block": "block.0",
+    }
