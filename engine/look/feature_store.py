@@ -2,7 +2,8 @@
 
 `$FOVEA_HOME/features/KEY/` holds for every readable image its features (pooled over space), its pixels at 32 by 32,
 the class that the network gives it, and thumbnails for a map. All are mapped files: memory stays flat however many
-images there are, a killed run goes on where it was, and an index of faiss lies beside them.
+images there are, a killed run goes on where it was, and an index of faiss lies beside them. What was used longest ago
+is dropped when all together grow too large (`feature_cache`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.errors import DatasetError, OptionsError, StoreError, UnsupportedError
+from engine.look.feature_cache import drop_unused, mark_used
 from engine.look.layers import with_units
 from engine.look.search import Metric, Neighbors, Pixels
 from engine.look.weights import weighted_layers
@@ -105,7 +107,8 @@ class Features:
         made = dict(compute())
         buffer = io.BytesIO()
         np.savez(buffer, **made)  # type: ignore[arg-type]
-        write_whole(path, buffer.getvalue())
+        with suppress(FileNotFoundError):  # dropped while a long run was reading it: nobody will look for this
+            write_whole(path, buffer.getvalue())
         return made
 
 
@@ -187,6 +190,9 @@ def dataset_features(job: Job, dataset: Dataset, source: Source) -> Features:
         if found is None:
             _Writer(job, dataset, source, folder).write()
             found = _read(folder, source.name)
+    if found is not None:
+        mark_used(folder)
+    drop_unused(folder.parent, keep=folder)
     if found is None or not len(found):
         raise DatasetError(f"the data set {dataset.name} has no readable image: {len(dataset)} were tried")
     if found.unreadable:
@@ -301,6 +307,8 @@ class _Writer:
         }
         needed = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in shapes.values())
         free = shutil.disk_usage(self.folder).free
+        if needed > 0.95 * free and drop_unused(self.folder.parent, keep=self.folder, limit=0):
+            free = shutil.disk_usage(self.folder).free
         if needed > 0.95 * free:
             raise OptionsError(
                 f"dataset: the features of {count:,} images take {needed / 1e9:.1f} GB in {self.folder.parent}, which "

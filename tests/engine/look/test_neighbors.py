@@ -221,3 +221,20 @@ def test_no_room_on_the_disk_is_one_line(
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(OptionsError, match="make room, name a layer with fewer units"):
         search(network, dataset)
+
+
+def test_features_that_were_dropped_are_computed_again(
+    network: TinyNetwork, dataset: IndexedDataset, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.look import feature_cache
+
+    search(network, dataset, layer="relu", map="none")
+    monkeypatch.setattr(feature_cache, "IN_USE_SECONDS", -1.0)
+    monkeypatch.setattr(feature_cache, "KEPT_BYTES", 0)
+    search(network, dataset, layer="second", map="none")
+    (left,) = (path for path in (own_home / "features").iterdir() if path.is_dir())
+    asked = dataset.asked
+    _, again = search(network, dataset, layer="relu", map="none")
+    assert dataset.asked > asked
+    assert again.summary["images"] == 24
+    assert not left.exists()
