@@ -40,7 +40,7 @@ from pydantic import ValidationError
 from engine.errors import Cancelled, FoveaError, StoreError, UnknownNameError, unknown
 from engine.method import Result
 from engine.run import SCHEMA, UNFINISHED, NetworkRef, Request, RunRecord, Status, now
-from models.home import write_whole
+from models.home import whole, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -726,14 +726,8 @@ class Store:
 
     def write_zip(self, run_id: str, path: Path) -> Path:
         """The same as a file. Raises StoreError."""
-        with _saving():
-            temporary = path.with_name(f".{path.name}.{secrets.token_hex(3)}")
-            try:
-                with open(temporary, "wb") as file:
-                    self._zip(run_id, file)
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with _saving(), whole(path) as part, part.open("wb") as file:
+            self._zip(run_id, file)
         return path
 
     def _zip(self, run_id: str, file: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -16,11 +18,21 @@ def home() -> Path:
     return root
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees all of it or nothing; what it replaces stays if that fails."""
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file, so that a reader of `path` sees all of it or nothing.
+
+    It takes the place of `path` when the block ends; if the block fails it is gone, and what was there stays.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.part")
     try:
-        part.write_bytes(data)
+        yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees all of it or nothing; what it replaces stays if that fails."""
+    with whole(path) as part:
+        part.write_bytes(data)

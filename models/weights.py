@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-import os
 import re
 import sys
 import warnings
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import WeightsError
+from models.home import whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -281,9 +281,8 @@ def _fetch(url: str, target: Path) -> None:
     import urllib.request
 
     wanted = re.search(r"-([0-9a-f]{8,})\.", target.name)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     digest, done = hashlib.sha256(), 0
-    try:
+    with whole(target) as part:
         with urllib.request.urlopen(url, timeout=20) as source, part.open("wb") as file:
             total = int(source.headers.get("Content-Length") or 0)
             while chunk := source.read(1 << 20):
@@ -296,9 +295,6 @@ def _fetch(url: str, target: Path) -> None:
         sys.stderr.write("\n")
         if wanted and not digest.hexdigest().startswith(wanted.group(1)):
             raise WeightsError(f"{target.name} arrived damaged (its sha256 is not {wanted.group(1)}…): try again")
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _one_line(error: BaseException) -> str:

@@ -16,6 +16,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.home import whole
+
 Metric = Literal["l2", "cosine"]
 Tell = Callable[[float, str], None]
 """Told how far something is, in [0, 1], and what it is; may raise to stop it."""
@@ -194,8 +196,8 @@ class Neighbors:
                 merge_ondisk(index, parts, str(path.with_suffix(".lists")))
         self._index = index
         self._settle_probes(tell)
-        kinds.write_index(index, f"{path}.part")
-        os.replace(f"{path}.part", path)
+        with whole(path) as written:
+            kinds.write_index(index, str(written))
 
     def _settle_probes(self, tell: Tell) -> None:
         """As many lists a query as find the nearest; the sample's exact neighbours tell."""
