@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import statistics
@@ -26,6 +27,13 @@ def use_own_home() -> Path:
     home.mkdir(parents=True, exist_ok=True)
     os.environ["FOVEA_HOME"] = str(home)
     return home
+
+
+def parser(about: str | None, quick: str) -> argparse.ArgumentParser:
+    """A benchmark's own parser: its docstring as the help, and `--quick` with what that leaves."""
+    found = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--quick", action="store_true", help=quick)
+    return found
 
 
 def machine() -> str:

@@ -7,7 +7,6 @@ The vectors lie in a file, as a data set's features do. Also: 10,000 vectors, wh
 
 from __future__ import annotations
 
-import argparse
 import resource
 import statistics
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._common import machine, table
+from benchmarks._common import machine, parser, table
 
 BLOCK = 50_000
 CLUSTERS = 1000
@@ -75,15 +74,14 @@ def measured(folder: Path, count: int, width: int, questions: int, metric: str) 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="only show that it works")
-    parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--questions", type=int, default=100)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--metrics", default="l2", help="comma list of l2, cosine")
-    parser.add_argument("--folder", type=Path, default=None, help="where the vectors lie (default: a temporary folder)")
-    chosen = parser.parse_args()
+    ask = parser(__doc__, "few vectors: only that it works")
+    ask.add_argument("--count", type=int, default=1_000_000)
+    ask.add_argument("--width", type=int, default=512)
+    ask.add_argument("--questions", type=int, default=100)
+    ask.add_argument("--threads", type=int, default=2)
+    ask.add_argument("--metrics", default="l2", help="comma list of l2, cosine")
+    ask.add_argument("--folder", type=Path, default=None, help="where the vectors lie (default: a temporary folder)")
+    chosen = ask.parse_args()
     import faiss
 
     faiss.omp_set_num_threads(chosen.threads)

@@ -10,12 +10,11 @@ none of our hooks. Captum's NoiseTunnel is timed at several batches, on that mod
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks._common import interleaved, machine, random_network, ratio, table, use_own_home
+from benchmarks._common import interleaved, machine, parser, random_network, ratio, table, use_own_home
 
 CAPTUM_BATCHES = (1, 5, 25)
 
@@ -76,12 +75,11 @@ def contenders(name: str, threads: int, samples: int) -> dict[str, Callable[[], 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one small network, one turn: only that it works")
-    parser.add_argument("--networks", default="resnet18,resnet50")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
+    ask = parser(__doc__, "one small network, one turn: only that it works")
+    ask.add_argument("--networks", default="resnet18,resnet50")
+    ask.add_argument("--repeats", type=int, default=3)
+    ask.add_argument("--threads", type=int, default=2)
+    arguments = ask.parse_args()
     use_own_home()
     names = ["squeezenet1_1"] if arguments.quick else arguments.networks.split(",")
     samples, repeats = (5, 1) if arguments.quick else (25, arguments.repeats)

@@ -10,7 +10,6 @@ images may change places, and the table counts how many rows do. Among the ways 
 
 from __future__ import annotations
 
-import argparse
 import random
 import tempfile
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks._common import DATA, machine, table, use_own_home
+from benchmarks._common import DATA, machine, parser, table, use_own_home
 
 TOP = 9
 ROW = ["layer", "unit", "rank", "image", "y", "x"]
@@ -105,11 +104,10 @@ def compare(name: str, images: int) -> list[str]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="few images: does it work at all?")
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--networks", default="squeezenet,fovea")
-    arguments = parser.parse_args()
+    ask = parser(__doc__, "few images: only that it works")
+    ask.add_argument("--images", type=int, default=1000)
+    ask.add_argument("--networks", default="squeezenet,fovea")
+    arguments = ask.parse_args()
     use_own_home()
     images = 24 if arguments.quick else arguments.images
     lines = [compare(name, images) for name in arguments.networks.split(",")]
