@@ -75,7 +75,7 @@ def _table() -> dict[str, Sample]:
             "A motorcycle in a garage",
             image,
             "motorcycle_left.png",
-            "Middlebury stereo data, free for research",
+            "terms of the Middlebury 2014 stereo data; shipped by scikit-image",
             "D. Scharstein et al., Middlebury 2014 stereo",
             (150, 0, 650, 500),
         ),
