@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from engine.look.reducers import Editor
     from engine.method import Job
     from models.network import Network
+    from models.onnx_net import Gap
 
 BATCHES = (1, 3)
 """The batch sizes that are compared; an export is recorded with another, so that one that stuck in it shows."""
@@ -29,34 +30,28 @@ NAMED = 4
 """So many labels and classes are named in an error."""
 
 
-def parity(network: Network) -> dict[str, float]:
-    """The largest difference between torch and ONNX at each layer and at the output, in forward order.
+def parity(network: Network) -> dict[str, Gap]:
+    """How far torch and ONNX differ at each layer and at the output, in forward order, and whether they agree.
 
-    Each is a share of the layer's largest magnitude, the worst of the batch sizes `BATCHES`, on normal noise; inf
-    where one side is not finite. Raises UnsupportedError for an ONNX file, which has no torch twin, NetworkError if
-    the network cannot be exported, and ParityError if an export disagrees while it is made, or in a shape.
+    The worst of the batch sizes `BATCHES`, on normal noise. Raises UnsupportedError for an ONNX file, which has no
+    torch twin, NetworkError if the network cannot be exported, and ParityError if an export disagrees while it is
+    made, or in a shape.
     """
-    from models.onnx_net import check_parity
+    from models.onnx_net import Gap, compare
 
     if not network.card.gradients:
         raise UnsupportedError(f"{network.name} is an ONNX file: it has no torch twin to compare with")
-    graph = network.graph()
-    worst: dict[str, float] = {}
-    for batch in BATCHES:
-        found = check_parity(
-            network.module("cpu"),
-            graph.path,
-            graph.taps,
-            graph.input,
-            graph.input_shape,
-            network.name,
-            batch,
-            tolerance=float("inf"),
-        )
-        for tap, difference in found.items():
-            worst[tap] = max(difference, worst.get(tap, 0.0))
+    graph, module = network.graph(), network.module("cpu")
+    found = [
+        compare(module, graph.path, graph.taps, graph.input, graph.input_shape, network.name, batch)
+        for batch in BATCHES
+    ]
     order = [*(layer.name for layer in network.card.layers), OUTPUT]
-    return {tap: worst[tap] for tap in order if tap in worst}
+    return {
+        tap: Gap(max(gaps[tap].difference for gaps in found), all(gaps[tap].agrees for gaps in found))
+        for tap in order
+        if tap in graph.taps
+    }
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,8 @@ def check(network: str, **options: Any) -> Any:
 def test_parity_names_every_layer_in_forward_order(colours: str) -> None:
     found = parity(zoo.load(colours))
     assert list(found) == ["mix", "pool", "output"]
-    assert max(found.values()) < 1e-5
+    assert max(gap.difference for gap in found.values()) < 1e-5
+    assert all(gap.agrees for gap in found.values())
 
 
 def test_parity_finds_the_layer_that_is_wrong(colours: str) -> None:
@@ -98,7 +99,9 @@ def test_parity_finds_the_layer_that_is_wrong(colours: str) -> None:
     before = mix.weight.clone()
     try:
         mix.weight.data *= 1.5
-        assert parity(network)["mix"] > 0.1
+        found = parity(network)["mix"]
+        assert found.difference > 0.1
+        assert not found.agrees
         run = check(colours, images=1)
         assert run.record.summary["agrees"] is False
         assert "mix" in run.record.warnings[0]

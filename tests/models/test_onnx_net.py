@@ -100,6 +100,33 @@ def test_a_graph_that_disagrees_is_refused_at_its_first_layer(small: Callable[..
         onnx_net.check_parity(network.module(), model, graph.taps, graph.input, graph.input_shape, "it")
 
 
+class _Step(nn.Module):
+    """So steep a sigmoid that float32 decides by its rounding which side of it a value is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.gate, self.head = nn.Conv2d(3, 256, 5), nn.Sigmoid(), nn.Linear(8, 2)
+        self.narrow = nn.Conv2d(256, 8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.gate(self.narrow(self.wide(x)) * 3e3).mean((2, 3)))
+
+
+def test_where_torch_itself_is_no_nearer_to_float64_onnx_agrees(fovea_home: Path) -> None:
+    network = own(_Step(), 32)
+    graph = network.graph()
+    found = onnx_net.compare(network.module(), graph.path, graph.taps, graph.input, graph.input_shape, "it", 2)
+    assert found["gate"].difference > onnx_net.PARITY_TOLERANCE
+    assert all(gap.agrees for gap in found.values())
+    model = onnx.load(str(graph.path))
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("narrow.weight"):
+            values = onnx.numpy_helper.to_array(tensor) * 1.001
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
+    found = onnx_net.compare(network.module(), model, graph.taps, graph.input, graph.input_shape, "it", 2)
+    assert not found["narrow"].agrees
+
+
 def test_what_cannot_be_exported_is_one_line(fovea_home: Path) -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:
