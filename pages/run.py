@@ -11,7 +11,7 @@ from engine.store import StoredRun
 from engine.worker import repeat
 from pages.ui import reads, state
 from pages.ui.forms import prefill
-from pages.ui.leads import lead_buttons
+from pages.ui.leads import lead_buttons, values_button
 from pages.ui.links import loopback_only, report_url, run_link, zip_url
 from pages.ui.nav import method_page, page
 from pages.ui.pickers import network_title
@@ -70,6 +70,7 @@ def actions(run: StoredRun) -> None:
             disabled=not over,
             help="The run's folder: pictures, arrays, tables; Library imports it.",
         )
+        values_button(run)
         _copy_link(record.id)
         _edit(record)
         if st.button(

@@ -1,8 +1,8 @@
-"""Where a finished run leads: buttons that start the next run on the same network and photo."""
+"""Where a finished run leads: buttons that start the next run on the same network and photo, and its values."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -11,8 +11,21 @@ from engine.run import Request
 from engine.worker import submit
 from pages.ui import state
 from pages.ui.forms import prefill
+from pages.ui.links import artifact_url
 from pages.ui.nav import method_page
 from pages.ui.text import errors_as_lines
+
+
+def values_button(run: Any, *, type: Literal["secondary", "tertiary"] = "secondary") -> None:
+    """A link to the run's arrays as one file, if it has any; tables have a download of their own."""
+    if run.arrays:
+        st.link_button(
+            "Values",
+            artifact_url(run.record.id, "arrays.npz"),
+            icon=":material/data_array:",
+            type=type,
+            help=f"{', '.join(run.arrays[:6])} as NumPy's .npz. Tables can be saved as CSV at their top right.",
+        )
 
 
 def lead_buttons(run: Any, key: str) -> None:

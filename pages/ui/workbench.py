@@ -17,7 +17,7 @@ from models.home import home
 from pages.ui import reads, state
 from pages.ui.cards import card_or_wait
 from pages.ui.forms import options_form, where_it_runs
-from pages.ui.leads import lead_buttons
+from pages.ui.leads import lead_buttons, values_button
 from pages.ui.links import report_url
 from pages.ui.nav import family_of, page
 from pages.ui.pickers import photo_title
@@ -178,3 +178,4 @@ def _footer(run_id: str, run: Any) -> None:
         st.page_link(page("run"), label="Open this run", icon=":material/open_in_full:", query_params={"id": run_id})
         if run is not None:
             st.link_button("Export HTML", report_url(run_id), icon=":material/download:", type="tertiary")
+            values_button(run, type="tertiary")
