@@ -403,7 +403,12 @@ def _moved_roles(name: str, source: Seen, out: Tensor, args: tuple[Any, ...]) ->
     if name in ("select", "unbind"):
         gone = int(args[1] if len(args) > 1 else 0) % n
         return _roles(None if d is None or d == gone else d - (d > gone) for d in source.roles)
-    return _roles(_same_place(source.shape, out.shape, dim) for dim in source.roles)
+    channels, rows, columns = source.roles
+    return (
+        _minor_place(source.shape, out.shape, channels),
+        _major_place(source.shape, out.shape, rows),
+        _major_place(source.shape, out.shape, columns),
+    )
 
 
 def _roles(dims: Any) -> Roles:
@@ -411,13 +416,28 @@ def _roles(dims: Any) -> Roles:
     return (channels, rows, columns)
 
 
-def _same_place(before: Sequence[int], after: Sequence[int], dim: int | None) -> int | None:
-    """The axis of a reshaped tensor that is axis `dim` of the old one: same size, same number of elements before it."""
+def _major_place(before: Sequence[int], after: Sequence[int], dim: int | None) -> int | None:
+    """Where axis `dim` is in a reshaped tensor: the axis with as many elements before it, and of the same size, or the
+    slower part of two (rows that are merged in pairs: every second row)."""
     if dim is None:
         return None
     left = math.prod(before[:dim])
-    for place, size in enumerate(after):
-        if size == before[dim] and math.prod(after[:place]) == left and place > 0:
+    places = [place for place in range(1, len(after)) if math.prod(after[:place]) == left]
+    whole = [place for place in places if after[place] == before[dim]]
+    parts = [place for place in places if after[place] > 1 and before[dim] % after[place] == 0]
+    return next(iter(whole + parts), None)
+
+
+def _minor_place(before: Sequence[int], after: Sequence[int], dim: int | None) -> int | None:
+    """The same for channels, which may also be joined with slower axes (the pixels of a patch) or split from them (the
+    heads of an attention): then the axis with as many elements after it."""
+    whole = _major_place(before, after, dim)
+    if dim is None or (whole is not None and after[whole] == before[dim]):
+        return whole
+    right = math.prod(before[dim + 1 :])
+    for place in range(1, len(after)):
+        fits = after[place] % before[dim] == 0 or before[dim] % after[place] == 0
+        if after[place] > 1 and fits and math.prod(after[place + 1 :]) == right:
             return place
     return None
 

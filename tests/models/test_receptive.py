@@ -182,3 +182,36 @@ def test_windows_of_swin_grow() -> None:
     assert 28 <= first.receptive_field.size[0] <= 56
     assert second.receptive_field.size[0] > first.receptive_field.size[0]
     assert layers["features.7.1"].receptive_field.whole  # type: ignore[union-attr]
+
+
+def test_rows_and_columns_are_followed_through_merged_patches() -> None:
+    """Channels last, positions flattened within a block, then two by two of them joined, as timm's Swin does."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.mlp = nn.LayerNorm(6), nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows, columns = x.shape[1:3]
+            return x + self.mlp(self.norm(x.flatten(1, 2))).unflatten(1, (rows, columns))
+
+    class Merging(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.block = nn.Conv2d(3, 6, 4, 4), Block()
+            self.norm, self.linear = nn.LayerNorm(24), nn.Linear(24, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.block(self.patches(x).permute(0, 2, 3, 1))
+            rows, columns = x.shape[1] // 2, x.shape[2] // 2
+            x = x.reshape(x.shape[0], rows, 2, columns, 2, 6).permute(0, 1, 3, 4, 2, 5).flatten(3)
+            return self.linear(self.norm(x)).mean((1, 2))
+
+    layers = {x.name: x for x in torch_net.trace_layers(positive(Merging()), (3, 48, 32))}
+    block, norm, linear = layers["block"], layers["norm"], layers["linear"]
+    assert (block.axes, block.grid, block.units) == ("NHWC", (12, 8), 6)
+    assert (norm.axes, norm.grid, norm.units) == ("NHWC", (6, 4), 24)
+    assert (linear.axes, linear.grid, linear.units) == ("NHWC", (6, 4), 5)
+    assert linear.receptive_field is not None
+    assert linear.receptive_field.box(2, 3, (48, 32)) == (24, 16, 32, 24)
