@@ -283,8 +283,9 @@ def _terms(job: Job, subjects: list[Subject], chosen: Recipe, scale: float) -> l
 def _transforms(chosen: Recipe) -> list[Transform]:
     from engine.make.transforms import Jitter, lucid_transforms
 
-    jitter: list[Transform] = [Jitter(chosen.jitter)] if chosen.jitter else []
-    return [*jitter, *lucid_transforms()[1:]] if chosen.transforms else jitter
+    if chosen.transforms:
+        return lucid_transforms(chosen.jitter)
+    return [Jitter(chosen.jitter)] if chosen.jitter else []
 
 
 def _projection(job: Job, chosen: Recipe) -> Projection | None:

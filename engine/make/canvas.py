@@ -82,7 +82,8 @@ class FourierCanvas:
     ) -> None:
         self.free = free
         count, channels, self.height, self.width = shape
-        self.scale = frequency_scale(self.height, self.width, decay).to(device)
+        # Lucid divides by 4, so that a step of its learning rate 0.05 has the right size.
+        self.scale = (frequency_scale(self.height, self.width, decay) / 4).to(device)
         self.colours = (colour_matrix() if channels == 3 else torch.eye(channels)).to(device)
         noise = torch.randn((count, channels, *self.scale.shape, 2), generator=generator).to(device) * deviation
         if start is not None:
@@ -94,13 +95,12 @@ class FourierCanvas:
         """The parameters whose picture this is, up to values nearer to black or white than 1/256."""
         logits = 4 * (picture.float() - 0.5) if self.free else torch.logit(picture.float(), eps=1 / 256)
         plain = torch.einsum("dc,ncyx->ndyx", torch.linalg.inv(self.colours), logits)
-        return torch.view_as_real(torch.fft.rfft2(plain) * 4 / self.scale).contiguous()
+        return torch.view_as_real(torch.fft.rfft2(plain) / self.scale).contiguous()
 
     def picture(self) -> Tensor:
         """Values in (0, 1), or about 0.5 where the canvas is free."""
-        spectrum = torch.view_as_complex(self.spectrum) * self.scale
-        # Lucid divides by 4, so that a step of its learning rate 0.05 has the right size.
-        plain = torch.fft.irfft2(spectrum, s=(self.height, self.width)) / 4
+        spectrum = torch.view_as_complex(self.spectrum * self.scale[..., None])
+        plain = torch.fft.irfft2(spectrum, s=(self.height, self.width))
         colours = torch.einsum("cd,ndyx->ncyx", self.colours, plain)
         return 0.5 + colours / 4 if self.free else torch.sigmoid(colours)
 
@@ -113,12 +113,13 @@ class Normalise:
         self.low, self.high = preprocessing.range
         self.mean = torch.tensor(preprocessing.mean, device=device).view(1, -1, 1, 1)
         self.std = torch.tensor(preprocessing.std, device=device).view(1, -1, 1, 1)
+        self.factor, self.shift = (self.high - self.low) / self.std, (self.low - self.mean) / self.std
 
     def __call__(self, picture: Tensor) -> Tensor:
         """(N, C, H, W) with 0 black and 1 white, to the normalised input of that shape."""
         if self.flip:
             picture = picture.flip(1)
-        return (picture * (self.high - self.low) + self.low - self.mean) / self.std
+        return torch.addcmul(self.shift, picture, self.factor)
 
     def inverse(self, x: Tensor) -> Tensor:
         """The picture whose normalised input this is."""

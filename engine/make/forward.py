@@ -26,10 +26,11 @@ AVERAGE_SCALE = 2.0
 
 _MAX_POOLS = {F.max_pool2d, torch.max_pool2d}
 _POOL_NAMES = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
-_CONV_NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+CONV_NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
 
-def _named(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def named(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """A call's arguments by name, whichever way they were given."""
     return dict(zip(names, args, strict=False)) | dict(kwargs)
 
 
@@ -56,9 +57,9 @@ class _Surroundings(TorchFunctionMode):
         """Called by torch for each function of the forward pass."""
         kwargs = kwargs or {}
         if self.average and func in _MAX_POOLS:
-            return _averaged(_named(_POOL_NAMES, args, kwargs))
+            return _averaged(named(_POOL_NAMES, args, kwargs))
         if self.circular and func in (F.conv2d, torch.conv2d):
-            return _circular(func, _named(_CONV_NAMES, args, kwargs))
+            return _circular(func, named(CONV_NAMES, args, kwargs))
         return func(*args, **kwargs)
 
 
@@ -93,6 +94,7 @@ class RecipeModule(nn.Module):
         super().__init__()
         self.average = average
         self.circular = circular
+        self.recompute = recompute
         if recompute:
             shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
             network = copy.deepcopy(network, cast("dict[int, Any]", shared))

@@ -23,8 +23,8 @@ from engine.errors import NetworkError
 from engine.explain.rules import Rule, backward_rule
 from engine.make.canvas import Canvas, Normalise, to_preview
 from engine.make.losses import Term, View, total
+from engine.make.quick import QuickNetwork
 from engine.make.transforms import Transform, compose
-from models.torch_net import forward_taps
 
 if TYPE_CHECKING:
     from engine.make.film import Film
@@ -75,7 +75,7 @@ class GradientSteps(torch.optim.Optimizer):
 
 def adam(learning_rate: float) -> Optimiser:
     """Adam with its usual constants."""
-    return lambda parameters: torch.optim.Adam(parameters, lr=learning_rate)
+    return lambda parameters: torch.optim.Adam(parameters, lr=learning_rate, fused=True)
 
 
 def gradient_steps(size: float, norm: str = "mean") -> Optimiser:
@@ -188,11 +188,11 @@ class _Loop:
     ) -> None:
         self.wake, self.tile = wake, tile
         self.job = job
-        self.module = job.network.module(job.device)
         self.normalise = Normalise(job.card.preprocessing, job.device)
         self.canvas = canvas
         self.terms = list(terms)
-        self.taps = list(dict.fromkeys(tap for term in terms for tap in term.loss.taps))
+        taps = list(dict.fromkeys(tap for term in terms for tap in term.loss.taps))
+        self.network = QuickNetwork(job.network.module(job.device), taps)
         self.transform = compose(transforms)
         self.generator = torch.Generator().manual_seed(seed)
         self.rows: list[dict[str, float]] = []
@@ -201,10 +201,8 @@ class _Loop:
 
     def _losses(self, rule: Rule) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         picture = self.canvas.picture()
-        features: dict[str, Tensor] = {}
-        if self.taps:
-            with backward_rule(rule):
-                features = forward_taps(self.module, self.normalise(self.transform(picture, self.generator)), self.taps)
+        with backward_rule(rule):
+            features = self.network(self.normalise(self.transform(picture, self.generator)))
         loss, each = total(self.terms, View(picture, self.normalise(picture), features))
         return loss, each, picture
 
@@ -228,7 +226,7 @@ class _Loop:
             part = moved.detach()[..., rows, columns].requires_grad_(True)
             share = part.shape[-2] * part.shape[-1] / (height * width)
             with torch.enable_grad(), backward_rule(rule):
-                features = forward_taps(self.module, self.normalise(part), self.taps) if self.taps else {}
+                features = self.network(self.normalise(part))
                 loss, values = total(self.terms, View(part, self.normalise(part), features))
                 (gradient,) = torch.autograd.grad(loss, part, materialize_grads=True)
             above[..., rows, columns] = gradient * share
@@ -263,13 +261,13 @@ class _Loop:
         values = {name: one.detach().float().cpu().numpy() for name, one in each.items()}
         row = {name: float(one.mean()) for name, one in values.items()}
         bad = [name for name, value in row.items() if value - value != 0]
-        if bad or not all(bool(torch.isfinite(g).all()) for g in gradients):
+        if bad or not all(_finite(gradient) for gradient in gradients):
             raise _NotFinite(f"the term {bad[0]}" if bad else "the gradient")
         self.rows.append({"step": len(self.rows), "loss": float(loss), **row})
         self.each.append(values)
         self.good = picture.detach().clone()
         for parameter, gradient in zip(self.canvas.parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = gradient.contiguous()  # in the parameter's own order: optimisers read them side by side
         return float(loss)
 
     def made(self, picture: Tensor, stopped: str) -> Made:
@@ -287,6 +285,11 @@ def tiles(height: int, width: int, side: int) -> list[tuple[slice, slice]]:
         return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
     return [(rows, columns) for rows in cuts(height) for columns in cuts(width)]
+
+
+def _finite(values: Tensor) -> bool:
+    """Whether all are finite; a finite sum says so in one pass."""
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 
 def _no_gradient(gradient: Tensor, count: int) -> Tensor:

@@ -52,29 +52,55 @@ class Roll:
 
 @dataclass(frozen=True)
 class ScaleAndRotate:
-    """Scale by a factor from `scales`, rotate by degrees from `angles`, about the centre; edges are mirrored."""
+    """Scale by a factor from `scales`, rotate by degrees from `angles`, about the centre; edges are mirrored.
+
+    Before it a shift by up to `shift` pixels in each direction, after it one by up to `shift_after`, all in one
+    resampling.
+    """
 
     scales: tuple[float, ...] = (1.0,)
     angles: tuple[float, ...] = (0.0,)
+    shift: int = 0
+    shift_after: int = 0
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Tensor:
         """The turned picture, of the same size."""
+        before = _drawn_shift(self.shift, generator)
         scale = self.scales[int(torch.randint(len(self.scales), (1,), generator=generator))]
         angle = math.radians(self.angles[int(torch.randint(len(self.angles), (1,), generator=generator))])
+        after = _drawn_shift(self.shift_after, generator)
         height, width = picture.shape[-2:]
         cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
         # In affine_grid's coordinates both sides run from -1 to 1, so a turn of a non-square picture is skewed.
-        matrix = [[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]]
+        rows = [[cos, -sin * height / width], [sin * width / height, cos]]
+        ends = [2 * after[1] / width, 2 * after[0] / height]
+        starts = [2 * before[1] / width, 2 * before[0] / height]
+        matrix = [[*row, row[0] * ends[0] + row[1] * ends[1] + start] for row, start in zip(rows, starts, strict=True)]
         theta = torch.tensor([matrix], device=picture.device, dtype=picture.dtype)
-        grid = F.affine_grid(theta.expand(len(picture), 2, 3), list(picture.shape), align_corners=False)
-        return F.grid_sample(picture, grid, padding_mode="reflection", align_corners=False)
+        return _resampled(picture, F.affine_grid(theta, [1, 1, height, width], align_corners=False))
 
 
-def lucid_transforms() -> list[Transform]:
-    """Lucid's standard set: jitter 8, scale 0.9 to 1.1, rotation up to 10 degrees, jitter 4 (render.py)."""
+def _drawn_shift(reach: int, generator: torch.Generator) -> list[int]:
+    """Rows and columns, each from -reach to reach; nothing is drawn for 0."""
+    return [int(v) for v in torch.randint(-reach, reach + 1, (2,), generator=generator)] if reach else [0, 0]
+
+
+def _resampled(picture: Tensor, grid: Tensor) -> Tensor:
+    """The picture (N, C, H, W) at the places of the grid (1, H, W, 2), mirrored beyond its edges."""
+    count, height = len(picture), picture.shape[-2]
+    if count > 1 or height % 2:
+        return F.grid_sample(picture, grid.expand(count, -1, -1, -1), padding_mode="reflection", align_corners=False)
+    # torch shares this work out by picture: a single one is made as two halves, one for each of two cores.
+    halves = grid.view(2, height // 2, -1, 2)
+    made = F.grid_sample(picture.expand(2, -1, -1, -1), halves, padding_mode="reflection", align_corners=False)
+    return made.transpose(0, 1).reshape(picture.shape)
+
+
+def lucid_transforms(jitter: int = 8) -> list[Transform]:
+    """Lucid's standard set: jitter, scale 0.9 to 1.1, rotation up to 10 degrees, jitter 4 (render.py), as one."""
     scales = tuple(1 + (i - 5) / 50 for i in range(11))
     angles = tuple(float(a) for a in [*range(-10, 11), *(5 * [0])])
-    return [Jitter(8), ScaleAndRotate(scales, angles), Jitter(4)]
+    return [ScaleAndRotate(scales, angles, shift=jitter, shift_after=4)]
 
 
 def compose(transforms: Sequence[Transform]) -> Transform:

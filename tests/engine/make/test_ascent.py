@@ -121,7 +121,7 @@ def test_many_units_in_one_batch_are_what_each_is_alone(
 def test_diversity_makes_the_pictures_less_alike(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
     def likeness(weight: float) -> float:
         job = make_job(
-            "ascent", tiny_networks["branching"], layer="one", unit=1, diversity=3, diversity_weight=weight, steps=15
+            "ascent", tiny_networks["branching"], layer="stem", unit=1, diversity=3, diversity_weight=weight, steps=15
         )
         result = run(job)
         assert len(result.tables["pictures"]) == 3
@@ -131,10 +131,10 @@ def test_diversity_makes_the_pictures_less_alike(tiny_networks: Mapping[str, Tin
 
         frames = np.stack([np.asarray(result.images[f"picture_{i:02d}"]) for i in (1, 2, 3)])
         x = torch.from_numpy(job.card.preprocessing.normalise(frames))
-        features = forward_taps(job.network.module(), x, ["one"])
-        return float(Diversity(job.card.layer("one"))(View(to_picture(frames), x, features)).mean())
+        features = forward_taps(job.network.module(), x, ["stem"])
+        return float(Diversity(job.card.layer("stem"))(View(to_picture(frames), x, features)).mean())
 
-    assert likeness(3.0) < likeness(0.0)
+    assert likeness(3.0) < 0.98 * likeness(0.0)
 
 
 def test_a_joint_excites_both_and_stands_between_them(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:

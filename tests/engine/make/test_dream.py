@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
-from engine.make import loop, memory
+from engine.make import loop, memory, quick
 from engine.make.canvas import PixelCanvas
 from engine.make.dream import octave_sizes
 from engine.make.losses import LayerEnergy, UnitActivation, ascend
@@ -138,7 +138,7 @@ def test_the_network_sees_no_more_than_a_tile(make_job: Make, monkeypatch: pytes
         seen.append(tuple(x.shape[-2:]))
         return forward_taps(module, x, taps)
 
-    monkeypatch.setattr(loop, "forward_taps", watched)
+    monkeypatch.setattr(quick, "forward_taps", watched)
     result = run(make_job("dream", net, layer="1", size=200, tile_side=64, steps=2, octaves=2))
     assert max(max(shape) for shape in seen) <= 64
     curve = result.tables["losses"].query("octave == 1")["energy"]

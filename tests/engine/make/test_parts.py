@@ -27,6 +27,17 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def noise_of(shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.randn(shape, generator=seeded())
+
+
+def after_draws(generator: torch.Generator, count: int) -> torch.Generator:
+    """The generator after so many draws of one number."""
+    for _ in range(count):
+        torch.randint(1, (1,), generator=generator)
+    return generator
+
+
 @pytest.mark.parametrize("shape", [(1, 3, 6, 8), (1, 3, 7, 5), (2, 1, 8, 6)])
 def test_the_fourier_canvas_is_its_transform(shape: tuple[int, int, int, int]) -> None:
     canvas = FourierCanvas(shape, generator=seeded(), deviation=0.3, decay=1.0)
@@ -90,6 +101,29 @@ def test_a_quarter_turn_and_a_scale_are_what_they_say() -> None:
     assert float(larger.sum() / disc.sum()) == pytest.approx(1.5**2, rel=0.08)
     rows, columns = larger[0, 0].amax(1).sum(), larger[0, 0].amax(0).sum()
     assert abs(float(rows - columns)) < 1.5, "a disc stays round on a picture that is not square"
+
+
+def test_one_resampling_shifts_turns_and_shifts_again() -> None:
+    """As three transforms one after the other, away from the edges, where mirrors of mirrors differ."""
+    picture = noise_of((1, 3, 40, 40))
+    alone = ScaleAndRotate((0.9,), (10.0,), shift_after=4)(picture, seeded(2))
+    drawn = torch.randint(-4, 5, (2,), generator=after_draws(seeded(2), 2))
+    turned = ScaleAndRotate((0.9,), (10.0,))(picture, seeded(2))
+    expected = torch.roll(turned, (-int(drawn[0]), -int(drawn[1])), (2, 3))
+    torch.testing.assert_close(alone[..., 8:-8, 8:-8], expected[..., 8:-8, 8:-8], atol=1e-4, rtol=0)
+    moved = ScaleAndRotate(shift=3)(picture, seeded(2))
+    y, x = (int(v) for v in torch.randint(-3, 4, (2,), generator=seeded(2)))
+    torch.testing.assert_close(moved[..., 8:-8, 8:-8], torch.roll(picture, (-y, -x), (2, 3))[..., 8:-8, 8:-8])
+
+
+def test_halves_make_the_whole_and_its_gradient() -> None:
+    pictures = torch.rand(2, 3, 12, 9, generator=seeded()).requires_grad_(True)
+    turn = ScaleAndRotate((1.1,), (20.0,))
+    both, alone = turn(pictures, seeded()), turn(pictures[:1], seeded())
+    torch.testing.assert_close(alone, both[:1])
+    (of_both,) = torch.autograd.grad(both[:1].square().sum(), pictures)
+    (of_one,) = torch.autograd.grad(alone.square().sum(), pictures)
+    torch.testing.assert_close(of_one, of_both)
 
 
 def test_transforms_keep_the_size_and_follow_the_seed() -> None:
