@@ -361,7 +361,7 @@ def _cells_trace(cells: Cells, run: RunView, look: _Look) -> go.Scatter:
 def _heatmap(panel: Panel, run: RunView, look: _Look) -> go.Figure:
     values = _two_axes(run.array(panel.array), panel.array)
     rows, columns = values.shape
-    drawn = _blank(look, 460)
+    drawn = _blank(look, round(min(460, max(180, 700 * rows / columns + 90))))  # a wide one needs less
     drawn.add_trace(_map_trace(values, (columns, rows), look, panel.units, fade=False))
     _picture_axes(drawn, columns, rows)
     return drawn

@@ -38,6 +38,9 @@ def choose(card: Card) -> tuple[str, int] | None:
         return None
     last = card.layer(layer).units - 1
     unit = state.unit() or 0
+    asked = st.session_state.get("shell:unit", "")
+    if asked and state.unit() is None:
+        show_error(f"unit: a number from 0 to {last} is expected, not {asked[:40]!r}")
     if unit > last:
         show_error(f"no unit {unit} in layer {layer} of {card.name}: it has units 0 to {last}")
         unit = last

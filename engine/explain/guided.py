@@ -251,7 +251,11 @@ def _add_best_patches(
 
     dataset = job.dataset(job.options.dataset)
     table = pd.concat([best[best["unit"] == unit] for unit in units], ignore_index=True)
-    names = [f"unit {unit}\n{table['score'][table['unit'] == unit].max():.3g}" for unit in units]
+    largest = [float(table["score"][table["unit"] == unit].max()) for unit in units]
+    names = [
+        f"unit {unit}\n{f'{one:,.0f}' if one >= 1000 else f'{one:.3g}'}"
+        for unit, one in zip(units, largest, strict=True)
+    ]
     rows: list[list[NDArray[np.uint8]]] = []
     figure = None
     for done, unit in enumerate(units):

@@ -95,11 +95,12 @@ def share_of(method: Method, card: Card, layer: str, unit: int) -> bool:
     """Draw what the newest run of a method holds of this unit, or the button that starts one; whether it was drawn."""
     run = next(runs_for(method, card, layer, unit), None)
     if run is None or run.record.status != "done":
-        borrowed = _borrowed(method, card, layer, unit)
-        if not borrowed:
-            st.subheader(method.title, anchor=False)
+        if _borrowed(method, card, layer, unit):
+            _ask(method, card, layer, unit, run, f"Find those of {layer} itself")
+            return True
+        st.subheader(method.title, anchor=False)
         _ask(method, card, layer, unit, run)
-        return borrowed
+        return False
     for index, panel in enumerate(run.record.panels):
         _share(panel, run, card, layer, unit, f"unit:{run.id}:{index}")
     if "histograms" in run.arrays:
@@ -269,8 +270,11 @@ def card_of(method: Method, card: Card, layer: str, unit: int) -> None:
         st.page_link(page("run"), label="Open", query_params={"id": run.id}, icon=":material/open_in_full:")
 
 
-def _ask(method: Method, card: Card, layer: str, unit: int, run: Any) -> None:
-    """How far the unfinished run is, or the button that starts one, or why there can be none."""
+def _ask(method: Method, card: Card, layer: str, unit: int, run: Any, button: str = "") -> None:
+    """How far the unfinished run is, or the button that starts one, or why there can be none.
+
+    `button` names what is asked where something is shown already; without it the method is introduced.
+    """
     if run is not None:
         st.fragment(_waiting, run_every=POLL_SECONDS)(run.id)
         return
@@ -280,9 +284,10 @@ def _ask(method: Method, card: Card, layer: str, unit: int, run: Any) -> None:
     except FoveaError as error:
         st.caption(plain(str(error)))
         return
-    st.caption(plain(method.summary))
+    if not button:
+        st.caption(plain(method.summary))
     about = f"{method.question} With the defaults; its own page has all options."
-    if st.button("Find out", key=f"unit:ask:{method.name}", icon=":material/play_arrow:", help=about):
+    if st.button(plain(button or "Find out"), key=f"unit:ask:{method.name}", icon=":material/play_arrow:", help=about):
         try:
             submit(request)
         except FoveaError as error:

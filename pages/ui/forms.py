@@ -16,7 +16,7 @@ from engine.method import Method, find_method, listed, listed_classes, option_ex
 from models.card import Card, Layer
 from pages.ui import reads, state
 from pages.ui.links import loopback_only
-from pages.ui.text import label
+from pages.ui.text import label, plain
 
 Control = Callable[[str, Any, str, Card], Any]
 
@@ -204,6 +204,10 @@ def _layer(key: str, info: Any, text: str, card: Card, start: Any) -> str:
         help=info.description,
         on_change=lambda: state.choose(layer=st.session_state[key] or "", unit=""),
     )
+    if chosen and chosen not in names:
+        there = any(layer.name == chosen for layer in card.layers)
+        why = f"layer {chosen} cannot be asked here" if there else f"{card.title} has no layer {chosen}"
+        st.caption(plain(f"{why}: choose one, or leave it to the method."))
     return st.session_state[key] or ""
 
 
@@ -225,6 +229,8 @@ def _unit(key: str, info: Any, text: str, card: Card, start: Any) -> int | None:
         help=info.description,
         on_change=lambda: state.choose(unit="" if st.session_state[key] is None else str(st.session_state[key])),
     )
+    if last is not None and value is not None and int(value) > last:
+        st.caption(plain(f"{state.layer()} has no unit {value}: its last is taken."))
     return st.session_state[key]
 
 

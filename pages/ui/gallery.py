@@ -22,6 +22,8 @@ from pages.ui.text import value
 
 CARDS_A_PAGE = 48
 TILES_ON_A_CARD = 9
+LONG = 32
+"""A path of more characters is shortened under its picture; pointing at the picture tells all of it."""
 
 _CSS = """
 .cards { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(var(--card, 168px), 1fr)); }
@@ -156,10 +158,16 @@ def _words(row: Any, columns: tuple[str, ...]) -> str:
     return " · ".join(filter(None, (_word(column, getattr(row, column)) for column in columns if hasattr(row, column))))
 
 
+def _paths(row: Any, columns: tuple[str, ...]) -> str:
+    """The texts that stand shortened under the picture, in full."""
+    texts = (getattr(row, column) for column in columns if hasattr(row, column))
+    return " · ".join(text for text in texts if isinstance(text, str) and _word("", text) != text)
+
+
 def _word(column: str, item: Any) -> str:
-    """A text as it is, a number with its column's name; nothing for what is not known."""
+    """A text, a long path by its end, a number with its column's name; nothing for what is not known."""
     if isinstance(item, str):
-        return item
+        return item if len(item) <= LONG or "/" not in item else f"…/{item.rsplit('/', 1)[-1]}"
     number = _plain(item)
     return "" if isinstance(number, float) and math.isnan(number) else f"{column} {value(number)}"
 
@@ -175,7 +183,7 @@ def _tiles(panel: Panel, run: Any, table: pd.DataFrame, key: str, card: int) -> 
     titles = [f"{panel.key} {name}" for name in names] if numbered else [""] * len(names)
     rest = tuple(column for column in panel.caption if not numbered or column != panel.key)
     cards = [
-        {"id": name, "name": title, "note": _words(row, rest), "tiles": [int(row.tile)], "titles": [""]}
+        {"id": name, "name": title, "note": _words(row, rest), "tiles": [int(row.tile)], "titles": [_paths(row, rest)]}
         for name, title, row in zip(names, titles, table.itertuples(index=False), strict=True)
     ]
     data = sheet_of(panel, run) | {"cards": cards, "card": card, "opens": bool(panel.key)}

@@ -301,7 +301,8 @@ def _table(panel: Panel, run: Any, key: str) -> None:
     table = run.table(panel.table)
     for column, wanted in panel.where.items():
         table = table[table[column] == wanted]
-    st.dataframe(table, hide_index=True, key=f"{key}:table")
+    told = [name for name in table if not (table[name].isna() | (table[name].astype(str) == "")).all()]
+    st.dataframe(table[told] if told else table, hide_index=True, key=f"{key}:table")
 
 
 def _text(panel: Panel, run: Any, key: str) -> None:

@@ -75,4 +75,4 @@ def layer() -> str:
 def unit() -> int | None:
     """The chosen unit, or None."""
     value = str(st.session_state.get("shell:unit", ""))
-    return int(value) if value.isdigit() else None
+    return int(value) if value.isdecimal() else None

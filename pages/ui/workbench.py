@@ -172,7 +172,7 @@ def _belongs(run_id: str, method: Method) -> bool:
 
 def _footer(run_id: str, run: Any) -> None:
     """Where to go from a run; `run` is None while it is not finished."""
-    with st.container(horizontal=True, key="workbench-footer"):
+    with st.container(horizontal=True, vertical_alignment="center", key="workbench-footer"):
         if run is not None:
             lead_buttons(run, "bench")
         st.page_link(page("run"), label="Open this run", icon=":material/open_in_full:", query_params={"id": run_id})
