@@ -58,7 +58,7 @@ def ours(job: Any, name: str, epsilon: float = 8 / 255) -> Attack:
     from engine.make.attacks import ATTACKS
     from engine.make.attacks_gradient import ball_attack, carlini_wagner, deepfool, scores_of
 
-    scores, attack = scores_of(job), ATTACKS[name]
+    scores, attack = scores_of(job, quick=True), ATTACKS[name]
     if name == "deepfool":
         return lambda clean, labels, first: deepfool(scores, clean, labels)
     if name == "carlini_wagner":

@@ -249,7 +249,7 @@ def _shortest(case: _Case) -> _Outcome:
     from engine.make.canvas import to_picture, to_preview
 
     job, options, history = case.job, case.job.options, _History(case)
-    scores, clean = scores_of(job), to_picture(job.frame, job.device)
+    scores, clean = scores_of(job, quick=True), to_picture(job.frame, job.device)
 
     def told(fraction: float, pictures: Tensor, found: Tensor) -> None:
         curve = history.add(fraction, found[0].softmax(0).cpu().numpy())

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.make.attacks import Attack
+from engine.make.attacks_lanes import LanesNetwork
 from engine.make.canvas import Normalise, PixelCanvas
 from engine.make.loop import Made, Optimiser, gradient_steps, optimise
 from engine.make.losses import Term, View, ascend
@@ -38,9 +39,13 @@ def _silent(fraction: float, pictures: Tensor, scores: Tensor) -> None:
     return
 
 
-def scores_of(job: Job) -> Scores:
-    """The job's network as a function of pixel values, its normalisation inside."""
-    module = job.network.module(job.device)
+def scores_of(job: Job, *, quick: bool = False) -> Scores:
+    """The job's network as a function of pixel values, its normalisation inside.
+
+    `quick`: as it is run over and over, equal but for rounding (see engine/make/attacks_lanes.py).
+    """
+    network = LanesNetwork(job.network) if quick else job.network
+    module = network.module(job.device)
     normalise = Normalise(job.card.preprocessing, job.device)
     read = _logarithms if job.card.output == "probabilities" else _as_they_are
 
@@ -146,6 +151,9 @@ def ball_attack(
     random start, one a picture (default: the job's). `told` gets the class probabilities (N, classes) that each step
     was taken from, and may add to the curve.
     """
+    steps = steps or attack.steps
+    # A single step is the network's own gradient to the bit.
+    network = LanesNetwork(job.network) if steps > 1 else job.network
     loss = CrossEntropy(classes, job.card.output == "probabilities")
     term = Term("cross-entropy", loss) if targeted else ascend("cross-entropy", loss)
     start = clean
@@ -157,10 +165,10 @@ def ball_attack(
         job.progress(fraction, message, preview, {**(curve or {}), **more})
 
     return optimise(
-        dataclasses.replace(job, progress=progress),
+        dataclasses.replace(job, network=network, progress=progress),
         PixelCanvas(start),
         [term],
-        steps=steps or attack.steps,
+        steps=steps,
         optimiser=_steps_of(attack, step_size or attack.step * epsilon),
         projection=Ball(clean, epsilon, attack.norm),
         portion=portion,
