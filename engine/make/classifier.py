@@ -18,31 +18,26 @@ TORCH_BATCH = 16
 
 
 class RuntimeClassifier:
-    """A session of ONNX Runtime with the normalisation inside; a graph of a fixed batch is fed whole batches."""
+    """A session of ONNX Runtime with the normalisation inside; batches run on several cores at once."""
 
     def __init__(self, job: Job) -> None:
-        from engine.look.probe import Probe, batch_size
+        from engine.look.probe import Probe, batch_size, lanes_for_cores
         from engine.look.reducers import normalised_input
 
         def build(editor: Editor, tensors: Mapping[str, str]) -> None:
             normalised_input(editor, job.card.preprocessing)
             editor.answer(editor.float32(tensors[OUTPUT]), "scores")
 
-        self._probe = Probe(job, [OUTPUT], build)
-        self._fixed = job.network.graph().batch or 0
-        self.batch = self._fixed or batch_size(self._probe.provider)
+        self._probe = Probe(job, [OUTPUT], build, lanes=lanes_for_cores())
+        self.batch = job.network.graph().batch or batch_size(self._probe.provider, self._probe.lanes)
         self._probabilities = job.card.output == "probabilities"
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probabilities (N, classes) of frames uint8 (N, H, W, C)."""
-        parts = [self._part(frames[start : start + self.batch]) for start in range(0, len(frames), self.batch)]
-        return np.concatenate(parts)
-
-    def _part(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-        count = len(frames)
-        if count < self._fixed:
-            frames = np.concatenate([frames, np.repeat(frames[-1:], self._fixed - count, axis=0)])
-        scores = self._probe.run({"pixels": frames}, batched=("pixels",))["scores"][:count].astype(np.float64)
+        starts = range(0, len(frames), self.batch)
+        batches = ((start, {"pixels": frames[start : start + self.batch]}) for start in starts)
+        parts = [answers["scores"] for _, answers in self._probe.stream(batches, ("pixels",))]
+        scores = np.concatenate(parts).astype(np.float64)
         if self._probabilities:
             return scores
         exponentials = np.exp(scores - scores.max(1, keepdims=True))

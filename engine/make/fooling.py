@@ -1,8 +1,8 @@
 """Fooling images: they mean nothing to a person, and the network is all but certain of them.
 
 Nguyen, Yosinski and Clune 2015: gradient ascent on a class from noise with L2 decay (section 2.3), and evolution
-(section 2.2, here with recombination over cells of pixels, see engine/make/evolution.py). A probability counts only on
-the 8-bit picture as it is saved.
+(section 2.2, here patch by patch, see engine/make/evolution.py). A probability counts only on the 8-bit picture as it
+is saved.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ MOST = 100
 """At most so many classes in one grid."""
 ROUND = 5
 """Steps of ascent between two looks at the 8-bit pictures."""
+STEPS, GENERATIONS = 2000, 150
+"""At most so many of each way, unless told."""
 
 
 class FoolingOptions(Options):
@@ -32,9 +34,9 @@ class FoolingOptions(Options):
         "ascent", "ascent: by gradient from noise; evolution: by forward passes alone (both Nguyen 2015)"
     )
     confidence: float = option(0.99, "The probability at which a picture is finished (Nguyen 2015: 0.99)", gt=0, lt=1)
-    steps: int = option(
-        2000,
-        "Most steps of ascent, or generations; it ends when it is sure",
+    steps: int | None = option(
+        None,
+        f"Most steps; it ends when it is sure. Empty: {STEPS} of ascent, {GENERATIONS} generations of evolution",
         ge=1,
         le=20000,
         unit="steps",
@@ -46,8 +48,7 @@ class FoolingOptions(Options):
     step_size: float = option(
         0.01, "Ascent: root mean square change of a step, of pixel values from 0 to 1", gt=0, le=1, advanced=True
     )
-    population: int = option(40, "Evolution: pictures of each generation", ge=4, le=4096, advanced=True)
-    cell: int = option(8, "Evolution: side of the cells that are painted", ge=1, le=128, unit="px", advanced=True)
+    population: int = option(40, "Evolution: children of each generation", ge=4, le=4096, advanced=True)
 
 
 def _wanted(card: Card, options: FoolingOptions) -> list[int]:
@@ -93,7 +94,7 @@ def _ascent(job: Job, wanted: list[int], ask: Any) -> tuple[NDArray[Any], list[d
     best = Best(len(wanted))
     first = to_pixels(canvas.picture())
     best.see(0, first, ask(first)[np.arange(len(wanted)), wanted])
-    steps = options.steps
+    steps = options.steps or STEPS
     for done in range(0, steps, ROUND):
         count = min(ROUND, steps - done)
         made = optimise(
@@ -173,41 +174,38 @@ def _grid(frames: NDArray[Any]) -> tuple[NDArray[Any], int, int]:
 
 
 def _evolution(job: Job, wanted: list[int]) -> tuple[NDArray[Any], list[dict[str, float]]]:
-    """One class after the other: the best frames (N, H, W, C), and the probability by generation."""
+    """All classes by forward passes: the best frames (N, H, W, C), and their probabilities by generation."""
     import numpy as np
 
-    from engine.explain.pictures import as_colour
     from engine.make.classifier import RuntimeClassifier
-    from engine.make.evolution import Evolved, evolve
+    from engine.make.evolution import Elites, evolve
 
     options, preprocessing = job.options, job.card.preprocessing
-    ask = RuntimeClassifier(job)
-    steps = options.steps
+    steps = options.steps or GENERATIONS
+    names = [f"probability of {job.card.classes[target]}" for target in wanted]
     rows: list[dict[str, float]] = []
-    frames = []
-    for place, target in enumerate(wanted):
-        name = f"probability of {job.card.classes[target]}"
 
-        def told(generation: int, best: Evolved, place: int = place, name: str = name) -> None:
-            if generation == len(rows):
-                rows.append({"step": generation + 1})
-            rows[generation][name] = best.probability
-            fraction = (place + (generation + 1) / steps) / len(wanted)
-            job.progress(fraction, name, as_colour(best.frame), {name: best.probability})
+    def told(generation: int, best: Elites) -> None:
+        if generation == len(rows):
+            rows.append({})
+        rows[-1] = {"step": generation + 1, **dict(zip(names, best.probabilities.tolist(), strict=True))}
+        done = int((best.probabilities > options.confidence).sum())
+        curve = {"the least certain": float(best.probabilities.min()), "mean": float(best.probabilities.mean())}
+        words = f"generation {generation + 1}, {done} of {len(wanted)} are certain"
+        job.progress((generation + 1) / steps, words, _grid(best.frames)[0], curve)
 
-        found = evolve(
-            lambda batch, target=target: ask(batch)[:, target],  # type: ignore[misc]
-            preprocessing.size,
-            preprocessing.channels,
-            cell=options.cell,
-            population=options.population,
-            generations=steps,
-            enough=float(np.nextafter(options.confidence, 1)),
-            seed=job.seed,
-            told=told,
-        )
-        frames.append(found.frame)
-    return np.stack(frames), rows
+    found = evolve(
+        RuntimeClassifier(job),
+        wanted,
+        preprocessing.size,
+        preprocessing.channels,
+        population=options.population,
+        generations=steps,
+        enough=float(np.nextafter(options.confidence, 1)),
+        seed=job.seed,
+        told=told,
+    )
+    return found.frames, rows or [{"step": 0, **dict(zip(names, found.probabilities.tolist(), strict=True))}]
 
 
 def fooling(job: Job) -> Result:
@@ -297,8 +295,8 @@ def work(card: Card, options: FoolingOptions, images: int) -> float:
     """Forward passes: three a step and class by ascent; a generation and class by evolution."""
     count = len(_wanted(card, options))
     if options.way == "ascent":
-        return 3.0 * count * min(options.steps, 100)
-    return float(count * (options.population + 1) * min(options.steps, 1000))
+        return 3.0 * count * min(options.steps or STEPS, 100)
+    return float(count * (options.population + 6) * min(options.steps or GENERATIONS, 30))
 
 
 METHOD = Method(
@@ -315,5 +313,6 @@ METHOD = Method(
     photo=False,
     gradients=True,
     gradient_free={"way": ("evolution",)},
+    version=2,
     check=check,
 )
