@@ -2,8 +2,9 @@
 
     python -m benchmarks.parity [--quick] [--again] [--memory 9] [NAME ...]
 
-Random weights, small inputs where the network allows. For each network: its card, its export, torch and ONNX at every
-tap with batches of 1, 2 and 3 (the export is recorded with 2), and for one layer of each kind a cut of its own whose
+Random weights (batch norms with the statistics of noise), small inputs where the network allows. For each network:
+its card, its export, torch and ONNX at every tap with batches of 1, 2 and 3 (the export is recorded with 2), and for
+one layer of each kind a cut of its own whose
 in-graph maximum, its place and mean are compared with the same of torch's map. A layer whose difference is above the
 tolerance agrees only if ONNX is about as near to torch in float64 as torch in float32 is: such layers are counted. One
 process for each network, with a bound on its memory; what was measured before with the same versions is read from the
@@ -60,6 +61,23 @@ def small(name: str) -> Network:
     raise problem
 
 
+def calibrate(network: Network) -> None:
+    """Batch norms take the statistics of noise, as trained ones have those of photos: without them the values of a deep
+    network with random weights grow until its gates are steps, and no two ways of computing it are alike."""
+    import torch
+
+    module = network.module()
+    norms = [child for child in module.modules() if isinstance(child, torch.nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    shape = (8, network.card.preprocessing.channels, *network.card.preprocessing.size)
+    with torch.inference_mode():
+        module(torch.randn(shape, generator=torch.Generator().manual_seed(3)))
+    module.eval()
+
+
 def measure(name: str) -> dict[str, Any]:
     """What holds of one network, in this process."""
     from models.errors import FoveaError
@@ -70,6 +88,7 @@ def measure(name: str) -> dict[str, Any]:
     try:
         network = small(name)
         card = network.card
+        calibrate(network)
         found |= {"card": time.perf_counter() - started, "input": card.preprocessing.size[0]}
         found |= {"layers": len(card.layers), "unitless": sum(layer.axes == "none" for layer in card.layers)}
         unseen = sum(layer.axes != "none" and layer.receptive_field is None for layer in card.layers)
