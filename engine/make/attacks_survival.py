@@ -55,8 +55,8 @@ def treatments(job: Job) -> dict[str, Callable[[Frame], Frame]]:
 def survival(job: Job, ask: Classifier, attacked: Frame, label: int, target: int | None) -> pd.DataFrame:
     """What becomes of the attack when the picture is handled, beside what becomes of the unattacked photo.
 
-    Columns treatment, survives (it fools, and the treatment alone does not), class, clean_class (of the photo after
-    the treatment), fools, clean_photo_kept (whether the treatment alone leaves the photo its class).
+    Columns treatment, survives (it fools, and the treatment alone does not), result and photo (their classes after the
+    treatment), fools, photo_kept (whether the treatment alone leaves the photo its class).
     """
     treats = treatments(job)
     frames = np.stack([treat(picture) for treat in treats.values() for picture in (attacked, job.frame)])
@@ -66,7 +66,7 @@ def survival(job: Job, ask: Classifier, attacked: Frame, label: int, target: int
         fools = now == target if target is not None else now != label
         kept = clean == label
         rows.append((name, fools and kept, names[now], names[clean], fools, kept))
-    columns = ["treatment", "survives", "class", "clean_class", "fools", "clean_photo_kept"]
+    columns = ["treatment", "survives", "result", "photo", "fools", "photo_kept"]
     return pd.DataFrame(rows, columns=columns)
 
 

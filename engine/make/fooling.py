@@ -7,6 +7,7 @@ is saved.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import OptionsError, UnsupportedError
@@ -22,6 +23,7 @@ MOST = 100
 """At most so many classes in one grid."""
 ROUND = 5
 """Steps of ascent between two looks at the 8-bit pictures."""
+PREVIEW_SECONDS = 0.5
 STEPS, GENERATIONS = 2000, 150
 """At most so many of each way, unless told."""
 
@@ -184,15 +186,19 @@ def _evolution(job: Job, wanted: list[int]) -> tuple[NDArray[Any], list[dict[str
     steps = options.steps or GENERATIONS
     names = [f"probability of {job.card.classes[target]}" for target in wanted]
     rows: list[dict[str, float]] = []
+    shown = 0.0
 
     def told(generation: int, best: Elites) -> None:
+        nonlocal shown
         if generation == len(rows):
             rows.append({})
         rows[-1] = {"step": generation + 1, **dict(zip(names, best.probabilities.tolist(), strict=True))}
         done = int((best.probabilities > options.confidence).sum())
         curve = {"the least certain": float(best.probabilities.min()), "mean": float(best.probabilities.mean())}
         words = f"generation {generation + 1}, {done} of {len(wanted)} are certain"
-        job.progress((generation + 1) / steps, words, _grid(best.frames)[0], curve)
+        due = time.monotonic() - shown >= PREVIEW_SECONDS
+        job.progress((generation + 1) / steps, words, _grid(best.frames)[0] if due else None, curve)
+        shown = time.monotonic() if due else shown
 
     found = evolve(
         RuntimeClassifier(job),

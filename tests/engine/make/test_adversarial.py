@@ -116,9 +116,9 @@ def test_deepfool_finds_a_smaller_change_than_pgd(make_job: Make) -> None:
 def test_survival_is_told_beside_the_clean_photo(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
     table = run(make_job("adversarial", tiny_networks["wide"])).tables["survival"]
     assert table["treatment"].iloc[0] == "as saved, PNG"
-    assert bool(table["clean_photo_kept"].iloc[0])
+    assert bool(table["photo_kept"].iloc[0])
     assert {"JPEG at quality 95", "JPEG at quality 50", "shifted by one pixel"} <= set(table["treatment"])
-    assert (table["survives"] == (table["fools"] & table["clean_photo_kept"])).all()
+    assert (table["survives"] == (table["fools"] & table["photo_kept"])).all()
 
 
 def test_a_network_that_errs_already_is_told_and_not_counted(
