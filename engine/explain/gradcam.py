@@ -94,6 +94,7 @@ def gradcam(job: Job) -> Result:
     from engine.errors import NetworkError
     from engine.explain.attribution import explain
     from engine.explain.pictures import signed_picture
+    from engine.explain.trust_pictures import map_over_photo
     from models.card import OUTPUT
 
     options, card = job.options, job.card
@@ -128,6 +129,7 @@ def gradcam(job: Job) -> Result:
     return Result(
         arrays={"gradcam": fine.cpu().numpy(), "map": coarse.cpu().numpy(), "guided_gradcam": guided},
         images={"guided_gradcam": signed_picture(guided)},
+        preview=map_over_photo(job.frame, fine.cpu().numpy()),
         summary={
             **score.summary,
             "logit": float(score.of(output)[0]),

@@ -135,6 +135,7 @@ def saliency(job: Job) -> Result:
     from engine.explain.reductions import REDUCTIONS
     from engine.explain.sampling import Attribution
     from engine.explain.scores import choose_score
+    from engine.explain.trust_pictures import map_over_photo
     from models.card import OUTPUT
 
     options = job.options
@@ -169,9 +170,11 @@ def saliency(job: Job) -> Result:
             )
     units = "change of the score" + ("" if attribution.times_input else " per unit of input")
     how = f"{reduction.words}; {options.sampling.replace('_', ' ')}"
+    drawn = reduced.cpu().numpy()
     result = Result(
-        arrays={"saliency": reduced.cpu().numpy()},
+        arrays={"saliency": drawn},
         summary=summary,
+        preview=map_over_photo(job.frame, drawn),
         panels=[
             Panel(
                 kind="overlay",

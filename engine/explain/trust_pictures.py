@@ -24,15 +24,21 @@ def scale_of(values: NDArray[Any]) -> float:
     return float(np.quantile(magnitude, 0.999)) or float(magnitude.max()) or 1.0
 
 
-def map_tile(frame: NDArray[np.uint8], values: NDArray[Any], scale: float) -> NDArray[np.uint8]:
-    """The frame (H, W, C) in dim grey with a map (H, W) over it, fitted into uint8 (TILE, TILE, 3)."""
+def map_over_photo(frame: NDArray[np.uint8], values: NDArray[Any], scale: float | None = None) -> NDArray[np.uint8]:
+    """The frame (H, W, C) in dim grey with a map (H, W) over it, uint8 (H, W, 3); `scale` is that of `scale_of`."""
+    scale = scale_of(values) if scale is None else scale
     signed = np.clip(np.asarray(values, np.float64) / scale, -1.0, 1.0)[..., None]
     strength = np.abs(signed)
     grey = 0.6 * as_colour(frame).mean(axis=-1, keepdims=True)
     ends = np.where(signed[None] >= 0, FOR[:, None, None], AGAINST[:, None, None])
     colour = ends[0] + (ends[1] - ends[0]) * strength
     alpha = np.minimum(0.85, 1.5 * strength)
-    return fit_tile(np.rint(grey * (1 - alpha) + colour * alpha).astype(np.uint8), TILE)
+    return np.asarray(np.rint(grey * (1 - alpha) + colour * alpha), np.uint8)
+
+
+def map_tile(frame: NDArray[np.uint8], values: NDArray[Any], scale: float) -> NDArray[np.uint8]:
+    """The same, fitted into uint8 (TILE, TILE, 3)."""
+    return fit_tile(map_over_photo(frame, values, scale), TILE)
 
 
 def photo_tile(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

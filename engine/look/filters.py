@@ -110,6 +110,7 @@ def run(job: Job) -> Result:
     if not weights.colours:
         result.panels.insert(0, _plain_words(weights))
     result.panels += _panels_of_layer(name, weights, options)
+    result.preview = "effective" if "effective" in result.images else "filters"
     result.summary = {
         "layer": name,
         "units": len(weights.values),

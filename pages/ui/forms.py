@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -252,6 +253,12 @@ def _layers(key: str, info: Any, text: str, card: Card, start: Any) -> str:
     return ",".join(st.session_state[key])
 
 
+def _left_empty(help: str) -> str:
+    """What an option's help says of leaving it empty."""
+    found = re.search(r"(?:empty|default): ([^;(),]+)", help)
+    return found.group(1).strip() if found else "none"
+
+
 def _class(key: str, info: Any, text: str, card: Card, start: Any) -> Any:
     indices = list(range(len(card.classes)))
 
@@ -266,7 +273,7 @@ def _class(key: str, info: Any, text: str, card: Card, start: Any) -> Any:
         index=None,
         key=key,
         format_func=lambda index: f"{card.classes[index]} ({index})",
-        placeholder="the network's own top class" if card.classes else "this network has no classes",
+        placeholder=_left_empty(info.description) if card.classes else "this network has no classes",
         disabled=not card.classes,
         help=info.description,
         persist_state="session",

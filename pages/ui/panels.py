@@ -20,6 +20,9 @@ from pages.ui.text import escaped, label, show_error
 CHART = {"displaylogo": False, "showSendToCloud": False, "scrollZoom": False, "displayModeBar": False}
 """Plotly's settings: no logo, nothing that sends data anywhere."""
 
+WHOLE_ROWS = 16
+"""A table of no more rows is shown whole, a longer one scrolls."""
+
 SMALL = frozenset({"curve", "bars", "table", "scatter", "heatmap"})
 """Kinds that share a row with their neighbour."""
 
@@ -302,7 +305,8 @@ def _table(panel: Panel, run: Any, key: str) -> None:
     for column, wanted in panel.where.items():
         table = table[table[column] == wanted]
     told = [name for name in table if not (table[name].isna() | (table[name].astype(str) == "")).all()]
-    st.dataframe(table[told] if told else table, hide_index=True, key=f"{key}:table")
+    height: Literal["content", "auto"] = "content" if len(table) <= WHOLE_ROWS else "auto"
+    st.dataframe(table[told] if told else table, hide_index=True, key=f"{key}:table", height=height)
 
 
 def _text(panel: Panel, run: Any, key: str) -> None:

@@ -56,7 +56,7 @@ def show_unfinished(run: Any) -> None:
 def show_warnings(run: Any) -> None:
     """What a reader must know before the pictures, each in one line."""
     for line in run.record.warnings or []:
-        st.badge(plain(line), icon=":material/info:", color="orange")
+        st.markdown(f":orange[:material/info: {plain(line)}]")
 
 
 def show_summary(run: Any) -> None:
