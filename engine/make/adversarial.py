@@ -105,18 +105,17 @@ def check(card: Card, options: AdversarialOptions) -> None:
     attack, name, epsilon = ATTACKS[options.attack], options.attack, options.epsilon
     if not attack.bounded:
         if epsilon is not None:
-            raise OptionsError(
-                f"{name} looks for the smallest change and takes no epsilon: choose pgd or pgd_l2 to bound it"
-            )
+            how = "looks for the smallest change" if attack.norm else "is bounded by its number of pixels"
+            raise OptionsError(f"{name} {how} and takes no epsilon: choose pgd or pgd_l2 for a ball")
         if options.smallest:
             raise OptionsError(f"{name} has no epsilon to be searched: choose smallest with pgd or another with a ball")
         if options.step_size is not None:
             raise OptionsError(f"{name} finds the size of its steps itself: leave step_size empty")
     elif attack.norm == math.inf and epsilon is not None:
         if epsilon > 1:
-            raise OptionsError(
-                f"epsilon is of pixel values from 0 to 1, not {epsilon:g}: for grey levels write {epsilon:g}/255"
-            )
+            levels = epsilon.is_integer()
+            hint = f"for grey levels write {epsilon:g}/255" if levels else "1 is all the way from black to white"
+            raise OptionsError(f"epsilon is of pixel values from 0 to 1, not {epsilon:g}: {hint}")
         if epsilon < 1 / 255 - 1e-9:
             raise OptionsError(f"epsilon {epsilon:g} is under one grey level (1/255): no 8-bit picture is so near")
     if not attack.targeted and options.target:

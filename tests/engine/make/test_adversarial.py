@@ -171,6 +171,8 @@ def test_the_twins_are_explained_and_part_with_depth(tiny_networks: Mapping[str,
     [
         ({"target": "kat"}, UnknownNameError, "cat"),
         ({"epsilon": 8}, OptionsError, "8/255"),
+        ({"epsilon": "300/255"}, OptionsError, "black to white"),
+        ({"attack": "few_pixel", "epsilon": 0.1}, OptionsError, "number of pixels"),
         ({"epsilon": 0.001}, OptionsError, "one grey level"),
         ({"epsilon": "a/b"}, OptionsError, "fraction"),
         ({"attack": "deepfool", "epsilon": 0.1}, OptionsError, "no epsilon"),
