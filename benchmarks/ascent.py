@@ -1,21 +1,26 @@
 """A step of ascent against the bare forward and backward of the same cut network, and against Lucent's render.
 
     python -m benchmarks.ascent [--quick] [--networks squeezenet1_1,resnet18] [--repeats 5] [--threads 2] [--steps 20]
+        [--clock wall] [--alike fovea] [--alike-steps 160]
 
 Ascent with each preset's canvas, losses, transforms and projection, on a class and on a layer in the middle; the bare
 contender moves the same pixels with the same optimiser and no more. "channels last" and "bfloat16" are the bare
 contender with its input in that layout, or under autocast. Lucent (torch-lucent 0.1.8, in a folder named by
-PYTHONPATH, with kornia and decorator) renders the same unit with its defaults. All take turns in one process.
+PYTHONPATH, with kornia and decorator) renders the same unit with its defaults. All take turns in one process; with
+`--clock cpu` on one thread, whose own seconds are counted, for a machine that is busy otherwise.
+
+The second table holds the pictures of the networks named by `--alike` against each other: as the loop runs the
+network (folded, maybe with channels last), as the network is, and under bfloat16. SSIM 1 is the same picture.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks._common import interleaved, machine, random_network, ratio, table, use_own_home
+from benchmarks._common import interleaved, machine, parser, random_network, ratio, table, use_own_home
 
 
 def made(network: Any, steps: int, preset: str, **options: Any) -> Callable[[], Any]:
@@ -122,27 +127,73 @@ COLUMNS = {
 """Each column's title, and which time is divided by which."""
 
 
+def alike(name: str, steps: int) -> list[str]:
+    """How alike the pictures are that class 1 gets from the network run in three ways, a row of SSIMs."""
+    import numpy as np
+    import torch
+    from skimage.metrics import structural_similarity
+
+    from engine.make.canvas import to_pixels
+    from engine.make.quick import QuickNetwork
+    from models.zoo import load
+
+    network = load(name)
+
+    def picture(preset: str) -> np.ndarray[Any, Any]:
+        return to_pixels(made(network, steps, preset, target="1")().picture)[0]
+
+    cells = []
+    for preset in ("none", "lucid"):
+        folded, call = picture(preset), QuickNetwork.__call__
+        try:
+            QuickNetwork.__call__ = _as_it_is  # type: ignore[method-assign]
+            plain = picture(preset)
+            with torch.autocast("cpu", torch.bfloat16):
+                low = picture(preset)
+        finally:
+            QuickNetwork.__call__ = call  # type: ignore[method-assign]
+        for other in (folded, low):
+            ssim = structural_similarity(plain, other, channel_axis=-1, data_range=255)  # type: ignore[no-untyped-call]
+            cells.append(f"{ssim:.3f}")
+    return [name, str(steps), *cells]
+
+
+def _as_it_is(network: Any, x: Any) -> Any:
+    from models.torch_net import forward_taps
+
+    return forward_taps(network.module, x, network.taps)
+
+
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one small network, one turn: only that it works")
-    parser.add_argument("--networks", default="squeezenet1_1,resnet18")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=20)
-    arguments = parser.parse_args()
+    """Print both tables."""
+    found = parser(__doc__, "one small network, one turn: only that it works")
+    found.add_argument("--networks", default="squeezenet1_1,resnet18")
+    found.add_argument("--repeats", type=int, default=5)
+    found.add_argument("--threads", type=int, default=2)
+    found.add_argument("--steps", type=int, default=20)
+    found.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    found.add_argument("--alike", default="fovea", help="networks whose pictures are compared; empty: none")
+    found.add_argument("--alike-steps", type=int, default=160)
+    arguments = found.parse_args()
     use_own_home()
-    names = ["squeezenet1_1"] if arguments.quick else arguments.networks.split(",")
+    names = ["squeezenet1_1"] if arguments.quick else [name for name in arguments.networks.split(",") if name]
     steps, repeats = (2, 1) if arguments.quick else (arguments.steps, arguments.repeats)
+    threads, clock = (1, time.process_time) if arguments.clock == "cpu" else (arguments.threads, time.perf_counter)
     print(machine())
     rows = []
     for name in names:
-        times = interleaved(contenders(name, arguments.threads, steps), repeats)
+        times = interleaved(contenders(name, threads, steps), repeats, clock)
         cells = [f"{ratio(times, slow, fast):.2f}" if slow in times else "-" for slow, fast in COLUMNS.values()]
         rows.append([name, *cells])
-    print(table(["network", *COLUMNS], rows))
+    if rows:
+        print(table(["network", *COLUMNS], rows))
     if all(row[-1] == "-" for row in rows):
         print("Lucent is not installed here.")
+    header = ["network", "steps", *(f"{preset}, {way}" for preset in ("none", "lucid") for way in ("ours", "bfloat16"))]
+    long = 2 if arguments.quick else arguments.alike_steps
+    pictures = [alike(name, long) for name in arguments.alike.split(",") if name]
+    if pictures:
+        print(table(header, pictures))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
 """What each recipe reaches on real weights: by how much its loss changes, and whether another network agrees.
 
-    python -m benchmarks.recipes [--quick] [--threads 2]
+    python -m benchmarks.recipes [--quick] [--networks squeezenet,googlenet] [--only RECIPES] [--threads 2]
 
-On squeezenet1_1 and GoogLeNet with the real weights of the development data; skipped where they are not there. The
+On squeezenet1_1 and GoogLeNet with the real weights of the development data; skipped where they are not there.
+`--only` names what is measured, of ascent,dream,inversion,texture,style,agreement: each is a minute or less. The
 last table asks each network what it sees in pictures of a class that were made on the other one, with Lucid's
 regularisers and without any, read back from the 8-bit picture.
 """
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
-from benchmarks._common import DATA, machine, table, use_own_home
+from benchmarks._common import DATA, machine, parser, table, use_own_home
 
 WEIGHTS = {"squeezenet": "squeezenet1_1_caffe.safetensors", "googlenet": "bvlc_googlenet.safetensors"}
 GOLDFISH = 1
@@ -45,36 +45,41 @@ def run(method: str, network: Any, **options: Any) -> Any:
     return found.run(Job(network=network, options=parsed, photo=photo, open_photo=open_photo))
 
 
-def reached(network: Any, quick: bool) -> list[list[str]]:
-    """A row for each recipe: what it moves, from where, to where."""
-    few = 2 if quick else 0
-    ascent = run("ascent", network, target=str(GOLDFISH), steps=few or 80)
-    activation = ascent.tables["losses"]["activation"]
-    dream = run("dream", network, octaves=1, steps=few or 10, size=224)
-    energy = dream.tables["losses"].groupby("layer", sort=False)["energy"]
-    rows = [
-        ["ascent", "activation", f"{activation.iloc[0]:.3g}", f"{activation.iloc[-5:].mean():.3g}"],
-        ["ascent", "probability", "", f"{ascent.summary['probability']:.3f}"],
-    ]
-    rows += [["dream", f"energy of {name}", f"{one.iloc[0]:.3g}", f"{one.iloc[-1]:.3g}"] for name, one in energy]
-    for name, options in (
-        ("inversion", {"series": 1, "steps": few or 60}),
-        ("texture", {"height": 128, "width": 128, "steps": few or 60, "series": False}),
-        ("style", {"size": 128, "steps": few or 60}),
-    ):
-        losses = run(name, network, **options).tables["losses"]["loss"]
-        rows.append([name, "loss", f"{losses.iloc[0]:.3g}", f"{losses.iloc[-1]:.3g}"])
-    return rows
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ascent": {"target": str(GOLDFISH), "steps": 80},
+    "dream": {"octaves": 1, "steps": 10, "size": 224},
+    "inversion": {"series": 1, "steps": 60},
+    "texture": {"height": 128, "width": 128, "steps": 60, "series": False},
+    "style": {"size": 128, "steps": 60},
+}
+"""What each recipe is told: small enough for a minute on two cores."""
 
 
-def agreement(found: dict[str, Any], quick: bool) -> list[list[str]]:
-    """What the other network gives the class on pictures made with and without regularisers."""
+def reached(method: str, network: Any, quick: bool) -> list[list[str]]:
+    """Rows of what a recipe moves, from where, to where."""
+    result = run(method, network, **SETTINGS[method] | ({"steps": 2} if quick else {}))
+    losses = result.tables["losses"]
+    if method == "dream":
+        energies = losses.groupby("layer", sort=False)["energy"]
+        return [[method, f"energy of {name}", f"{one.iloc[0]:.3g}", f"{one.iloc[-1]:.3g}"] for name, one in energies]
+    if method == "ascent":
+        moved = losses["activation"]
+        return [
+            [method, "activation", f"{moved.iloc[0]:.3g}", f"{moved.iloc[-5:].mean():.3g}"],
+            [method, "probability", "", f"{result.summary['probability']:.3f}"],
+        ]
+    return [[method, "loss", f"{losses['loss'].iloc[0]:.3g}", f"{losses['loss'].iloc[-1]:.3g}"]]
+
+
+def agreement(found: dict[str, Any], names: list[str], quick: bool) -> list[list[str]]:
+    """What the other network gives the class on pictures of `names` made with and without regularisers."""
     import numpy as np
 
     from engine.make.verdict import SecondOpinion
 
     rows = []
-    for name, other in (("googlenet", "squeezenet"), ("squeezenet", "googlenet")):
+    for name in names:
+        (other,) = (one for one in found if one != name)
         second = SecondOpinion(found[other], "cpu")
         for preset in ("lucid", "none"):
             result = run("ascent", found[name], target=str(GOLDFISH), preset=preset, steps=2 if quick else 100)
@@ -85,10 +90,11 @@ def agreement(found: dict[str, Any], quick: bool) -> list[list[str]]:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two steps each: only that it works")
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
+    given = parser(__doc__, "two steps each: only that it works")
+    given.add_argument("--networks", default=",".join(WEIGHTS))
+    given.add_argument("--only", default=",".join([*SETTINGS, "agreement"]))
+    given.add_argument("--threads", type=int, default=2)
+    arguments = given.parse_args()
     if not all((DATA / "weights" / file).is_file() for file in WEIGHTS.values()):
         print(f"The real weights are not in {DATA}: nothing to measure.")
         return
@@ -97,11 +103,14 @@ def main() -> None:
 
     torch.set_num_threads(arguments.threads)
     print(machine())
-    found = networks()
-    rows = [[name, *row] for name, network in found.items() for row in reached(network, arguments.quick)]
-    print(table(["network", "recipe", "what", "first step", "last step"], rows))
-    header = ["made on", "preset", "its probability", "asked", "probability there"]
-    print(table(header, agreement(found, arguments.quick)))
+    found, names, only = networks(), arguments.networks.split(","), arguments.only.split(",")
+    methods = [method for method in SETTINGS if method in only]
+    rows = [[n, *row] for n in names for method in methods for row in reached(method, found[n], arguments.quick)]
+    if rows:
+        print(table(["network", "recipe", "what", "first step", "last step"], rows))
+    if "agreement" in only:
+        header = ["made on", "preset", "its probability", "asked", "probability there"]
+        print(table(header, agreement(found, names, arguments.quick)))
 
 
 if __name__ == "__main__":
