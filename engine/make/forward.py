@@ -40,7 +40,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 class _Surroundings(TorchFunctionMode):
-    """While it is entered, this thread's max pooling averages, and its convolutions see copies beyond the edge."""
+    """While it is entered, this thread's max pooling averages, and what it computes sees copies beyond the edge."""
 
     def __init__(self, average: bool, circular: bool) -> None:
         super().__init__()
@@ -56,30 +56,40 @@ class _Surroundings(TorchFunctionMode):
     ) -> Any:
         """Called by torch for each function of the forward pass."""
         kwargs = kwargs or {}
-        if self.average and func in _MAX_POOLS:
-            return _averaged(named(_POOL_NAMES, args, kwargs))
+        if func in _MAX_POOLS and (self.average or self.circular):
+            given = named(_POOL_NAMES, args, kwargs)
+            kernel = _pair(given["kernel_size"])
+            given |= {"stride": given.get("stride") or kernel}
+            given = _wrapped(given, kernel) if self.circular else given
+            return _averaged(given) if self.average else func(**given)
         if self.circular and func in (F.conv2d, torch.conv2d):
-            return _circular(func, named(CONV_NAMES, args, kwargs))
+            given = named(CONV_NAMES, args, kwargs)
+            return func(**_wrapped(given, _pair(given["weight"].shape[-2:])))
         return func(*args, **kwargs)
 
 
 def _averaged(given: Mapping[str, Any]) -> Tensor:
     """The average over what the max pooling would have looked at."""
-    kernel, x = _pair(given["kernel_size"]), given["input"]
-    stride, padding = _pair(given.get("stride") or kernel), _pair(given.get("padding", 0))
-    ceil = bool(given.get("ceil_mode", False))
-    return AVERAGE_SCALE * F.avg_pool2d(x, kernel, stride, padding, ceil, count_include_pad=False)
+    padding, ceil = _pair(given.get("padding", 0)), bool(given.get("ceil_mode", False))
+    kernel, stride = _pair(given["kernel_size"]), _pair(given["stride"])
+    return AVERAGE_SCALE * F.avg_pool2d(given["input"], kernel, stride, padding, ceil, count_include_pad=False)
 
 
-def _circular(func: Callable[..., Any], given: dict[str, Any]) -> Any:
-    """The convolution with what leaves on one side coming in on the other, where it would see zeros."""
+def _wrapped(given: dict[str, Any], kernel: tuple[int, int]) -> dict[str, Any]:
+    """What a convolution or pooling is given, with what leaves on one side coming in on the other.
+
+    So also where it pads nothing and would leave the last rows out: each of its steps starts once around the picture.
+    """
     padding, x = given.get("padding", 0), given["input"]
     if isinstance(padding, str):
-        return func(**given)
-    down, across = _pair(padding)
-    if not (down or across) or down > x.shape[-2] or across > x.shape[-1]:
-        return func(**given)
-    return func(**(given | {"input": F.pad(x, (across, across, down, down), mode="circular"), "padding": 0}))
+        return given
+    steps, dilation = _pair(given.get("stride", 1)), _pair(given.get("dilation", 1))
+    sides: list[int] = []
+    for before, size, step, spread in zip(_pair(padding), kernel, steps, dilation, strict=True):
+        sides = [before, max(before, spread * (size - 1) + 1 - step - before), *sides]
+    if not any(sides) or max(sides[:2]) > x.shape[-1] or max(sides[2:]) > x.shape[-2]:
+        return given
+    return given | {"input": F.pad(x, sides, mode="circular"), "padding": 0}
 
 
 class RecipeModule(nn.Module):

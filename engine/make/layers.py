@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,25 @@ def texture_layers(card: Card, most: int = 5) -> list[Layer]:
         chosen += [layer for layer in series(card, 4) if layer not in chosen]
         chosen.sort(key=card.layers.index)
     return [layer for i, layer in enumerate(chosen) if layer not in chosen[:i]][:most]
+
+
+ENLARGED = 2
+"""How many times larger a picture is looked at by the first layers of a network whose first convolution skips pixels.
+
+Such a layer is nearly blind to some patterns of neighbouring pixels, which are then left as a weave over the picture.
+"""
+
+
+def fine_layers(card: Card, layers: Sequence[Layer]) -> list[Layer]:
+    """Those of the layers that look at the enlarged picture: up to twice the stride of the network's first layer.
+
+    None where that first layer sees every pixel, or nothing is known of the strides.
+    """
+    strides = {layer.name: max(layer.receptive_field.stride) for layer in layers if layer.receptive_field is not None}
+    first = card.spatial_layers()[0].receptive_field
+    if first is None or max(first.stride) < 2:
+        return []
+    return [layer for layer in layers if strides.get(layer.name, math.inf) <= 2 * max(first.stride)]
 
 
 def first_activation(card: Card) -> Layer:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import OptionsError
+from engine.make.layers import ENLARGED
 from models.card import OUTPUT
 
 if TYPE_CHECKING:
@@ -50,13 +51,23 @@ def _meminfo() -> int:
 
 
 def step_bytes(
-    card: Card, taps: Sequence[str], height: int, width: int, count: int = 1, *, recompute: bool = False
+    card: Card,
+    taps: Sequence[str],
+    height: int,
+    width: int,
+    count: int = 1,
+    *,
+    recompute: bool = False,
+    fine: Sequence[str] = (),
 ) -> int:
     """What one step needs for `count` pictures: each layer's output down to the deepest tap, kept for the way back.
 
     With `recompute` only what leaves a block is kept, and the largest block's inside once. Layers with maps grow with
-    the picture's area. An estimate from the card.
+    the picture's area. `fine`: layers that look at the enlarged picture as well. An estimate from the card.
     """
+    if fine:
+        large = step_bytes(card, fine, ENLARGED * height, ENLARGED * width, count, recompute=recompute)
+        return large + step_bytes(card, taps, height, width, count, recompute=recompute)
     own = card.preprocessing.size
     area = height * width / (own[0] * own[1])
     names = [layer.name for layer in card.layers]
@@ -85,10 +96,17 @@ def _kept_between_blocks(card: Card, layers: Sequence[Layer], sizes: Sequence[fl
 
 
 def fits(
-    card: Card, taps: Sequence[str], height: int, width: int, *, device: str = "cpu", recompute: bool = False
+    card: Card,
+    taps: Sequence[str],
+    height: int,
+    width: int,
+    *,
+    device: str = "cpu",
+    recompute: bool = False,
+    fine: Sequence[str] = (),
 ) -> bool:
     """Whether a step on one picture of that size has memory enough."""
-    return step_bytes(card, taps, height, width, recompute=recompute) <= SPARE * free_bytes(device)
+    return step_bytes(card, taps, height, width, recompute=recompute, fine=fine) <= SPARE * free_bytes(device)
 
 
 def check_memory(
@@ -100,13 +118,14 @@ def check_memory(
     count: int = 1,
     device: str = "cpu",
     recompute: bool = False,
+    fine: Sequence[str] = (),
 ) -> None:
     """Raise OptionsError where a step would need more memory than is free, with the largest picture that fits."""
     free, long = free_bytes(device), max(height, width)
 
     def need(side: int) -> int:
         rows, columns = height * side // max(height, width), width * side // max(height, width)
-        return step_bytes(card, taps, rows, columns, count, recompute=recompute)
+        return step_bytes(card, taps, rows, columns, count, recompute=recompute, fine=fine)
 
     if need(long) <= SPARE * free:
         return

@@ -5,19 +5,23 @@ Gram matrices themselves are in `losses`. Here: neighbouring pixels, other scale
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from engine.errors import UnsupportedError
 from engine.features import unit_maps
 from engine.make.canvas import Normalise, resized
+from engine.make.layers import ENLARGED, fine_layers
 from engine.make.losses import CentredGramDistance, GramDistance, GramWasserstein, Term, View, gram_matrix
+from engine.make.quick import QuickNetwork
 from engine.make.sizes import features_of
-from models.torch_net import forward_taps
 
 if TYPE_CHECKING:
     from engine.make.losses import Loss
@@ -114,32 +118,40 @@ def pixel_statistics(
     return PixelStatistics(tuple(targets), circular)
 
 
-def reduced(picture: Tensor, scale: int, circular: bool = False) -> Tensor:
-    """The picture (N, C, H, W) with its sides divided by `scale`, smoothed before it shrinks.
+def reduced(picture: Tensor, factor: int, circular: bool = False) -> Tensor:
+    """The picture (N, C, H, W) with its sides divided by `factor`, smoothed before it shrinks.
 
     `circular`: what is smoothed at an edge comes from the opposite side.
     """
-    if scale == 1:
+    if factor == 1:
         return picture
-    height, width = (max(1, side // scale) for side in picture.shape[-2:])
-    if not circular or any(side % scale or side < 2 * scale for side in picture.shape[-2:]):
+    height, width = (max(1, side // factor) for side in picture.shape[-2:])
+    if not circular or any(side % factor or side < 2 * factor for side in picture.shape[-2:]):
         return resized(picture, height, width)
-    return resized(_wrapped(picture, 2 * scale), height + 4, width + 4)[..., 2:-2, 2:-2]
+    return resized(_wrapped(picture, 2 * factor), height + 4, width + 4)[..., 2:-2, 2:-2]
+
+
+def enlarged(picture: Tensor, factor: int, circular: bool = False) -> Tensor:
+    """The picture (N, C, H, W) with its sides times `factor`; `circular` as for `reduced`."""
+    height, width = picture.shape[-2:]
+    if not circular:
+        return resized(picture, height * factor, width * factor)
+    wide = resized(_wrapped(picture, 2), (height + 4) * factor, (width + 4) * factor)
+    return wide[..., 2 * factor : -2 * factor, 2 * factor : -2 * factor]
 
 
 @dataclass(frozen=True)
 class AtScale:
-    """Terms on the picture made `scale` times smaller, for which the network is run once more.
+    """Terms on the picture at another size, for which the network is run once more: `resize` brings it there.
 
     Statistics of a pyramid hold structures together that are larger than what a layer sees (Snelgrove 2017,
     "High-Resolution Multi-Scale Neural Texture Synthesis"). The value is the weighted sum of the terms.
     """
 
-    scale: int
+    resize: Callable[[Tensor], Tensor]
     terms: tuple[Term, ...]
-    module: nn.Module
+    network: QuickNetwork
     normalise: Normalise
-    circular: bool = False
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -148,10 +160,10 @@ class AtScale:
 
     def __call__(self, view: View) -> Tensor:
         """The weighted sum, (N,)."""
-        picture = reduced(view.picture, self.scale, self.circular)
+        picture = self.resize(view.picture)
         values = self.normalise(picture)
-        small = View(picture, values, forward_taps(self.module, values, taps_of(self.terms)))
-        return torch.stack([term.weight * term.loss(small) for term in self.terms]).sum(0)
+        other = View(picture, values, self.network(values))
+        return torch.stack([term.weight * term.loss(other) for term in self.terms]).sum(0)
 
 
 def taps_of(terms: Sequence[Term]) -> list[str]:
@@ -163,17 +175,53 @@ Moments = dict[str, tuple[Tensor, Tensor]]
 """Layer to its plain Gram matrix (C, C), divided by positions, and its means (C,)."""
 
 
-def moments(job: Job, pictures: Sequence[Tensor], shares: Sequence[float], layers: Sequence[Layer]) -> Moments:
-    """Those of the pictures (1, C, H, W) together, as if each filled its share (of 1) of one picture."""
+def moments(
+    job: Job, pictures: Sequence[Tensor], shares: Sequence[float], layers: Sequence[Layer], *, mirrored: bool = False
+) -> Moments:
+    """Those of the pictures (1, C, H, W) together, as if each filled its share (of 1) of one picture.
+
+    `mirrored`: layers see the pictures go on as in a mirror beyond their edges, for what is to have no edges.
+    """
     found: Moments = {}
     for picture, share in zip(pictures, shares, strict=True):
-        features = features_of(job, picture, [layer.name for layer in layers])
+        maps_of = _mirrored_maps(job, picture, layers) if mirrored else _maps(job, picture, layers)
         for layer in layers:
-            maps = unit_maps(features[layer.name], layer)
+            maps = maps_of[layer.name]
             gram, mean = share * gram_matrix(maps)[0], share * maps.mean((0, 2, 3))
             before = found.get(layer.name)
             found[layer.name] = (gram, mean) if before is None else (before[0] + gram, before[1] + mean)
     return found
+
+
+def _maps(job: Job, picture: Tensor, layers: Sequence[Layer]) -> dict[str, Tensor]:
+    features = features_of(job, picture, [layer.name for layer in layers])
+    return {layer.name: unit_maps(features[layer.name], layer) for layer in layers}
+
+
+def _mirrored_maps(job: Job, picture: Tensor, layers: Sequence[Layer]) -> dict[str, Tensor]:
+    """The layers' maps of the picture, without those of its mirror images around it.
+
+    As they are where a layer's stride is not known, or the network takes no larger picture.
+    """
+    fields = [layer.receptive_field for layer in layers]
+    strides = [0 if field is None or field.whole else max(field.stride) for field in fields]
+    most = max(strides)
+    if not all(strides) or any(most % stride for stride in strides):
+        return _maps(job, picture, layers)
+    known = [field for field in fields if field is not None]
+    before = max(-offset for field in known for offset in field.offset)
+    after = max(size + offset for field in known for size, offset in zip(field.size, field.offset, strict=True))
+    margin = int(most * min(math.ceil(max(before, after, 1) / most), (min(picture.shape[-2:]) - 1) // most))
+    try:
+        maps = _maps(job, F.pad(picture, (margin,) * 4, mode="reflect"), layers)
+    except UnsupportedError:
+        return _maps(job, picture, layers)
+    height, width = picture.shape[-2:]
+    cut = {}
+    for layer, stride in zip(layers, strides, strict=True):
+        skip, rows, columns = (round(length / stride) for length in (margin, height, width))
+        cut[layer.name] = maps[layer.name][..., skip : skip + max(1, rows), skip : skip + max(1, columns)]
+    return cut
 
 
 def layer_terms(wanted: Moments, layers: Sequence[Layer], statistics: str, weight: float) -> list[Term]:
@@ -207,6 +255,7 @@ def gram_terms(
     *,
     shares: Sequence[float] = (1.0,),
     scales: int = 1,
+    fine: bool = False,
     weight: float = 1.0,
     circular: bool = False,
     least: int = 1 << 30,
@@ -214,19 +263,21 @@ def gram_terms(
     """What holds a picture to the pictures' statistics at `scales` scales, each half the one before; of `weight`.
 
     A scale that leaves a photo, or the `least` side of what is made, fewer than `LEAST_SIDE` pixels is left out.
-    Raises UnsupportedError where the network does not take a picture of such a size.
+    `fine`: the `fine_layers` are matched on the enlarged picture as well. Raises UnsupportedError where the network
+    does not take a picture of such a size.
     """
     short = min(least, *(min(picture.shape[-2:]) for picture in pictures))
     factors = [2**i for i in range(scales) if i == 0 or short // 2**i >= LEAST_SIDE]
-    terms: list[Term] = []
-    for factor in factors:
-        wanted = moments(job, [reduced(picture, factor) for picture in pictures], shares, layers)
-        inner = layer_terms(wanted, layers, statistics, weight / len(factors))
-        if factor == 1:
-            terms += inner
-            continue
-        module, normalise = job.network.module(job.device), Normalise(job.card.preprocessing, job.device)
-        whole = sum(term.weight for term in inner)
-        scaled = tuple(Term(term.name, term.loss, term.weight / whole) for term in inner)
-        terms.append(Term(f"at 1/{factor}", AtScale(factor, scaled, module, normalise, circular), whole))
-    return terms
+    first = fine_layers(job.card, layers) if fine else []
+    part = weight / (len(factors) + bool(first))
+
+    def at(name: str, chosen: Sequence[Layer], resize: Callable[..., Tensor], factor: int) -> Term:
+        wanted = moments(job, [resize(picture, factor) for picture in pictures], shares, chosen, mirrored=circular)
+        inner = tuple(layer_terms(wanted, chosen, statistics, 1.0))
+        network = QuickNetwork(job.network.module(job.device), taps_of(inner))
+        there = functools.partial(resize, factor=factor, circular=circular)
+        return Term(name, AtScale(there, inner, network, Normalise(job.card.preprocessing, job.device)), part)
+
+    terms = layer_terms(moments(job, pictures, shares, layers, mirrored=circular), layers, statistics, part)
+    terms += [at(f"at 1/{factor}", layers, reduced, factor) for factor in factors[1:]]
+    return [*terms, at(f"at {ENLARGED}/1", first, enlarged, ENLARGED)] if first else terms

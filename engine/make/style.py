@@ -76,6 +76,12 @@ class StyleOptions(Options):
     scales: int = option(
         2, "At how many scales of each size the style is matched (Snelgrove 2017)", ge=1, le=6, advanced=True
     )
+    fine: bool = option(
+        True,
+        "Where the first layer skips pixels: let the first layers match the style at twice the size as well, which "
+        "keeps a weave out of the picture",
+        advanced=True,
+    )
     pooling: Literal["average", "max"] = option(
         "average", "What takes the place of max pooling: averages (Gatys 2016), or nothing", advanced=True
     )
@@ -198,6 +204,7 @@ class Transfer:
                 self.options.statistics,
                 shares=parts,
                 scales=self.options.scales,
+                fine=self.options.fine,
                 least=min(content.shape[-2:]),
                 weight=style_weight,
             )
@@ -353,16 +360,18 @@ def _grid(transfer: Transfer, share: float) -> tuple[Any, int, pd.DataFrame]:
 def _runner(job: Job, height: int, width: int) -> Job:
     """The job on the network as it is run here. Raises OptionsError where the picture does not fit into memory."""
     from engine.make.forward import recipe_job
+    from engine.make.layers import fine_layers
     from engine.make.memory import check_memory, fits
     from engine.make.texture import chosen_layers
 
     options: StyleOptions = job.options
-    taps = [layer.name for layer in chosen_layers(job.card, options.style_layers)]
-    taps.append(content_layer(job.card, options).name)
+    layers = chosen_layers(job.card, options.style_layers)
+    fine = [layer.name for layer in fine_layers(job.card, layers)] if options.fine else []
+    taps = [*(layer.name for layer in layers), content_layer(job.card, options).name]
     again = options.recompute == "always" or (
-        options.recompute == "auto" and not fits(job.card, taps, height, width, device=job.device)
+        options.recompute == "auto" and not fits(job.card, taps, height, width, device=job.device, fine=fine)
     )
-    check_memory(job.card, taps, height, width, device=job.device, recompute=again)
+    check_memory(job.card, taps, height, width, device=job.device, recompute=again, fine=fine)
     return recipe_job(job, pooling=options.pooling, recompute=again)
 
 
@@ -525,7 +534,7 @@ METHOD = Method(
     run=style,
     work=work,
     gradients=True,
-    version=2,
+    version=3,
     check=check,
     example="sample:coffee",
 )

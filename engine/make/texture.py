@@ -57,6 +57,12 @@ class TextureOptions(Options):
     pixels: float = option(
         0.1, "Weight of neighbouring pixels' own statistics, to which strided layers are blind", ge=0, advanced=True
     )
+    fine: bool = option(
+        True,
+        "Where the first layer skips pixels: let the first layers match the picture at twice its size as well, which "
+        "keeps a weave out of it",
+        advanced=True,
+    )
     optimiser: Literal["lbfgs", "adam"] = option(
         "lbfgs", "L-BFGS on pixels (Gatys 2015), or Adam on Fourier coefficients (Olah 2017)", advanced=True
     )
@@ -88,12 +94,19 @@ def output_size(card: Card, options: TextureOptions) -> tuple[int, int]:
     return options.height or round(1.5 * own[0]), options.width or round(1.5 * own[1])
 
 
-def check(card: Card, options: TextureOptions) -> None:
-    """Raise in one line where a layer does not exist or has no maps, or the picture does not fit into memory."""
+def check_fits(card: Card, layers: list[Layer], options: TextureOptions, device: str = "cpu") -> None:
+    """Raise OptionsError where the picture does not fit into memory."""
+    from engine.make.layers import fine_layers
     from engine.make.memory import check_memory
 
-    layers = chosen_layers(card, options.layers)
-    check_memory(card, [layer.name for layer in layers], *output_size(card, options))
+    fine = [layer.name for layer in fine_layers(card, layers)] if options.fine else []
+    height, width = output_size(card, options)
+    check_memory(card, [layer.name for layer in layers], height, width, device=device, fine=fine)
+
+
+def check(card: Card, options: TextureOptions) -> None:
+    """Raise in one line where a layer does not exist or has no maps, or the picture does not fit into memory."""
+    check_fits(card, chosen_layers(card, options.layers), options)
 
 
 def matched_histogram(pixels: NDArray[Any], reference: NDArray[Any]) -> NDArray[Any]:
@@ -166,7 +179,16 @@ class Synthesis:
         kind, circular = self.options.statistics, self.options.tileable
         terms: list[Term] = []
         if layers:
-            terms += gram_terms(self.job, [source], layers, kind, scales=scales, circular=circular, least=least)
+            terms += gram_terms(
+                self.job,
+                [source],
+                layers,
+                kind,
+                scales=scales,
+                fine=self.options.fine,
+                circular=circular,
+                least=least,
+            )
         if self.options.pixels or not layers:
             statistics = pixel_statistics([source], circular=circular)
             terms.append(Term("pixels", statistics, self.options.pixels or 1.0))
@@ -308,20 +330,24 @@ def _depths(job: Job, layers: list[Layer], source: NDArray[Any], share: float) -
     )
 
 
-def _expectation(card: Card, layers: list[Layer], scales: int) -> str:
+def expectation(card: Card, layers: list[Layer], scales: int, fine: bool) -> str:
     """What quality these layers can give, from what the card says of their fields."""
+    from engine.make.layers import ENLARGED, fine_layers
+
     first, deepest = layers[0].receptive_field, layers[-1].receptive_field
     lines = []
     if card.random:
         lines.append("The weights are random: colours and fine grain will be right, shapes will not.")
     if first is not None and not first.whole:
-        stride = max(round(step) for step in first.stride)
-        lines.append(
-            "The first layer sees every pixel: expect sharp detail (as with VGG, on which this was invented)."
-            if stride == 1
-            else f"The first layer looks at every {stride}th pixel: the finest detail comes from neighbouring pixels' "
-            "statistics, and is softer than a network gives whose first convolutions keep the size (VGG)."
-        )
+        stride = max(first.stride)
+        enlarged = fine and bool(fine_layers(card, layers))
+        if stride <= (ENLARGED if enlarged else 1):
+            lines.append("The first layer sees every pixel: expect sharp detail (as with VGG, of which this is known).")
+        else:
+            lines.append(
+                f"The first layer looks at every {round(stride)}th pixel: the finest detail comes from neighbouring "
+                "pixels' statistics alone, and is softer than where the first convolutions keep the size (VGG)."
+            )
     if deepest is not None and not deepest.whole:
         reach = max(deepest.size) * 2 ** (scales - 1)
         lines.append(f"Structures up to about {reach} pixels of the pattern hold together; larger ones are shuffled.")
@@ -339,7 +365,6 @@ def texture(job: Job) -> Result:
     from engine.make.canvas import to_image, to_picture
     from engine.make.film import Film
     from engine.make.forward import recipe_job
-    from engine.make.memory import check_memory
     from engine.make.sizes import features_of, large_enough, photo_pixels
 
     options: TextureOptions = job.options
@@ -349,7 +374,7 @@ def texture(job: Job) -> Result:
     card = job.card
     layers = chosen_layers(card, options.layers)
     height, width = output_size(card, options)
-    check_memory(card, [layer.name for layer in layers], height, width, device=job.device)
+    check_fits(card, layers, options, job.device)
     patch = photo_pixels(job, job.photo, options.patch or round(1.5 * max(card.preprocessing.size)))
     source = to_picture(patch, job.device)
     plain = recipe_job(job, pooling=options.pooling)
@@ -386,7 +411,7 @@ def texture(job: Job) -> Result:
                 kind="image",
                 title="A new picture with the photo's statistics",
                 help="It shares with the photo which features occur together, and nothing of where they are. "
-                + _expectation(card, layers, options.scales),
+                + expectation(card, layers, options.scales, options.fine),
                 image="texture",
             ),
         ],
@@ -453,7 +478,7 @@ METHOD = Method(
     run=texture,
     work=work,
     gradients=True,
-    version=2,
+    version=3,
     check=check,
     example="sample:brick",
 )

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from engine.make.canvas import Normalise, PixelCanvas, resized
 from engine.make.forward import AVERAGE_SCALE, recipe_job
-from engine.make.losses import View
+from engine.make.losses import View, gram_matrix
 from engine.make.memory import step_bytes
-from engine.make.statistics import NOISE_FLOOR, gram_terms, pixel_statistics, reduced
+from engine.make.statistics import NOISE_FLOOR, enlarged, gram_terms, moments, pixel_statistics, reduced
 from engine.make.warm import AveragedIterates, WarmAdam
 from engine.method import Job
 from models.torch_net import forward_taps
@@ -111,6 +111,56 @@ def test_what_meets_at_the_edges_may_be_rolled(make_job: Make, tiny_networks: Ma
     job = recipe_job(make_job("texture", tiny_networks["residual"]), circular=True)
     maps, moved = (seen(job, p, ["conv"]).features["conv"] for p in (made, rolled))
     torch.testing.assert_close(torch.roll(maps, (4, 12), (2, 3)), moved, rtol=1e-4, atol=1e-5)
+
+
+class Skipping(nn.Module):
+    """Convolutions and overlapping pools of stride 2 that pad nothing, as SqueezeNet's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.fc = nn.Conv2d(3, 6, 3, 2), nn.Conv2d(6, 8, 3), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(self.conv1(x).relu(), 3, 2, ceil_mode=True)
+        out: Tensor = self.fc(F.max_pool2d(self.conv2(x).relu(), 2).mean((2, 3)))
+        return out
+
+
+@pytest.mark.parametrize("pooling", ["average", "max"])
+def test_what_pads_nothing_goes_around_the_picture_too(pooling: str, make_job: Make) -> None:
+    job = recipe_job(make_job("texture", tiny_network("skipping", Skipping())), pooling=pooling, circular=True)
+    made = picture(32, 40)
+    maps, moved = (seen(job, p, ["conv2"]).features["conv2"] for p in (made, torch.roll(made, (8, 12), (2, 3))))
+    assert maps.shape[2:] == (8, 10)
+    torch.testing.assert_close(torch.roll(maps, (2, 3), (2, 3)), moved, rtol=1e-4, atol=1e-5)
+
+
+def test_a_pattern_for_a_tile_goes_on_as_in_a_mirror(make_job: Make) -> None:
+    net = tiny_network("skipping", Skipping())
+    photo, layers = picture(40, 48), [net.card.layer("conv1"), net.card.layer("conv2")]
+    found = moments(recipe_job(make_job("texture", net), circular=True), [photo], [1.0], layers, mirrored=True)
+    mirrored = torch.from_numpy(np.pad(photo.numpy(), ((0, 0), (0, 0), (16, 16), (16, 16)), mode="reflect"))
+    maps = seen(make_job("texture", net), mirrored, ["conv1", "conv2"]).features
+    for name, stride in (("conv1", 2), ("conv2", 4)):
+        inner = maps[name][..., 16 // stride :, 16 // stride :][..., : 40 // stride, : 48 // stride]
+        torch.testing.assert_close(found[name][0], gram_matrix(inner)[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found[name][1], inner.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
+def test_layers_that_skip_pixels_look_at_the_enlarged_picture(make_job: Make) -> None:
+    net = tiny_network("skipping", Skipping())
+    job, photo, made = make_job("texture", net), picture(40, 48), picture(40, 48, seed=1)
+    layers = [net.card.layer("conv1"), net.card.layer("conv2")]
+    terms = gram_terms(job, [photo], layers, "gatys", fine=True)
+    assert [(term.name, term.weight) for term in terms] == [("conv1", 0.25), ("conv2", 0.25), ("at 2/1", 0.5)]
+    large, photo_large = (seen(job, resized(p, 80, 96), ["conv1", "conv2"]).features for p in (made, photo))
+    each = [relative_gram(large[name], photo_large[name]) for name in ("conv1", "conv2")]
+    assert float(terms[2].loss(seen(job, made, ["conv1"]))) == pytest.approx(np.mean(each), rel=1e-4)
+    assert torch.autograd.gradcheck(
+        lambda p: enlarged(p, 2, circular=True), (picture(5, 6).double().requires_grad_(True),)
+    )
+    rolled = torch.roll(enlarged(made, 2, circular=True), (6, 4), (2, 3))
+    torch.testing.assert_close(rolled, enlarged(torch.roll(made, (3, 2), (2, 3)), 2, circular=True))
 
 
 class Pools(nn.Module):
