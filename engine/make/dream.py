@@ -214,12 +214,13 @@ def dream(job: Job) -> Result:
     from engine.make.canvas import to_image, to_picture, to_pixels
     from engine.make.film import SIDE, Film, in_a_row, side_by_side
     from engine.make.memory import check_memory
-    from engine.make.sizes import photo_pixels
+    from engine.make.sizes import large_enough, photo_pixels
 
     options: DreamOptions = job.options
     card = job.card
     if job.photo is None:
         raise OptionsError("a dream needs a photo: give --image PATH or --image sample:cat")
+    large_enough(job.photo, "a dream")
     layers = layers_of(card, options)
     pixels = photo_pixels(job, job.photo, options.size or 2 * max(card.preprocessing.size))
     height, width = pixels.shape[:2]

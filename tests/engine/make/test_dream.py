@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
+from engine.errors import FoveaError, ImageError, OptionsError, UnknownNameError, UnsupportedError
 from engine.make import loop, memory, quick
 from engine.make.canvas import PixelCanvas
 from engine.make.dream import octave_sizes
@@ -159,6 +159,7 @@ def test_sizes_beyond_memory_are_told(
         ({"layer": "conv9"}, UnknownNameError, "conv1"),
         ({"unit": 3}, OptionsError, "of which layer"),
         ({"photo": None}, OptionsError, "photo"),
+        ({"photo": Image.new("RGB", (40, 9))}, ImageError, "at least 16 x 16"),
         ({"layer": "conv1", "layers": "conv2"}, OptionsError, "not both"),
         ({"layers": "conv1,fc"}, UnsupportedError, "maps"),
         ({"layer": "conv1", "unit": 1, "guide": "other"}, OptionsError, "not both"),
