@@ -2,7 +2,7 @@
 
     python -m benchmarks.parity [--quick] [--again] [--memory 9] [NAME ...]
 
-Random weights (batch norms with the statistics of noise), small inputs where the network allows. For each network:
+Random weights (batch norms scaled to noise), small inputs where the network allows. For each network:
 its card, its export, torch and ONNX at every tap with batches of 1, 2 and 3 (the export is recorded with 2), and for
 one layer of each kind a cut of its own whose
 in-graph maximum, its place and mean are compared with the same of torch's map. A layer whose difference is above the
@@ -32,6 +32,8 @@ QUICK = ("resnet18", "vit_b_32", "swin_t")
 HEADER = ["network", "input", "layers", "no units", "kinds cut", "card, s", "export, s", "largest difference", "fails"]
 REDUCED = 1e-4
 """A wrong place or a wrong axis is another value altogether."""
+BRANCH = 0.2
+"""What a batch norm multiplies by: residual branches add little to what they branch from, as in trained networks."""
 SECONDS = 1800
 """No network may take longer."""
 USUAL_SECONDS = 30.0
@@ -62,20 +64,25 @@ def small(name: str) -> Network:
 
 
 def calibrate(network: Network) -> None:
-    """Batch norms take the statistics of noise, as trained ones have those of photos: without them the values of a deep
-    network with random weights grow until its gates are steps, and no two ways of computing it are alike."""
+    """Scale batch norms to the magnitude that noise has there, and make residual branches small beside what they branch
+    from. Without it a deep network with random weights is chaotic: roundings grow from layer to layer until no two ways
+    of computing it are alike, and parity would say nothing.
+    """
     import torch
+
+    def scale(norm: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        norm.reset_running_stats()
+        norm.weight.fill_(BRANCH)
+        norm.running_var.copy_(inputs[0].square().mean([d for d in range(inputs[0].dim()) if d != 1]).clamp_min(1e-3))
 
     module = network.module()
     norms = [child for child in module.modules() if isinstance(child, torch.nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
+    hooks = [norm.register_forward_pre_hook(scale) for norm in norms]
     shape = (8, network.card.preprocessing.channels, *network.card.preprocessing.size)
     with torch.inference_mode():
         module(torch.randn(shape, generator=torch.Generator().manual_seed(3)))
-    module.eval()
+    for hook in hooks:
+        hook.remove()
 
 
 def measure(name: str) -> dict[str, Any]:
