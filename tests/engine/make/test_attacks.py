@@ -275,8 +275,9 @@ def test_as_foolbox_does(name: str, foolbox: Any, photos: tuple[Job, Tensor, Ten
     job, clean, labels = photos
     model, attacks, epsilon = foolbox_model(foolbox, job), foolbox.attacks, 2 / 255
     if name == "deepfool":
-        ours = deepfool(scores_of(job), clean, labels)
-        theirs = attacks.L2DeepFoolAttack(steps=50, overshoot=0.02, candidates=10).run(model, clean, labels)
+        clean, labels = clean[1:3], labels[1:3]
+        ours = deepfool(scores_of(job), clean, labels, tried=5)
+        theirs = attacks.L2DeepFoolAttack(steps=50, overshoot=0.02, candidates=5).run(model, clean, labels)
     elif name == "carlini_wagner":
         few = {"steps": 12, "binary_search_steps": 2, "initial_const": 10.0}
         ours = carlini_wagner(scores_of(job), clean[:2], labels[:2], steps=12, searches=2, constant=10.0)
