@@ -82,7 +82,9 @@ def overview() -> None:
 def _short(architecture: str) -> str:
     """An architecture without the folders of its file."""
     place, colon, name = architecture.rpartition(":")
-    return f"{Path(place).name}{colon}{name}" if place.endswith((".py", ".onnx")) else architecture
+    if place == "onnx":
+        return f"onnx:{Path(name).name}"
+    return f"{Path(place).name}{colon}{name}" if place.endswith(".py") else architecture
 
 
 def _input(card: Card) -> str:
