@@ -70,14 +70,16 @@ class ScaleAndRotate:
         angle = math.radians(self.angles[int(torch.randint(len(self.angles), (1,), generator=generator))])
         after = _drawn_shift(self.shift_after, generator)
         height, width = picture.shape[-2:]
+        high, wide = max(1, height - 1), max(1, width - 1)
         cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
-        # In affine_grid's coordinates both sides run from -1 to 1, so a turn of a non-square picture is skewed.
-        rows = [[cos, -sin * height / width], [sin * width / height, cos]]
-        ends = [2 * after[1] / width, 2 * after[0] / height]
-        starts = [2 * before[1] / width, 2 * before[0] / height]
+        # In affine_grid's coordinates the first pixel of a side is at -1 and the last at 1, so a turn of a picture that
+        # is not square is skewed.
+        rows = [[cos, -sin * high / wide], [sin * wide / high, cos]]
+        ends = [2 * after[1] / wide, 2 * after[0] / high]
+        starts = [2 * before[1] / wide, 2 * before[0] / high]
         matrix = [[*row, row[0] * ends[0] + row[1] * ends[1] + start] for row, start in zip(rows, starts, strict=True)]
         theta = torch.tensor([matrix], device=picture.device, dtype=picture.dtype)
-        return _resampled(picture, F.affine_grid(theta, [1, 1, height, width], align_corners=False))
+        return _resampled(picture, F.affine_grid(theta, [1, 1, height, width], align_corners=True))
 
 
 def _drawn_shift(reach: int, generator: torch.Generator) -> list[int]:
@@ -86,13 +88,16 @@ def _drawn_shift(reach: int, generator: torch.Generator) -> list[int]:
 
 
 def _resampled(picture: Tensor, grid: Tensor) -> Tensor:
-    """The picture (N, C, H, W) at the places of the grid (1, H, W, 2), mirrored beyond its edges."""
+    """The picture (N, C, H, W) at the places of the grid (1, H, W, 2), mirrored beyond its edge pixels.
+
+    With `align_corners` the mirror stands on the edge pixel and does not show it twice, as in `Jitter`.
+    """
     count, height = len(picture), picture.shape[-2]
     if count > 1 or height % 2:
-        return F.grid_sample(picture, grid.expand(count, -1, -1, -1), padding_mode="reflection", align_corners=False)
+        return F.grid_sample(picture, grid.expand(count, -1, -1, -1), padding_mode="reflection", align_corners=True)
     # torch shares this work out by picture: a single one is made as two halves, one for each of two cores.
     halves = grid.view(2, height // 2, -1, 2)
-    made = F.grid_sample(picture.expand(2, -1, -1, -1), halves, padding_mode="reflection", align_corners=False)
+    made = F.grid_sample(picture.expand(2, -1, -1, -1), halves, padding_mode="reflection", align_corners=True)
     return made.transpose(0, 1).reshape(picture.shape)
 
 
