@@ -116,8 +116,8 @@ def by_click(browser: Any, url: str, path: str, turns: int) -> list[float]:
     for _ in range(turns + 1):
         page.goto(f"{url}/{other}")
         page.wait_for_function(READY, timeout=WAIT)
-        link = page.locator(f'[data-testid="stSidebar"] a[href*="/{path}"]').first
-        if path and not link.count():
+        link = page.locator(f'[data-testid="stSidebarContent"] a[href="{path}"]').first
+        if not link.count():
             break
         started = time.perf_counter()
         link.click()

@@ -69,7 +69,8 @@ def compare(ids: list[str]) -> None:
     for place, (column, run) in enumerate(zip(st.columns(2, gap="medium"), runs, strict=True)):
         with column, errors_as_lines():
             st.subheader(plain(run.record.title), anchor=False)
-            line = " · ".join(f"{name}: {named[place].get(name)}" for name in differ)
+            told = {name: named[place].get(name) for name in differ}
+            line = " · ".join(f"{name}: {'default' if one in ('', None) else one}" for name, one in told.items())
             st.caption(plain(line or "the same request"))
             st.page_link(
                 page("run"), label="Open this run", icon=":material/open_in_full:", query_params={"id": run.id}

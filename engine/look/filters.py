@@ -268,9 +268,10 @@ def mosaic_tiles(filters: NDArray[np.float32], scaling: str) -> NDArray[np.uint8
     """Filters (units, inputs, rows, columns) as one square picture each, a grey tile for every input channel."""
     units, inputs, rows, columns = filters.shape
     across = int(np.ceil(np.sqrt(inputs)))
-    pitch = max(rows, columns) + (1 if max(rows, columns) > 1 else 0)
+    gap = 1 if max(rows, columns) > 1 else 0
+    pitch = max(rows, columns) + gap
     levels = grey_levels(filters, scaling, (1, 2, 3))
-    pictures = np.full((units, across * pitch, across * pitch), 160, np.uint8)
+    pictures = np.full((units, across * pitch - gap, across * pitch - gap), 160, np.uint8)
     for index in range(inputs):
         top, left = (place * pitch for place in divmod(index, across))
         pictures[:, top : top + rows, left : left + columns] = levels[:, index]

@@ -27,6 +27,7 @@ LONG = 32
 
 _CSS = """
 .cards { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(var(--card, 168px), 1fr)); }
+.card { display: flex; flex-direction: column; justify-content: flex-start; }
 .card { font: inherit; color: inherit; text-align: left; padding: 8px; cursor: pointer; min-width: 0;
   background: var(--st-secondary-background-color); border: 1px solid var(--st-border-color); border-radius: 8px; }
 .card:hover, .card:focus-visible { border-color: var(--st-primary-color); outline: 2px solid var(--st-primary-color);
