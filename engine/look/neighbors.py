@@ -71,6 +71,8 @@ def run(job: Job) -> Result:
     votes = add_accuracy(job, dataset, features, options.metric, result)
     add_map(job, dataset, features, options.map, votes, result)
     nearest = result.tables["neighbors"]
+    if len(nearest) < options.k:
+        job.warn(f"k: {options.k} were asked for, and there are {len(nearest)} images to choose from")
     result.summary = {"layer": source.name, "images": len(features), "nearest": "", "distance": None}
     if len(nearest):
         result.summary |= {"nearest": str(nearest["image"][0]), "distance": round(float(nearest["distance"][0]), 6)}

@@ -124,10 +124,11 @@ def test_features_are_computed_once(network: TinyNetwork, dataset: IndexedDatase
 
 
 def test_item_and_label_restrict_the_search(network: TinyNetwork, dataset: IndexedDataset, own_home: Path) -> None:
-    _, result = search(network, dataset, photo="p01", item="p05", k=50, map="none")
+    job, result = search(network, dataset, photo="p01", item="p05", k=50, map="none")
     found = result.tables["neighbors"]["image"].tolist()
     assert "p05" not in found
     assert len(found) == 23
+    assert "k: 50 were asked for, and there are 23 images to choose from" in job.warnings
     _, result = search(network, dataset, label="light", k=50, map="none")
     assert set(result.tables["neighbors"]["label"]) == {"light"}
     with pytest.raises(UnknownNameError, match="light"):
