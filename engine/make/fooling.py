@@ -14,6 +14,7 @@ from engine.errors import OptionsError, UnsupportedError
 from engine.method import Job, Method, Options, Panel, Result, listed_classes, option
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
     from models.card import Card
@@ -23,6 +24,7 @@ MOST = 100
 """At most so many classes in one grid."""
 ROUND = 5
 """Steps of ascent between two looks at the 8-bit pictures."""
+OVERALL = ("the least certain", "mean")
 PREVIEW_SECONDS = 0.5
 STEPS, GENERATIONS = 2000, 150
 """At most so many of each way, unless told."""
@@ -190,11 +192,12 @@ def _evolution(job: Job, wanted: list[int]) -> tuple[NDArray[Any], list[dict[str
 
     def told(generation: int, best: Elites) -> None:
         nonlocal shown
-        if generation == len(rows):
+        if generation + 1 > len(rows) or not rows:
             rows.append({})
-        rows[-1] = {"step": generation + 1, **dict(zip(names, best.probabilities.tolist(), strict=True))}
+        each = dict(zip(names, best.probabilities.tolist(), strict=True))
+        curve = dict(zip(OVERALL, (float(best.probabilities.min()), float(best.probabilities.mean())), strict=True))
+        rows[-1] = {"step": generation + 1, **curve, **each}
         done = int((best.probabilities > options.confidence).sum())
-        curve = {"the least certain": float(best.probabilities.min()), "mean": float(best.probabilities.mean())}
         words = f"generation {generation + 1}, {done} of {len(wanted)} are certain"
         due = time.monotonic() - shown >= PREVIEW_SECONDS
         job.progress((generation + 1) / steps, words, _grid(best.frames)[0] if due else None, curve)
@@ -211,7 +214,15 @@ def _evolution(job: Job, wanted: list[int]) -> tuple[NDArray[Any], list[dict[str
         seed=job.seed,
         told=told,
     )
-    return found.frames, rows or [{"step": 0, **dict(zip(names, found.probabilities.tolist(), strict=True))}]
+    if not rows:  # the mosaics of the start were enough
+        told(-1, found)
+    return found.frames, rows
+
+
+def _shown(history: pd.DataFrame) -> tuple[str, ...]:
+    """The columns of the curve: each class while they are few, else the least certain and the mean."""
+    each = tuple(str(column) for column in history.columns if column not in ("step", *OVERALL))
+    return each if 0 < len(each) <= CHOSEN else OVERALL
 
 
 def fooling(job: Job) -> Result:
@@ -282,7 +293,7 @@ def fooling(job: Job) -> Result:
                 help="Probability of the best 8-bit picture so far.",
                 table="steps",
                 x="step",
-                y=tuple(str(column) for column in history.columns if column != "step")[:12],
+                y=_shown(history),
                 units="probability",
             ),
             Panel(
