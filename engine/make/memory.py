@@ -132,7 +132,8 @@ def check_memory(
     while long > 16 and need(long) > SPARE * free:
         long = int(long * 0.98)
     pictures, gigabytes = f"{count} pictures" if count > 1 else "a picture", need(max(height, width)) / 1e9
+    need_it = "need" if count > 1 else "needs"
     raise OptionsError(
-        f"{pictures} of {width} x {height} pixels need about {gigabytes:.1f} GB, and {free / 1e9:.1f} GB are free: "
+        f"{pictures} of {width} x {height} pixels {need_it} about {gigabytes:.1f} GB, and {free / 1e9:.1f} GB are free: "
         f"the largest that fits has a long side of {long} pixels{', or make fewer at once' if count > 1 else ''}"
     )

@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_told_with_what_does(
     card = tiny_networks["functional"].card
     monkeypatch.setattr(memory, "free_bytes", lambda device="cpu": 100_000_000)
     memory.check_memory(card, [OUTPUT], 100, 200)
-    with pytest.raises(OptionsError, match=r"4000 x 3000 pixels need about \d+\.\d GB, and 0\.1 GB are free") as told:
+    with pytest.raises(OptionsError, match=r"4000 x 3000 pixels needs about \d+\.\d GB, and 0\.1 GB are free") as told:
         memory.check_memory(card, [OUTPUT], 3000, 4000)
     longest = int(str(told.value).split()[-2])
     memory.check_memory(card, [OUTPUT], longest * 3 // 4, longest)

@@ -22,7 +22,7 @@ Make = Callable[..., Job]
 SMALL: dict[str, dict[str, Any]] = {
     "dream": {"size": 40, "steps": 3, "octaves": 2, "jitter": 4},
     "inversion": {"steps": 6, "series": 2},
-    "texture": {"height": 40, "width": 36, "patch": 40, "steps": 4, "sizes": 1, "scales": 1},
+    "texture": {"height": 40, "width": 36, "patch": 40, "steps": 4, "sizes": 1, "scales": 1, "series": False},
     "style": {"size": 48, "steps": 3, "smallest": 34, "scales": 1, "style": "other"},
 }
 
@@ -70,7 +70,7 @@ def test_texture_takes_on_the_photos_statistics(
         "height": 40,
         "width": 56,
         "patch": 52,
-        "steps": 60,
+        "steps": 40,
         "sizes": 1,
         "scales": 1,
         "series": False,

@@ -51,7 +51,7 @@ def test_the_presets_weigh_by_depth_and_a_number_wins(residual: TinyNetwork) -> 
 
 def test_a_tile_meets_itself_at_its_edges(make_job: Make, residual: TinyNetwork) -> None:
     def seam(tileable: bool) -> float:
-        given = TEXTURE | {"steps": 24, "series": False, "tileable": tileable, "match_colours": False}
+        given = TEXTURE | {"steps": 16, "series": False, "tileable": tileable, "match_colours": False}
         pixels = np.asarray(run("texture", make_job("texture", residual, **given)).images["texture"]).astype(float)
         inside = np.abs(np.diff(pixels, axis=1)).mean()
         return float(np.abs(pixels[:, 0] - pixels[:, -1]).mean() / inside)
@@ -70,7 +70,7 @@ def test_the_series_adds_one_layer_at_a_time(make_job: Make, residual: TinyNetwo
 
 @pytest.mark.parametrize("statistics", ["centred", "wasserstein"])
 def test_other_statistics_are_matched_too(statistics: str, make_job: Make, residual: TinyNetwork) -> None:
-    given = TEXTURE | {"statistics": statistics, "series": False, "steps": 30, "layers": "relu,relu#2"}
+    given = TEXTURE | {"statistics": statistics, "series": False, "steps": 20, "layers": "relu,relu#2"}
     losses = run("texture", make_job("texture", residual, **given)).tables["losses"]
     assert losses[["relu", "relu#2"]].iloc[-1].sum() < 0.5 * losses[["relu", "relu#2"]].iloc[0].sum()
 
@@ -96,7 +96,7 @@ def test_shares_are_parts_of_one() -> None:
 
 def test_two_styles_are_blended(make_job: Make, residual: TinyNetwork) -> None:
     def redness(**given: Any) -> float:
-        options = STYLE | {"content_weight": 0.01, "steps": 15} | given
+        options = STYLE | {"content_weight": 0.01, "steps": 10} | given
         pixels = np.asarray(run("style", make_job("style", residual, open_photo=painting, **options)).images["style"])
         return float(pixels[..., 0].mean() - pixels[..., 2].mean())
 
@@ -115,7 +115,7 @@ def test_a_grid_shows_every_pair_of_weights(make_job: Make, residual: TinyNetwor
 
 def test_the_contents_colours_are_kept_by_histogram(make_job: Make, residual: TinyNetwork) -> None:
     def mean(colours: str) -> Any:
-        options = STYLE | {"colours": colours, "content_weight": 0.01, "steps": 15}
+        options = STYLE | {"colours": colours, "content_weight": 0.01, "steps": 10}
         result = run("style", make_job("style", residual, open_photo=painting, **options))
         made, content = (np.asarray(result.images[name]).astype(float) for name in ("style", "content_photo"))
         return np.abs(made.mean((0, 1)) - content.mean((0, 1))).max()
