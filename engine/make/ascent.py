@@ -401,7 +401,7 @@ METHOD = Method(
     photo=False,
     uses_photo=True,
     gradients=True,
-    version=2,
+    version=3,
     reads=(MINING,),
     check=check,
 )
