@@ -22,7 +22,8 @@ WEIGHTS_BYTES = 1 << 30
 CLASSES_BYTES = 1 << 20
 CHUNK = 1 << 20
 _TORCH_STARTS = (b"PK", b"\x80")
-"""How a file begins that torch wrote; everything else is taken for safetensors."""
+"""How a file begins that torch wrote; everything else is taken for safetensors, whose header is JSON after eight bytes
+of its length (which may be 0x80, too)."""
 
 
 def check_architecture(name: str) -> str:
@@ -54,8 +55,8 @@ def keep_weights(stream: BinaryIO, name: str) -> Path:
     Raises WeightsError if it is empty or above 1 GB, StoreError if it cannot be written.
     """
     stream.seek(0)
-    head = stream.read(2)
-    suffix = ".pt" if head.startswith(_TORCH_STARTS) else ".safetensors"
+    head = stream.read(9)
+    suffix = ".pt" if head.startswith(_TORCH_STARTS) and head[8:] != b"{" else ".safetensors"
     return _keep(stream, _file_name(name, suffix), WEIGHTS_BYTES)
 
 

@@ -131,6 +131,12 @@ def test_mistakes_are_one_line_and_change_nothing(
         assert not list((own_home / "weights").rglob("*.*")), told
 
 
+def test_safetensors_whose_header_begins_as_a_pickle_are_safetensors(own_home: Path) -> None:
+    weights = save({"a.weight": torch.zeros(3, 3), "b.bias": torch.zeros(4)})
+    assert weights[0] == 0x80
+    assert keep_weights(io.BytesIO(weights), "mine.bin").suffix == ".safetensors"
+
+
 def test_only_torchvision_and_timm_are_built_from_a_page() -> None:
     assert check_architecture("timm:resnet18.a1_in1k") == "timm:resnet18.a1_in1k"
     with pytest.raises(UnknownNameError, match="torchvision:resnet18"):
