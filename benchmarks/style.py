@@ -1,28 +1,44 @@
-"""A step of each recipe against the bare cut network, and style transfer against Gatys' own way.
+"""A step of inversion, texture and style against the bare cut network, and style transfer against Gatys' own way.
 
-    python -m benchmarks.style [--quick] [--networks squeezenet1_1,vgg11] [--repeats 5] [--threads 2] [--steps 20]
+    python -m benchmarks.style [--quick] [--networks squeezenet1_1,resnet18] [--repeats 2] [--threads 2] [--steps 10]
 
-First table: inversion, texture and style, seconds a step over those of a bare loop that runs forward and backward of
-the network cut after the same layer, on the same picture, with the same optimiser, and no loss but its sum of squares.
+First table, median seconds a step, at the network's own input size, at one size and one scale, all by L-BFGS:
+"paper's terms": the recipe with its paper's losses alone, over a loop written out by hand for the same losses (feature
+distance, Gram matrices) on the same cut network with the same pooling; "as shipped": the recipe with all its default
+terms and its default canvas, over that loop; "forward and backward": that loop over one that has no loss but the sum
+of squares of the layers.
 Second table: Gatys et al. 2016 as published (L-BFGS on pixels, plain Gram matrices, max pooling, the whole network run
 to its end each step) against the recipe at one size with the same layers: seconds a step, and how far each is from the
-content and from the style after the same number of steps.
+content and from the style after the same number of steps, measured on the plain network.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import itertools
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks._common import interleaved, machine, random_network, ratio, table, use_own_home
+from benchmarks._common import machine, random_network, table, use_own_home
 
 ALONE: dict[str, dict[str, Any]] = {
     "inversion": {"series": 1},
-    "texture": {"series": False, "sizes": 1, "scales": 1, "match_colours": False},
+    "texture": {"series": False, "sizes": 1, "scales": 1},
     "style": {"scales": 1, "style": "sample:tissue", "smallest": 4096},
 }
 """What each recipe is told here: one size, one scale, one picture, so that its steps are the network's."""
+PAPER: dict[str, dict[str, Any]] = {
+    "inversion": {"preset": "none", "canvas": "pixels"},
+    "texture": {"pixels": 0, "tileable": False, "fine": False},
+    "style": {"pixels": 0, "total_variation": 0, "fine": False},
+}
+"""What leaves the paper's own losses alone."""
+
+Tick = Callable[..., None]
+Run = Callable[[Tick], None]
 
 
 def job_of(name: str, network: Any, steps: int, **more: Any) -> Any:
@@ -32,56 +48,130 @@ def job_of(name: str, network: Any, steps: int, **more: Any) -> Any:
 
     height, width = network.card.preprocessing.size
     sizes = {"texture": {"height": height, "width": width, "patch": width}, "style": {"size": width}}.get(name, {})
+    progress = more.pop("progress", lambda *_: None)
     options = find_method(name).options.parse({**ALONE[name], **sizes, "steps": steps, **more})
-    return Job(network=network, options=options, photo=open_photo("sample:coffee"), open_photo=open_photo)
+    photo = open_photo("sample:coffee")
+    return Job(network=network, options=options, photo=photo, open_photo=open_photo, progress=progress)
 
 
 def taps_of(name: str, network: Any) -> list[str]:
-    """The layers that the recipe reads."""
+    """The layers that the recipe reads; style's content is the last of them."""
     from engine.make.inversion import chosen_layers as inverted
-    from engine.make.layers import texture_layers
     from engine.make.style import content_layer
+    from engine.make.texture import chosen_layers
 
     options = job_of(name, network, 1).options
     if name == "inversion":
         return [layer.name for layer in inverted(network.card, options)]
-    layers = [layer.name for layer in texture_layers(network.card)]
+    layers = [layer.name for layer in chosen_layers(network.card, "")]
     return layers if name == "texture" else [*layers, content_layer(network.card, options).name]
 
 
-def made_by(name: str, network: Any, steps: int) -> Callable[[], Any]:
-    """The recipe, as a run without arguments."""
+def recipe(name: str, network: Any, steps: int, **more: Any) -> Run:
+    """The recipe as a user runs it; it ticks after each step."""
     from engine.method import find_method
 
-    return lambda: find_method(name).run(job_of(name, network, steps))
-
-
-def bare(network: Any, taps: Sequence[str], steps: int, lbfgs: bool) -> Callable[[], None]:
-    """Forward and backward of the cut network, and a step of the same optimiser."""
-    import torch
-
-    from models.torch_net import forward_taps
-
-    module, preprocessing = network.module("cpu"), network.card.preprocessing
-    start = torch.rand((1, preprocessing.channels, *preprocessing.size), generator=torch.Generator().manual_seed(0))
-
-    def run() -> None:
-        x = start.clone().requires_grad_(True)
-        mover: Any = torch.optim.LBFGS([x], max_iter=1, history_size=20) if lbfgs else torch.optim.Adam([x], lr=0.001)
-
-        def evaluate() -> Any:
-            loss = sum(value.square().mean() for value in forward_taps(module, x, taps).values())
-            assert isinstance(loss, torch.Tensor)
-            (x.grad,) = torch.autograd.grad(loss, x)
-            return loss
-
-        for _ in range(steps):
-            mover.step(evaluate)
+    def run(tick: Tick) -> None:
+        find_method(name).run(job_of(name, network, steps, progress=tick, **more))
 
     return run
 
 
-def gatys(network: Any, steps: int, made: dict[str, Any]) -> Callable[[], None]:
+def averaged(module: Any) -> Any:
+    """A copy of the module that pools by averages."""
+    from torch import nn
+
+    module = copy.deepcopy(module)
+    for parent in module.modules():
+        for name, pool in parent.named_children():
+            if isinstance(pool, nn.MaxPool2d):
+                average = nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, False)
+                setattr(parent, name, average)
+    return module
+
+
+def by_hand(name: str, network: Any, steps: int, losses: bool = True) -> Run:
+    """The paper's losses on the cut network, written out; without `losses` the sum of the squares of the layers."""
+    import torch
+
+    from engine.make.canvas import Normalise, to_picture
+    from engine.make.losses import gram_matrix
+    from engine.make.sizes import photo_pixels
+    from models.torch_net import forward_taps
+
+    module = network.module("cpu") if name == "inversion" else averaged(network.module("cpu"))
+    normalise, taps = Normalise(network.card.preprocessing), taps_of(name, network)
+    job = job_of(name, network, 1)
+    pixels = to_picture(photo_pixels(job, job.photo, max(network.card.preprocessing.size)))
+    shape = pixels.shape if name == "style" else (1, 3, *network.card.preprocessing.size)
+    start = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    grams = {"inversion": [], "texture": taps, "style": taps[:-1]}[name]
+    contents = {"inversion": taps, "texture": [], "style": taps[-1:]}[name]
+    with torch.no_grad():
+        wanted = forward_taps(module, normalise(torch.rand(shape)), taps)
+        patterns = {tap: gram_matrix(wanted[tap]) for tap in grams}
+
+    def loss(features: dict[str, Any]) -> Any:
+        if not losses:
+            return sum(value.square().sum() for value in features.values())
+        apart = [(features[tap] - wanted[tap]).square().sum() / wanted[tap].square().sum() for tap in contents]
+        apart += [
+            (gram_matrix(features[tap]) - gram).square().sum() / gram.square().sum() for tap, gram in patterns.items()
+        ]
+        return torch.stack(apart).sum()
+
+    def run(tick: Tick) -> None:
+        x = start.clone().requires_grad_(True)
+        mover = torch.optim.LBFGS([x], max_iter=1, history_size=20)
+
+        def evaluate() -> Any:
+            value = loss(forward_taps(module, normalise(x), taps))
+            (x.grad,) = torch.autograd.grad(value, x)
+            return value
+
+        for _ in range(steps):
+            mover.step(evaluate)
+            tick()
+
+    return run
+
+
+def step_seconds(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
+    """The median seconds of a step of each run, `repeats` times in turn after a turn to warm up."""
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(repeats + 1):
+        for name, run in runs.items():
+            times: list[float] = []
+            run(lambda *_, times=times: times.append(time.perf_counter()))
+            if turn:
+                found[name].append(statistics.median(b - a for a, b in itertools.pairwise(times)))
+    return found
+
+
+def over(seconds: dict[str, list[float]], slow: str, fast: str) -> str:
+    """The median of the ratios turn by turn."""
+    return f"{statistics.median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)):.2f}"
+
+
+def steps_of(name: str, network: Any, steps: int, repeats: int) -> list[str]:
+    """A row of the first table."""
+    runs = {
+        "paper": recipe(name, network, steps, **PAPER[name]),
+        "hand": by_hand(name, network, steps),
+        "shipped": recipe(name, network, steps),
+        "bare": by_hand(name, network, steps, losses=False),
+    }
+    seconds = step_seconds(runs, repeats)
+    return [
+        name,
+        f"{1000 * statistics.median(seconds['hand']):.0f}",
+        over(seconds, "paper", "hand"),
+        over(seconds, "shipped", "hand"),
+        over(seconds, "hand", "bare"),
+    ]
+
+
+def gatys(network: Any, steps: int, made: dict[str, Any]) -> Run:
     """Style transfer as published, with the whole network; keeps its picture in `made`."""
     import torch
 
@@ -101,7 +191,7 @@ def gatys(network: Any, steps: int, made: dict[str, Any]) -> Callable[[], None]:
         wanted = forward_taps(module, normalise(content), [middle])[middle]
         grams = {tap: gram_matrix(value) for tap, value in forward_taps(module, normalise(pattern), layers).items()}
 
-    def run() -> None:
+    def run(tick: Tick) -> None:
         x = content.clone().requires_grad_(True)
         mover = torch.optim.LBFGS([x], max_iter=1, history_size=20)
 
@@ -116,26 +206,38 @@ def gatys(network: Any, steps: int, made: dict[str, Any]) -> Callable[[], None]:
 
         for _ in range(steps):
             mover.step(evaluate)
-        made["picture"] = x.detach().clamp(0, 1)
+            tick()
+        made["gatys"] = x.detach().clamp(0, 1)
+
+    return run
+
+
+def ours(network: Any, steps: int, made: dict[str, Any]) -> Run:
+    """The recipe as shipped, at one size; keeps its picture in `made`."""
+    import numpy as np
+
+    from engine.make.canvas import to_picture
+    from engine.method import find_method
+
+    def run(tick: Tick) -> None:
+        result = find_method("style").run(job_of("style", network, steps, progress=tick))
+        made["ours"] = to_picture(np.asarray(result.images["style"]))
 
     return run
 
 
 def apart(network: Any, picture: Any) -> tuple[float, float]:
     """How far a picture is from the content and from the style: relative squared distances of the plain network."""
-    import dataclasses
-
     from engine.make.canvas import to_picture
     from engine.make.sizes import photo_pixels
     from engine.make.style import Transfer
     from engine.make.texture import distance
 
     job = job_of("style", network, 1)
-    transfer = Transfer(dataclasses.replace(job, network=network))
     side = max(network.card.preprocessing.size)
     content = to_picture(photo_pixels(job, job.photo, side))
     pattern = to_picture(photo_pixels(job, job.read_photo(job.options.style), side))
-    terms = transfer.terms(content, [pattern], 1.0, 1.0)
+    terms = Transfer(job).terms(content, [pattern], 1.0, 1.0)
     found = [
         distance(job, [term for term in terms if term.name.startswith(kind) and term.loss.taps], picture)
         for kind in ("content", "style")
@@ -143,50 +245,42 @@ def apart(network: Any, picture: Any) -> tuple[float, float]:
     return found[0], found[1]
 
 
-def main() -> None:
+def against_gatys(network: Any, steps: int, repeats: int) -> list[str]:
+    """A row of the second table."""
+    made: dict[str, Any] = {}
+    seconds = step_seconds({"ours": ours(network, steps, made), "gatys": gatys(network, steps, made)}, repeats)
+    mine, theirs = apart(network, made["ours"]), apart(network, made["gatys"])
+    return [
+        network.name,
+        over(seconds, "ours", "gatys"),
+        f"{mine[0]:.3f} / {theirs[0]:.3f}",
+        f"{mine[1]:.4f} / {theirs[1]:.4f}",
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one small network, one turn: only that it works")
     parser.add_argument("--networks", default="squeezenet1_1,resnet18")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=20)
-    arguments = parser.parse_args()
+    parser.add_argument("--steps", type=int, default=10)
+    given = parser.parse_args(arguments)
     use_own_home()
-    import numpy as np
     import torch
 
-    from engine.make.canvas import to_picture
-
-    torch.set_num_threads(arguments.threads)
-    names = ["squeezenet1_1"] if arguments.quick else arguments.networks.split(",")
-    steps, repeats = (2, 1) if arguments.quick else (arguments.steps, arguments.repeats)
+    torch.set_num_threads(given.threads)
+    names = ["squeezenet1_1"] if given.quick else given.networks.split(",")
+    steps, repeats = (3, 1) if given.quick else (given.steps, given.repeats)
     print(machine())
     rows, against = [], []
     for name in names:
         network = random_network(name)
-        runs: dict[str, Callable[[], object]] = {}
-        for recipe in ALONE:
-            runs[recipe] = made_by(recipe, network, steps)
-            runs[f"bare {recipe}"] = bare(network, taps_of(recipe, network), steps, recipe != "style")
-        times = interleaved(runs, repeats)
-        rows.append([name, *(f"{ratio(times, recipe, f'bare {recipe}'):.2f}" for recipe in ALONE)])
-        made: dict[str, Any] = {}
-
-        def ours(network: Any = network, made: dict[str, Any] = made) -> None:
-            made["ours"] = made_by("style", network, steps)().images["style"]
-
-        times = interleaved({"ours": ours, "gatys": gatys(network, steps, made)}, repeats)
-        mine, theirs = apart(network, to_picture(np.asarray(made["ours"]))), apart(network, made["picture"])
-        against.append(
-            [
-                name,
-                f"{ratio(times, 'ours', 'gatys'):.2f}",
-                f"{mine[0]:.3f} / {theirs[0]:.3f}",
-                f"{mine[1]:.4f} / {theirs[1]:.4f}",
-            ]
-        )
-    print(table(["network", *(f"{recipe}, of bare" for recipe in ALONE)], rows))
+        rows += [[name, *steps_of(method, network, steps, repeats)] for method in ALONE]
+        against.append(against_gatys(network, steps, repeats))
+    header = ["network", "recipe", "by hand, ms", "paper's terms, of by hand", "as shipped, of by hand"]
+    print(table([*header, "by hand, of forward and backward"], rows))
     print(table(["network", "style's seconds, of Gatys'", "content, ours / Gatys'", "style, ours / Gatys'"], against))
 
 
