@@ -157,6 +157,8 @@ def _result(method: Method) -> None:
         )
         return
     show_next(method.name, run_id)
+    # What the page itself puts into the address is no news to it: it must not undo the user's choice of a method.
+    st.session_state[f"seen:{family_of(method.name).names[0]}"] = run_id
     run = show_run(run_id, "bench")
     _footer(run_id, run)
 
