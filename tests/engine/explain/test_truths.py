@@ -26,13 +26,17 @@ TOLERANCE = 1e-5
 
 
 def build(name: str) -> nn.Module:
-    """torchvision's architecture with seeded random weights."""
+    """torchvision's architecture with seeded random weights; VGG's dense layers of 4096 units have 64 here."""
     import models.torchvision_compat  # noqa: F401, I001
     import torchvision
 
     arguments: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3", "vgg11") else {}
-    module: nn.Module = getattr(torchvision.models, name)(**arguments, num_classes=10)
-    return randomise(module).eval().requires_grad_(False)
+    with torch.device("meta"):  # the weights are drawn once, below
+        module: nn.Module = getattr(torchvision.models, name)(**arguments, num_classes=10)
+        if name == "vgg11":
+            dense: Any = module.classifier
+            dense[0], dense[3], dense[6] = nn.Linear(25088, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+    return randomise(module.to_empty(device="cpu")).eval().requires_grad_(False)
 
 
 def rule_gradient(module: nn.Module, x: Tensor, rule: Any) -> Tensor:
