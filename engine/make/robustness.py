@@ -63,7 +63,7 @@ class RobustnessOptions(Options):
         "auto",
         "What counts as right: the data set's labels, or the clean prediction; auto: labels where most are classes",
     )
-    limit: int = option(100, "At most so many photos, evenly spread (0: all)", ge=0)
+    limit: int = option(50, "At most so many photos, evenly spread (0: all)", ge=0)
     steps: int = option(10, "Steps of PGD, each a quarter of epsilon (Madry 2018)", ge=1, le=1000, unit="steps")
     examples: int = option(12, "Photos in each gallery", ge=1, le=200, advanced=True)
 
