@@ -45,10 +45,29 @@ class _Whitening:
     mean: Tensor
     wanted: Tensor
 
-    def squares(self, picture: Tensor, circular: bool) -> Tensor:
-        """Every square of a picture (N, C, H, W), (N, n, places)."""
+    def moments(self, picture: Tensor, circular: bool) -> tuple[Tensor, Tensor]:
+        """Second moments (N, n, n) and means (N, n) of a picture's squares (N, C, H, W) along these axes."""
         small = reduced(picture, self.scale, circular)
-        return _squares(_wrapped(small, self.side // 2) if circular else small, self.side, self.light)
+        if circular:
+            return self._around(small.mean(1, keepdim=True) if self.light else small)
+        values = self.matrix.T @ (_squares(small, self.side, self.light) - self.mean)
+        return values @ values.transpose(1, 2) / values.shape[2], values.mean(2)
+
+    def _around(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the squares that go around the picture's edges: how it correlates with itself, shifted."""
+        spectrum = torch.fft.rfft2(picture)
+        shape = (picture.shape[-2], picture.shape[-1])
+        crossed = spectrum.conj()[:, :, None] * spectrum[:, None]
+        shifted = torch.fft.irfft2(crossed, s=shape) / (shape[0] * shape[1])
+        place = torch.arange(self.side, device=picture.device)
+        lag = place[None, :] - place[:, None]
+        # Channels, rows and columns of one square, then of the other.
+        lags = shifted[..., lag[:, None, :, None], lag[None, :, None, :]].permute(0, 1, 3, 4, 2, 5, 6)
+        plain = lags.reshape(len(picture), len(self.mean), len(self.mean))
+        means = picture.mean((2, 3)).repeat_interleave(self.side**2, 1)[:, :, None]
+        off, about = self.mean @ means.transpose(1, 2), self.mean @ self.mean.T
+        moved = plain - off - off.transpose(1, 2) + about
+        return self.matrix.T @ moved @ self.matrix, (self.matrix.T @ (means - self.mean))[..., 0]
 
 
 def _squares(picture: Tensor, side: int, light: bool) -> Tensor:
@@ -86,10 +105,9 @@ class PixelStatistics:
         for target in self.targets:
             if min(view.picture.shape[-2:]) // target.scale <= target.side:
                 continue
-            values = target.matrix.T @ (target.squares(view.picture, self.circular) - target.mean)
-            covariance = values @ values.transpose(1, 2) / values.shape[2]
-            off = (covariance - torch.diag(target.wanted)).square().mean((1, 2))
-            apart.append(off + values.mean(2).square().mean(1))
+            moments, means = target.moments(view.picture, self.circular)
+            off = (moments - torch.diag(target.wanted)).square().mean((1, 2))
+            apart.append(off + means.square().mean(1))
         return torch.stack(apart).sum(0) / max(1, len(apart) - 1)
 
 

@@ -113,6 +113,17 @@ def test_what_meets_at_the_edges_may_be_rolled(make_job: Make, tiny_networks: Ma
     torch.testing.assert_close(torch.roll(maps, (4, 12), (2, 3)), moved, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_squares_around_the_edges_are_those_of_the_wrapped_picture(channels: int) -> None:
+    photo, made = (picture(20, 17, seed=seed, channels=channels).double() for seed in (0, 1))
+    for target in pixel_statistics([photo]).targets:
+        if target.scale == 1:
+            reach = target.side // 2
+            wrapped = F.pad(made, (reach,) * 4, mode="circular")
+            for found, expected in zip(target.moments(made, True), target.moments(wrapped, False), strict=True):
+                torch.testing.assert_close(found, expected)
+
+
 class Skipping(nn.Module):
     """Convolutions and overlapping pools of stride 2 that pad nothing, as SqueezeNet's."""
 
