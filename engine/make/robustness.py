@@ -324,7 +324,7 @@ def _add_gallery(survey: _Survey, name: str, title: str, how: str, photos: pd.Da
     tiles = (fit_tile(as_colour(survey.dataset.frame(int(n), preprocessing)), TILE) for n in photos["index"])
     result.images[name] = compose_sheet(tiles, TILE, columns)
     told = [
-        f"{first}: {'holds' if at == 'none' else f'{then} at {at}'}"
+        f"{first} {'holds' if at == 'none' else f'→ {then} at ±{255 * float(fraction(at)):.3g}'}"
         for first, then, at in zip(photos["class"], photos["becomes"], photos["fooled at"], strict=True)
     ]
     result.tables[name] = photos.drop(columns="index").assign(told=told).reset_index(drop=True)
@@ -394,7 +394,7 @@ def robustness(job: Job) -> Result:
         survey,
         "most_fragile",
         "Most fragile",
-        "Fooled by the smallest change, the surest first.",
+        "Fooled by the smallest change (in grey levels), the surest first.",
         photos[:count],
         result,
     )
@@ -402,7 +402,7 @@ def robustness(job: Job) -> Result:
         survey,
         "least_fragile",
         "Least fragile",
-        "Fooled by the largest change alone, or by none that was tried.",
+        "Fooled by the largest change alone (in grey levels), or by none that was tried.",
         photos[::-1][:count],
         result,
     )
