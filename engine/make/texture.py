@@ -303,8 +303,10 @@ def _finished(job: Job, picture: Tensor, source: NDArray[Any]) -> NDArray[Any]:
 def _depths(job: Job, layers: list[Layer], source: NDArray[Any], share: float) -> tuple[Any, int, pd.DataFrame, Any]:
     """The lecture's series: the sheet of the photo and a texture of the pixels alone, of one layer more, and so on.
 
-    Returns the sheet, its tile's side, the captions and the curves.
+    Small pictures, so half the steps do. Returns the sheet, its tile's side, the captions and the curves.
     """
+    import dataclasses
+
     import pandas as pd
 
     from engine.explain.pictures import as_colour
@@ -313,7 +315,8 @@ def _depths(job: Job, layers: list[Layer], source: NDArray[Any], share: float) -
 
     side = max(job.card.preprocessing.size)
     height, width = (max(LEAST_SIDE, round(side * n / max(source.shape[:2]))) for n in source.shape[:2])
-    synthesis = Synthesis(job, to_picture(source, job.device), None)
+    halved = job.options.model_copy(update={"steps": max(1, job.options.steps // 2)})
+    synthesis = Synthesis(dataclasses.replace(job, options=halved), to_picture(source, job.device), None)
     tiles, shown = [source], [{"layers": "photo", "shows": ""}]
     for depth in range(len(layers) + 1):
         part = (share * depth / (len(layers) + 1), share * (depth + 1) / (len(layers) + 1))
@@ -463,7 +466,7 @@ def work(card: Card, options: TextureOptions, images: int) -> float:
     height, width = output_size(card, options)
     area = height * width / (own[0] * own[1])
     pyramid = sum(0.25**i for i in range(options.scales))
-    series = 5 * 1.25 * 0.5 if options.series else 0.0
+    series = 5 * 1.25 * 0.25 if options.series else 0.0
     return 3.0 * options.steps * (area * pyramid * sum(0.25**i for i in range(options.sizes)) + series)
 
 
