@@ -22,6 +22,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 .venv/app.stamp: requirements.txt | $(BIN)/python
+	@echo "Setting up .venv: PyTorch and the other packages are fetched, which takes some minutes the first time"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 

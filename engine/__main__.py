@@ -36,7 +36,16 @@ NetworkOption = Annotated[str, typer.Option(help="fovea, torchvision:NAME[@WEIGH
 
 
 def _typer(help: str) -> typer.Typer:
-    return typer.Typer(help=help, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+    return typer.Typer(help=help, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _alone(group: typer.Typer, command: Callable[..., None]) -> None:
+    """Let a group of commands without one of them do what `command` does."""
+
+    @group.callback(invoke_without_command=True)
+    def _(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            command()
 
 
 app = typer.Typer(
@@ -382,6 +391,9 @@ def list_networks(
         _print_table([(network.name, network.source, ", ".join(network.weights)) for network in known])
 
 
+_alone(networks_app, list_networks)
+
+
 @networks_app.command("show")
 def show_network(network: str, as_json: Json = False, debug: Debug = False) -> None:
     """What is known of a network; it is loaded if it never was."""
@@ -419,7 +431,7 @@ def add_network(
         str, typer.Option(help="torchvision:NAME, timm:NAME, package.module:callable or /path/net.py:Net.")
     ],
     weights: Annotated[str, typer.Option(help="A safetensors file or a state dict; none: random.")] = "",
-    classes: Annotated[str, typer.Option(help="A text file with one class name a line.")] = "",
+    classes: Annotated[str, typer.Option(help="A text file with one class name a line, or: imagenet.")] = "",
     size: Annotated[str, typer.Option(help="Input height and width in pixels: 224 or 224,320.")] = "",
     resize: Annotated[str, typer.Option(help="Short side before the centre crop in pixels; 0: stretched.")] = "",
     interpolation: Annotated[str, typer.Option(help="Pillow's name: bilinear, bicubic, …")] = "",
@@ -548,6 +560,9 @@ def list_datasets(as_json: Json = False) -> None:
         _print_table([(name, path) for name, path in _pairs(known)])
 
 
+_alone(datasets_app, list_datasets)
+
+
 def _pairs(known: Any) -> list[tuple[str, Any]]:
     return list(known.items()) if isinstance(known, Mapping) else [(str(name), "") for name in known]
 
@@ -574,13 +589,12 @@ def inspect_dataset(name: str, debug: Debug = False) -> None:
                 progress=lambda done, total: say(done / max(total, 1), f"{done:,} of {total:,} images", None, None),
             )
         labels = {label: count for label, count in sorted(found.labels.items()) if label}
-        print(f"{found.name}: {found.images} images, {len(labels)} labels")
+        print(f"{found.name}: {len(labels)} labels")
         for label, count in labels.items():
             print(f"  {label}: {count}")
         for key, reason in found.unreadable:
             print(f"  unreadable: {key}: {reason}")
         print(", ".join(f"{fact}: {value}" for fact, value in found.summary().items()))
-        print(f"{len(found.unreadable)} cannot be read")
 
 
 @datasets_app.command("mean")
@@ -668,6 +682,9 @@ def list_runs(
             _print_json({"runs": facts})
             return
         _print_table([(row.id, row.status, row.network, row.subject, row.name or row.error[:60]) for row in rows])
+
+
+_alone(runs_app, list_runs)
 
 
 @runs_app.command("show")

@@ -35,6 +35,8 @@ BUNDLED = "fovea"
 CARD_VERSION = 4
 """Raised when the card of the same network would come out different."""
 RANDOM_NOTE = "the weights are random: pictures show the architecture, not what a trained network has learnt"
+IMAGENET = "imagenet"
+"""Stands for ImageNet's class names where a file of names is asked for."""
 KEPT_LOADED = 4
 """Networks that stay in memory."""
 
@@ -454,7 +456,7 @@ def _build_registered(name: str, entry: Mapping[str, Any]) -> _Built:
         raise _not_built(architecture, arguments, error) from error
     preprocessing = preprocessing_from(entry.get("input", {}), preprocessing, name)
     if entry.get("classes"):
-        classes = read_classes(_resolve(entry["classes"]))
+        classes = class_names(entry["classes"])
     elif classes and not _gives(module, len(classes)):
         classes = ()
     return _Built(
@@ -528,6 +530,19 @@ def _private_module(path: Path) -> Any:
         del sys.modules[private]
         raise
     return module
+
+
+def class_names(given: str) -> tuple[str, ...]:
+    """What `classes` of networks.toml stands for: a file's lines, or `imagenet`, its 1000 in their usual order.
+
+    Raises NetworkError.
+    """
+    if given != IMAGENET:
+        return read_classes(_resolve(given))
+    importlib.import_module("models.torchvision_compat")
+    from torchvision.models import AlexNet_Weights
+
+    return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -611,7 +626,7 @@ def register(name: str, **fields: Any) -> None:
     entry = {key: value for key, value in fields.items() if value is not None}
     _check_entry(name, entry)
     for key in ("weights", "classes"):
-        if key in entry and not _resolve(entry[key]).is_file():
+        if key in entry and entry[key] != IMAGENET and not _resolve(entry[key]).is_file():
             raise WeightsError(f"{name}: no file at {_resolve(entry[key])} ({key})")
     entries = registered()
     entries[name] = entry
@@ -662,7 +677,7 @@ def _code_file(architecture: str) -> Path | None:
 def _hints(name: str, entry: Mapping[str, Any]) -> Hints:
     from models.onnx_file import Hints
 
-    classes = read_classes(_resolve(entry["classes"])) if entry.get("classes") else ()
+    classes = class_names(entry["classes"]) if entry.get("classes") else ()
     return Hints(entry.get("input"), classes, entry.get("output"), str(entry.get("title") or name))
 
 

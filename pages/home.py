@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from engine.errors import FoveaError
@@ -42,6 +44,7 @@ def classes_beside() -> None:
         st.fragment(_wait, run_every=POLL_SECONDS)(run_id)
     elif run.record.status == "done":
         show_bars(run.table("classes").head(5))
+        st.caption(f"It knows {len(card.classes):,} classes and no others, such as {plain(_some(card.classes))}.")
         for line in run.record.warnings or []:
             st.caption(plain(line))
     else:
@@ -49,6 +52,11 @@ def classes_beside() -> None:
         if st.button("Try again", icon=":material/refresh:", key="home:again"):
             repeat(run.id)
             st.rerun()
+
+
+def _some(classes: Sequence[str], most: int = 4) -> str:
+    """A few class names from all over the list."""
+    return ", ".join(classes[len(classes) * place // most] for place in range(min(most, len(classes))))
 
 
 def _wait(run_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import streamlit as st
 
@@ -10,7 +11,7 @@ from pages.ui import state
 from pages.ui.nav import menu, navigation
 from pages.ui.pickers import network_picker, photo_picker
 from pages.ui.style import style
-from pages.ui.text import errors_as_lines
+from pages.ui.text import errors_as_lines, plain
 
 UI = Path(__file__).resolve().parent / "ui"
 
@@ -26,5 +27,8 @@ with st.sidebar:
     with errors_as_lines():
         photo_picker()
     menu(sections)
+asked = urlsplit(st.context.url or "").path.removesuffix("/").removeprefix("/" + st.get_option("server.baseUrlPath"))
+if not current.url_path and asked.strip("/") not in ("", "home"):
+    st.warning(f"There is no page {plain(asked)}: this is Home. A method that is new has its page after a restart.")
 with errors_as_lines():
     current.run()

@@ -43,7 +43,10 @@ def show_unfinished(run: Any) -> None:
     if status == "failed":
         show_error(error or "this run failed and left no reason")
     elif status == "cancelled":
-        st.info("This run was cancelled. Press Run, or Repeat, to see its result.", icon=":material/block:")
+        st.info(
+            "This run was cancelled: press Run to start it again. Below is the last picture it made, if any.",
+            icon=":material/block:",
+        )
     else:
         st.info(
             "This run was interrupted when the worker stopped. Repeat it: long runs go on from their last checkpoint.",

@@ -168,6 +168,7 @@ def test_what_there_is_can_be_listed(store: Store, tmp_path: Path) -> None:
     assert "count" in {one["name"] for one in json.loads(run("methods", "--json").stdout)["methods"]}
     assert "conv" in run("layers", "fake").stdout
     assert "fovea" in run("networks", "list").stdout
+    assert "fovea" in run("networks").stdout
     assert "cat, dog" in run("networks", "show", "fake").stdout
     assert "sample" in run("datasets", "list").stdout
     options = ["--limit", "2", "--network", "fake", "--output", str(tmp_path / "mean.png")]

@@ -218,6 +218,12 @@ def test_other_channels_ranges_and_orders(folder: Path) -> None:
     assert preprocessing.order == "BGR"
 
 
+def test_imagenet_stands_for_its_class_names(folder: Path) -> None:
+    zoo.register("own", architecture="models/net.py:Net", classes="imagenet", arguments={"num_classes": 1000})
+    names = zoo.load("own").card.classes
+    assert (len(names), names[0], names[285]) == (1000, "tench", "Egyptian cat")
+
+
 def test_features_have_no_classes(folder: Path) -> None:
     zoo.register("own", architecture="models/net.py:Net", output="features", input={"size": 32})
     assert zoo.load("own").card.classes == ()
