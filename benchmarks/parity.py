@@ -1,6 +1,6 @@
 """All of torchvision's classification networks: what holds of each, as a table.
 
-    python -m benchmarks.parity [--quick] [--again] [--memory 9] [NAME ...]
+    python -m benchmarks.parity [--quick] [--again] [--memory 12] [NAME ...]
 
 Random weights (batch norms scaled to noise), small inputs where the network allows. For each network:
 its card, its export, torch and ONNX at every tap with batches of 1, 2 and 3 (the export is recorded with 2), and for
@@ -230,7 +230,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="torchvision's names (default: all)")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--again", action="store_true", help="measure anew what was measured before")
-    parser.add_argument("--memory", type=float, default=9.0, help="bound on each process, GB")
+    parser.add_argument("--memory", type=float, default=12.0, help="bound on each process, GB")
     arguments = parser.parse_args()
     names = arguments.names or (QUICK if arguments.quick else list(TORCHVISION_WEIGHTS))
     versions = [onnxruntime.__version__, *map(importlib.metadata.version, ("torch", "torchvision"))]
