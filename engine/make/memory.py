@@ -134,6 +134,7 @@ def check_memory(
     pictures, gigabytes = f"{count} pictures" if count > 1 else "a picture", need(max(height, width)) / 1e9
     need_it = "need" if count > 1 else "needs"
     raise OptionsError(
-        f"{pictures} of {width} x {height} pixels {need_it} about {gigabytes:.1f} GB, and {free / 1e9:.1f} GB are free: "
+        f"{pictures} of {width} x {height} pixels {need_it} about {gigabytes:.1f} GB, "
+        f"and {free / 1e9:.1f} GB are free: "
         f"the largest that fits has a long side of {long} pixels{', or make fewer at once' if count > 1 else ''}"
     )
