@@ -14,7 +14,7 @@ import streamlit as st
 from engine.errors import FoveaError
 from engine.look.weights import weighted_layers
 from engine.method import Method, Panel, methods, option_extra
-from engine.mined import by_maximum
+from engine.mined import Mined, by_maximum
 from engine.run import Request, validate
 from engine.worker import submit
 from models.card import Card
@@ -124,13 +124,11 @@ def _borrowed(method: Method, card: Card, layer: str, unit: int) -> bool:
         for run in runs_for(method, card, other, unit):
             if run.record.status != "done" or not by_maximum(run):
                 continue
-            for panel in run.record.panels:
-                if panel.kind == "gallery" and panel.where.get("layer") == other:
-                    group = {"layer": other, "unit": str(unit)}
-                    if show_group(panel, run, group, f"unit:borrowed:{run.id}", above=0.0):
-                        st.caption(plain(f"Patches of {other}, {what}: above zero both have the same, in this order."))
-                        _source(run)
-                        return True
+            panel, group = Mined(run).gallery(other), {"layer": other, "unit": str(unit)}
+            if panel is not None and show_group(panel, run, group, f"unit:borrowed:{run.id}", above=0.0):
+                st.caption(plain(f"Patches of {other}, {what}: above zero both have the same, in this order."))
+                _source(run)
+                return True
     return False
 
 
@@ -194,9 +192,9 @@ def _mined_gallery(card: Card, layer: str) -> tuple[Panel, Any] | None:
     mining = [method for method in methods_of_every_unit() if method.options_of_kind("layers")]
     for name in (layer, *neighbours_of(card, layer)):
         for run in itertools.chain.from_iterable(runs_for(method, card, name, 0) for method in mining):
-            for panel in run.record.panels if name == layer or by_maximum(run) else ():
-                if panel.kind == "gallery" and panel.where.get("layer") == name:
-                    return panel, run
+            panel = Mined(run).gallery(name) if name == layer or by_maximum(run) else None
+            if panel is not None:
+                return panel, run
     return None
 
 
