@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from engine.errors import DatasetError, UnsupportedError
 from engine.look.layers import last_of_each_resolution, with_units
@@ -520,7 +519,7 @@ def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
     def draw(one: tuple[int, NDArray[np.uint8]]) -> None:
         """Cut all patches out of one image. Units of a layer often share a place: each is cut out once."""
         index, frame = one
-        picture = Image.fromarray(_rgb(frame))
+        picture = _rgb(frame)
         cut: dict[tuple[int, ...], NDArray[np.uint8]] = {}
         for patch in drawn_on[index]:
             tile, columns = plans[layers[patch]]
@@ -590,16 +589,20 @@ def _rgb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(frame[..., :1], 3, axis=2) if frame.shape[2] < 3 else frame[..., :3]
 
 
-def crop_within(picture: Image.Image, box: Sequence[int], tile: int) -> NDArray[np.uint8]:
-    """The box (x0, y0, x1, y1) of an RGB picture, its shape kept, as the largest uint8 (h, w, 3) that a square tile
-    of side `tile` holds."""
+def crop_within(picture: NDArray[np.uint8], box: Sequence[int], tile: int) -> NDArray[np.uint8]:
+    """The box (x0, y0, x1, y1) of a picture, uint8 (H, W, 3), its shape kept, as the largest uint8 (h, w, 3) that a
+    square tile of side `tile` holds."""
+    import cv2
+
     x0, y0, x1, y1 = box
     scale = tile / max(x1 - x0, y1 - y0)
     size = max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale))
-    # Single pixels of a small field should be seen as such; a large field is averaged, whole pixels first.
+    # Single pixels of a small field should be seen as such; a large field is averaged.
     if scale >= 3:
-        return np.asarray(picture.resize(size, Image.Resampling.NEAREST, box=(x0, y0, x1, y1)))
-    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, box=(x0, y0, x1, y1), reducing_gap=1.0))
+        how = cv2.INTER_NEAREST_EXACT
+    else:
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture[y0:y1, x0:x1], size, interpolation=how), np.uint8)
 
 
 def _add_panels(miner: Miner, found: Partial, result: Result) -> None:
