@@ -6,8 +6,9 @@ Both attack the same photos in the same batches with the same settings, in turn.
 the length of the change over so many photos, for every attack that Foolbox has too, instead of the time. `--pixels 10`
 tells how many of so many photos one, three and five pixels fool, and after how many pictures asked. On two quiet cores
 a call ends within three minutes; larger networks by themselves, on fewer photos (mobilenet: `--photos 10`).
-Networks: fovea (trained), squeezenet, googlenet, mobilenet (real weights, beside a development checkout), or any
-name such as torchvision:resnet18@random.
+Networks: fovea (trained), resnet18 (trained on Caltech-101 by this benchmark at its first call, ten minutes),
+squeezenet, googlenet, mobilenet (real weights, beside a development checkout), or any name such as
+torchvision:resnet18@random.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._common import DATA, machine, ratio, table, use_own_home
+from benchmarks._trained import register_resnet18
 from benchmarks.accuracy import NETWORKS, photos, register
 
 BATCH = 10
@@ -44,7 +46,9 @@ def subject(name: str, count: int) -> tuple[Any, Any, Any]:
     from models.zoo import load
 
     if name in NETWORKS:
-        register(name, DATA)
+        name = register(name, DATA)
+    elif name == "resnet18":
+        name = register_resnet18()
     network = load(name)
     job = Job(network=network, options=adversarial.METHOD.options.parse({}))
     paths, _ = photos(DATA, count)

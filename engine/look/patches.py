@@ -598,10 +598,7 @@ def crop_within(picture: NDArray[np.uint8], box: Sequence[int], tile: int) -> ND
     scale = tile / max(x1 - x0, y1 - y0)
     size = max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale))
     # Single pixels of a small field should be seen as such; a large field is averaged.
-    if scale >= 3:
-        how = cv2.INTER_NEAREST_EXACT
-    else:
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    how = cv2.INTER_NEAREST_EXACT if scale >= 3 else cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(picture[y0:y1, x0:x1], size, interpolation=how), np.uint8)
 
 
