@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.errors import NetworkError
 from engine.make.canvas import to_image
 from engine.make.classifier import Classifier, classifier
 
@@ -74,13 +75,18 @@ def transfer(job: Job, attacked: Frame, networks: Sequence[str]) -> pd.DataFrame
     """What other networks say of the attacked picture and of the unattacked frame, each by its own preprocessing.
 
     Columns network, fools (whether its own class of the photo is gone), photo and attacked (its classes),
-    photo_probability and attacked_probability (both of its class of the photo).
+    photo_probability and attacked_probability (both of its class of the photo). A network that cannot be had, or has no
+    classes, is left out with a warning.
     """
     from models.zoo import load
 
     rows = []
     for name in networks:
-        network = load(name)
+        try:
+            network = load(name)
+        except NetworkError as error:
+            job.warn(f"{name} is left out of the transfer table: {error}")
+            continue
         other = dataclasses.replace(job, network=network)
         card = network.card
         if not card.classes or card.output == "features":

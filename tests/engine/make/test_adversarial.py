@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
+from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError, WeightsError
 from engine.make.attacks import ATTACKS
 from engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
@@ -119,6 +119,27 @@ def test_survival_is_told_beside_the_clean_photo(tiny_networks: Mapping[str, Tin
     assert bool(table["photo_kept"].iloc[0])
     assert {"JPEG at quality 95", "JPEG at quality 50", "shifted by one pixel"} <= set(table["treatment"])
     assert (table["survives"] == (table["fools"] & table["photo_kept"])).all()
+
+
+def test_a_second_network_that_cannot_be_had_loses_nothing(
+    tiny_networks: Mapping[str, TinyNetwork], make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models import zoo
+
+    load = zoo.load
+
+    def offline(name: str) -> Any:
+        if name == "torchvision:alexnet":
+            raise WeightsError("alexnet-owt-7be5be79.pth is not here and there is no connection")
+        return load(name)
+
+    monkeypatch.setattr(zoo, "load", offline)
+    job = make_job("adversarial", tiny_networks["residual"], networks="torchvision:alexnet, fovea")
+    result = run(job)
+    assert result.tables["transfer"]["network"].tolist() == ["fovea"]
+    assert any(
+        line.startswith("torchvision:alexnet is left out of the transfer table: alexnet-owt") for line in job.warnings
+    )
 
 
 def test_a_network_that_errs_already_is_told_and_not_counted(
