@@ -70,7 +70,7 @@ def _train(file: Path) -> None:
             loss.backward()
             mover.step()
             rate.step()
-        print(f"resnet18: epoch {epoch + 1} of {EPOCHS}, loss {float(loss):.2f}", flush=True)
+        print(f"resnet18: epoch {epoch + 1} of {EPOCHS}, loss {loss.item():.2f}", flush=True)
     module.eval()
     low = (SIDE - CROP) // 2
     middle = _frames(held)[:, low : low + CROP, low : low + CROP]

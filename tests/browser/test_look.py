@@ -30,6 +30,21 @@ def test_a_click_on_a_filter_opens_it(server: Server, page: Any) -> None:
     assert (query(page)["layer"], query(page)["unit"]) == ("features.0", "6")
 
 
+def test_a_click_on_a_channel_shows_it_large(server: Server, page: Any) -> None:
+    page.goto(f"{server.url}/activations?network={NETWORK}&photo=sample:cat")
+    press(page, "Run")
+    until_run(page)
+    grid = page.locator(".js-plotly-plot").first
+    grid.wait_for(timeout=WAIT)
+    quiet(page)
+    channel = page.get_by_label(re.compile("^Channel")).first
+    assert channel.input_value() == "0"
+    place = grid.bounding_box()
+    page.mouse.click(place["x"] + 0.52 * place["width"], place["y"] + 0.5 * place["height"])
+    page.wait_for_function("field => field.value !== '0'", arg=channel.element_handle(), timeout=WAIT)
+    page.locator(".js-plotly-plot").nth(1).wait_for(timeout=WAIT)
+
+
 def quiet(page: Any) -> None:
     """Wait until the page has been drawn: a key that is pressed before is nobody's."""
     page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(timeout=WAIT)
