@@ -1,8 +1,8 @@
 """The network as the loop runs it, step after step: the same values up to rounding, sooner; its weights stay untouched.
 
 A batch norm in eval mode is a scale and a shift, which go into the convolution before it (Jacob et al. 2018, section
-3.2). On the CPU a network with many 1x1 convolutions, which multiply what lies side by side then, runs with channels
-last.
+3.2). On the CPU maps lie with channels last: 1x1 convolutions multiply what lies side by side then, and torch pools
+many channels at once, which takes a tenth of the time.
 """
 
 from __future__ import annotations
@@ -30,14 +30,6 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, (tuple, list)):
             yield from _tensors(value)
-
-
-POINTWISE_SHARE = 0.2
-"""The part of all multiplications in 1x1 convolutions from which channels last is faster.
-
-Of a step's time SqueezeNet 1.1 takes 0.7 then, MobileNetV2 0.8, GoogLeNet, ResNet-50 and DenseNet-121 0.9; ResNet-18
-gains little, and chains of 3x3 convolutions lose.
-"""
 
 
 class _Watch(TorchFunctionMode):
@@ -83,14 +75,9 @@ class _Watch(TorchFunctionMode):
                 yield given, norm
 
     def layout(self) -> torch.memory_format:
-        """The faster order of maps in memory, by `POINTWISE_SHARE`."""
-        work, pointwise = 0, 0
-        for given, out in self.convolutions:
-            products = out.numel() * given["weight"][0].numel()
-            work += products
-            pointwise += products if given["weight"].shape[-2:] == (1, 1) else 0
+        """The faster order of maps in memory."""
         on_cpu = all(out.device.type == "cpu" for _, out in self.convolutions)
-        return torch.channels_last if on_cpu and pointwise > POINTWISE_SHARE * work else torch.contiguous_format
+        return torch.channels_last if on_cpu else torch.contiguous_format
 
 
 def _folded(given: Mapping[str, Any], norm: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -108,7 +95,7 @@ class _Run(TorchFunctionMode):
 
     def __init__(self, watch: _Watch) -> None:
         super().__init__()
-        self.layout = watch.layout()
+        layout = watch.layout()
         # The originals are kept, so that no other tensor can get their place in memory, by which they are known.
         self.originals = [given["weight"] for given, _ in watch.convolutions]
         self.parameters = {id(given["weight"]): (given["weight"], given.get("bias")) for given, _ in watch.convolutions}
@@ -116,8 +103,13 @@ class _Run(TorchFunctionMode):
         for given, norm in watch.folds():
             self.parameters[id(given["weight"])] = _folded(given, norm)
             self.passed[id(norm["running_mean"])] = norm["running_mean"]
+        self.lay(layout)
+
+    def lay(self, layout: torch.memory_format) -> None:
+        """Bring the weights into this order."""
+        self.layout = layout
         self.parameters = {
-            key: (weight.contiguous(memory_format=self.layout), bias) for key, (weight, bias) in self.parameters.items()
+            key: (weight.contiguous(memory_format=layout), bias) for key, (weight, bias) in self.parameters.items()
         }
 
     def __torch_function__(
@@ -145,7 +137,8 @@ class QuickNetwork:
     """`network(x)` gives what `forward_taps` gives for the `taps` of `module`, up to rounding, with gradients to `x`.
 
     The first call runs the network as it is and watches it; those that follow run it folded and in the faster layout.
-    A network that cannot be run like this (a view of its maps that relies on their order) runs as it is.
+    A network that relies on the order of its maps in memory (a view of them) runs folded in that order, and one that
+    cannot be run like this either as it is.
     """
 
     def __init__(self, module: nn.Module, taps: Sequence[str]) -> None:
@@ -168,8 +161,11 @@ class QuickNetwork:
         try:
             return self._forward(x.contiguous(memory_format=self.run.layout), self.run)
         except RuntimeError:
-            self.plain = True
-            return self._forward(x, nullcontext())
+            if self.run.layout == torch.contiguous_format:
+                self.plain = True
+            else:
+                self.run.lay(torch.contiguous_format)
+            return self(x)
 
     def _forward(self, x: Tensor, mode: AbstractContextManager[Any]) -> dict[str, Tensor]:
         with mode:

@@ -84,15 +84,36 @@ class Views(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 4, 1)
+        self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
+        x = self.bn(self.conv(x))
         return x.view(len(x), -1)
 
 
-def test_a_view_of_maps_still_works() -> None:
-    assert check(prepare(Views()), [OUTPUT]).plain
+class Unfoldable(Views):
+    """Refuses weights that are not its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.conv2d(x, self.conv.weight, self.conv.bias)
+        if self.calls and not torch.equal(out, F.conv2d(x, self.conv.weight.clone(), self.conv.bias)):
+            raise RuntimeError("other weights")
+        self.calls += 1
+        return self.bn(out)
+
+    calls = 0
+
+
+def test_a_view_of_maps_still_works_and_folds() -> None:
+    network = check(shaken(Views()), [OUTPUT])
+    assert folded(network) == 1
+    assert not network.plain
+    assert network.run is not None
+    assert network.run.layout == torch.contiguous_format
+
+
+def test_a_network_that_cannot_be_run_otherwise_runs_as_it_is() -> None:
+    assert check(shaken(Unfoldable()), [OUTPUT]).plain
 
 
 def test_recipes_own_ways_go_on(tiny_networks: Mapping[str, TinyNetwork]) -> None:
