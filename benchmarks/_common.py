@@ -53,10 +53,10 @@ def machine() -> str:
 
 
 def random_network(name: str) -> Network:
-    """torchvision's network of that name with random weights; only its speed is of interest."""
+    """torchvision's network of that name with random weights, or `fovea`; only its speed is of interest."""
     from models.zoo import load
 
-    return load(f"torchvision:{name}@random")
+    return load(name if name == "fovea" else f"torchvision:{name}@random")
 
 
 def interleaved(

@@ -1,13 +1,14 @@
 """A step of ascent against the bare forward and backward of the same cut network, and against Lucent's render.
 
-    python -m benchmarks.ascent [--quick] [--networks squeezenet1_1,resnet18] [--repeats 5] [--threads 2] [--steps 20]
-        [--clock wall] [--alike fovea] [--alike-steps 160]
+    python -m benchmarks.ascent [--quick] [--networks squeezenet1_1,resnet18,fovea] [--repeats 5] [--threads 2]
+        [--steps 40] [--clock wall] [--bfloat16] [--alike fovea] [--alike-steps 160]
 
 Ascent with each preset's canvas, losses, transforms and projection, on a class and on a layer in the middle; the bare
-contender moves the same pixels with the same optimiser and no more. "channels last" and "bfloat16" are the bare
-contender with its input in that layout, or under autocast. Lucent (torch-lucent 0.1.8, in a folder named by
-PYTHONPATH, with kornia and decorator) renders the same unit with its defaults. All take turns in one process; with
-`--clock cpu` on one thread, whose own seconds are counted, for a machine that is busy otherwise.
+contender moves the same pixels with the same optimiser and no more. "channels last" and, with `--bfloat16`, "bfloat16"
+are the bare contender with its input in that layout, or under autocast (very slow where the processor lacks it).
+Lucent (torch-lucent 0.1.8, in a folder named by PYTHONPATH, with kornia 0.4.1, decorator and IPython) renders the same
+unit with its defaults. All take turns in one process; with `--clock cpu` on one thread, whose own seconds are counted,
+for a machine that is busy otherwise.
 
 The second table holds the pictures of the networks named by `--alike` against each other: as the loop runs the
 network (folded, maybe with channels last), as the network is, and under bfloat16. SSIM 1 is the same picture.
@@ -82,8 +83,8 @@ def lucent(network: Any, steps: int, layer: str) -> Callable[[], Any] | None:
     )
 
 
-def contenders(name: str, threads: int, steps: int) -> dict[str, Callable[[], Any]]:
-    """What is timed on one network, by name; each makes `steps` steps."""
+def contenders(name: str, threads: int, steps: int, low: bool) -> dict[str, Callable[[], Any]]:
+    """What is timed on one network, by name; each makes `steps` steps. `low`: bfloat16 too."""
     import torch
 
     from engine.make.layers import layer_at
@@ -105,12 +106,13 @@ def contenders(name: str, threads: int, steps: int) -> dict[str, Callable[[], An
         "bare class": bare(network, steps, OUTPUT, of_class),
         "bare unit": bare(network, steps, layer.name, of_unit),
         "channels last": bare(network, steps, OUTPUT, of_class, "channels last"),
-        "bfloat16": bare(network, steps, OUTPUT, of_class, "bfloat16"),
         "class none": made(network, steps, "none", target="0"),
         "class lucid": made(network, steps, "lucid", target="0"),
         "unit none": made(network, steps, "none", layer=layer.name, unit=0),
         "unit lucid": made(network, steps, "lucid", layer=layer.name, unit=0),
     }
+    if low:
+        found["bfloat16"] = bare(network, steps, OUTPUT, of_class, "bfloat16")
     other = lucent(network, steps, layer.name)
     return found if other is None else {**found, "lucent": other}
 
@@ -167,11 +169,12 @@ def _as_it_is(network: Any, x: Any) -> Any:
 def main() -> None:
     """Print both tables."""
     found = parser(__doc__, "one small network, one turn: only that it works")
-    found.add_argument("--networks", default="squeezenet1_1,resnet18")
+    found.add_argument("--networks", default="squeezenet1_1,resnet18,fovea")
     found.add_argument("--repeats", type=int, default=5)
     found.add_argument("--threads", type=int, default=2)
-    found.add_argument("--steps", type=int, default=20)
+    found.add_argument("--steps", type=int, default=40)
     found.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    found.add_argument("--bfloat16", action="store_true", help="time the bare step under autocast, too")
     found.add_argument("--alike", default="fovea", help="networks whose pictures are compared; empty: none")
     found.add_argument("--alike-steps", type=int, default=160)
     arguments = found.parse_args()
@@ -182,7 +185,7 @@ def main() -> None:
     print(machine())
     rows = []
     for name in names:
-        times = interleaved(contenders(name, threads, steps), repeats, clock)
+        times = interleaved(contenders(name, threads, steps, arguments.bfloat16), repeats, clock)
         cells = [f"{ratio(times, slow, fast):.2f}" if slow in times else "-" for slow, fast in COLUMNS.values()]
         rows.append([name, *cells])
     if rows:
