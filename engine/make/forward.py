@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
+from engine.make.circular import pad_around
 from models.network import Network
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _wrapped(given: dict[str, Any], kernel: tuple[int, int]) -> dict[str, Any]:
         sides = [before, max(before, spread * (size - 1) + 1 - step - before), *sides]
     if not any(sides) or max(sides[:2]) > x.shape[-1] or max(sides[2:]) > x.shape[-2]:
         return given
-    return given | {"input": F.pad(x, sides, mode="circular"), "padding": 0}
+    return given | {"input": pad_around(x, sides), "padding": 0}
 
 
 class RecipeModule(nn.Module):

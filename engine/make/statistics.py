@@ -18,6 +18,7 @@ from torch import Tensor
 from engine.errors import UnsupportedError
 from engine.features import unit_maps
 from engine.make.canvas import Normalise, resized
+from engine.make.circular import pad_around
 from engine.make.layers import ENLARGED, fine_layers
 from engine.make.losses import CentredGramDistance, GramDistance, GramWasserstein, Term, View, gram_matrix
 from engine.make.quick import QuickNetwork
@@ -45,9 +46,9 @@ class _Whitening:
     mean: Tensor
     wanted: Tensor
 
-    def moments(self, picture: Tensor, circular: bool) -> tuple[Tensor, Tensor]:
-        """Second moments (N, n, n) and means (N, n) of a picture's squares (N, C, H, W) along these axes."""
-        small = reduced(picture, self.scale, circular)
+    def moments(self, small: Tensor, circular: bool) -> tuple[Tensor, Tensor]:
+        """Second moments (N, n, n) and means (N, n) along these axes of the squares of a picture (N, C, H, W), brought
+        to the scale."""
         if circular:
             return self._around(small.mean(1, keepdim=True) if self.light else small)
         values = self.matrix.T @ (_squares(small, self.side, self.light) - self.mean)
@@ -77,7 +78,7 @@ def _squares(picture: Tensor, side: int, light: bool) -> Tensor:
 def _wrapped(picture: Tensor, reach: int) -> Tensor:
     """The picture with `reach` pixels of its opposite side (at most all of it) beyond each edge."""
     reach = min(reach, *picture.shape[-2:])
-    return F.pad(picture, (reach, reach, reach, reach), mode="circular")
+    return pad_around(picture, (reach, reach, reach, reach))
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,13 @@ class PixelStatistics:
     def __call__(self, view: View) -> Tensor:
         """The mean over those that a picture of this size has room for, (N,)."""
         apart = [view.picture.new_zeros(len(view.picture))]
+        small: dict[int, Tensor] = {}
         for target in self.targets:
             if min(view.picture.shape[-2:]) // target.scale <= target.side:
                 continue
-            moments, means = target.moments(view.picture, self.circular)
+            if target.scale not in small:
+                small[target.scale] = reduced(view.picture, target.scale, self.circular)
+            moments, means = target.moments(small[target.scale], self.circular)
             off = (moments - torch.diag(target.wanted)).square().mean((1, 2))
             apart.append(off + means.square().mean(1))
         return torch.stack(apart).sum(0) / max(1, len(apart) - 1)

@@ -38,7 +38,7 @@ class TextureOptions(Options):
     )
     height: int | None = option(None, "Height; empty: 1.5 times the network's input", ge=16, le=4096, unit="px")
     width: int | None = option(None, "Width; empty: 1.5 times the network's input", ge=16, le=4096, unit="px")
-    steps: int = option(100, "Steps of the optimiser at each size", ge=1, le=10000, unit="steps")
+    steps: int = option(70, "Steps of the optimiser at each size", ge=1, le=10000, unit="steps")
     tileable: bool = option(True, "Let the picture's edges meet, so that copies of it tile a plane")
     series: bool = option(True, "Show as well what ever deeper layers add (Gatys 2015, figure 2)")
     statistics: Literal["gatys", "centred", "wasserstein"] = option(

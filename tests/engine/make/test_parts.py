@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from engine.make import projection
 from engine.make.canvas import (
@@ -18,6 +19,7 @@ from engine.make.canvas import (
     to_picture,
     to_pixels,
 )
+from engine.make.circular import pad_around
 from engine.make.transforms import Jitter, Roll, ScaleAndRotate, compose, lucid_transforms
 from models.card import Preprocessing
 from tests.oracles.make_formulas import fourier_picture
@@ -191,3 +193,12 @@ def test_decay_and_clipping_go_towards_the_mean() -> None:
 
 def test_resized_keeps_a_constant() -> None:
     torch.testing.assert_close(resized(torch.full((1, 3, 8, 8), 0.3), 5, 13), torch.full((1, 3, 5, 13), 0.3))
+
+
+@pytest.mark.parametrize("sides", [(1, 2, 3, 0), (0, 0, 2, 2), (5, 5, 4, 4), (0, 0, 0, 0)])
+def test_padding_around_is_torchs_own_with_its_gradient(sides: tuple[int, int, int, int]) -> None:
+    x = torch.rand((2, 3, 4, 5), generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        y = x.contiguous(memory_format=layout)
+        assert torch.equal(pad_around(y, sides), F.pad(y, sides, mode="circular"))
+        assert torch.autograd.gradcheck(lambda value: pad_around(value, sides), y)

@@ -1,0 +1,39 @@
+"""Padding that goes around a picture's edges, with a gradient that costs what the padding does.
+
+torch pads circularly piece by piece, and on the way back makes a whole picture of zeros for every piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class _Around(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sides: tuple[int, int, int, int]) -> Tensor:
+        ctx.sides, ctx.size = sides, x.shape[-2:]
+        return F.pad(x, sides, mode="circular")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
+        """Every pixel gets what its copies got, too."""
+        (gradient,), (left, right, top, bottom), (height, width) = gradients, ctx.sides, ctx.size
+        rows = gradient[..., top : top + height, :].clone()
+        rows[..., height - top :, :] += gradient[..., :top, :]
+        rows[..., :bottom, :] += gradient[..., top + height :, :]
+        whole = rows[..., left : left + width].clone()
+        whole[..., width - left :] += rows[..., :left]
+        whole[..., :right] += rows[..., left + width :]
+        return whole, None
+
+
+def pad_around(x: Tensor, sides: Sequence[int]) -> Tensor:
+    """`F.pad(x, sides, mode="circular")` of maps (N, C, H, W); `sides` left, right, top, bottom, at most a whole side."""
+    left, right, top, bottom = sides
+    padded: Tensor = _Around.apply(x, (left, right, top, bottom))  # type: ignore[no-untyped-call]
+    return padded
