@@ -33,7 +33,7 @@ class _Around(torch.autograd.Function):
 
 
 def pad_around(x: Tensor, sides: Sequence[int]) -> Tensor:
-    """`F.pad(x, sides, mode="circular")` of maps (N, C, H, W); `sides` left, right, top, bottom, at most a whole side."""
+    """`F.pad(x, sides, mode="circular")` of maps (N, C, H, W); `sides` left, right, top, bottom, each at most whole."""
     left, right, top, bottom = sides
     padded: Tensor = _Around.apply(x, (left, right, top, bottom))  # type: ignore[no-untyped-call]
     return padded
