@@ -45,7 +45,7 @@ class StyleOptions(Options):
     third_share: float = option(0.33, "The third style's part of the blend", ge=0, le=1, slider=True, advanced=True)
     size: int | None = option(None, "Long side; empty: twice the network's input", ge=32, le=4096, unit="px")
     steps: int = option(
-        50,
+        40,
         "Steps at each size; twice as many at the first (Crowson 2021, with Adam: 500)",
         ge=1,
         le=10000,
