@@ -214,8 +214,8 @@ def small_options(name: str, photos: Path, card: Any) -> dict[str, Any]:
             chosen[option] = str(photos / "1.png")
         elif unit == "px" and isinstance(info.default, int) and info.default > 8:
             chosen[option] = 8
-        elif unit in ("steps", "samples") and isinstance(info.default, int):
-            chosen[option] = min(info.default, 4)
+        elif unit in ("steps", "samples") and isinstance(info.default, int | None):
+            chosen[option] = min(info.default or 4, 4)
     return chosen
 
 
