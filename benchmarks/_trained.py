@@ -16,19 +16,18 @@ from numpy.typing import NDArray
 from benchmarks._common import DATA
 
 SIDE, CROP, BATCH, EPOCHS, PEAK = 72, 64, 64, 12, 0.1
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def register_resnet18() -> str:
-    """Register the network as `resnet18`, trained first where that has not been done; returns its name."""
+def register_resnet18() -> None:
+    """Register the network as `resnet18`, trained first where that has not been done."""
     from models import zoo
+    from models.bundled.net import MEAN, STD
 
     file = Path(os.environ["FOVEA_HOME"]) / "resnet18-caltech101.safetensors"
     if not file.is_file():
         _train(file)
     size = {"size": [CROP, CROP], "resize": SIDE, "interpolation": "bilinear", "mean": list(MEAN), "std": list(STD)}
     zoo.register("resnet18", architecture="torchvision:resnet18", weights=str(file), input=size)
-    return "resnet18"
 
 
 def _frames(photos: list[Any]) -> NDArray[np.uint8]:
@@ -45,9 +44,15 @@ def _train(file: Path) -> None:
 
     import models.torchvision_compat  # noqa: F401
     from models.bundled.data import class_folders, split
+    from models.bundled.net import normalise
 
     # isort: split
     from torchvision.models import resnet18
+
+    def laid(frames: NDArray[np.uint8]) -> torch.Tensor:
+        return normalise(torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)).contiguous(
+            memory_format=torch.channels_last
+        )
 
     root = DATA / "caltech101"
     train, held = split(root)
@@ -65,7 +70,7 @@ def _train(file: Path) -> None:
             chosen = order[start : start + BATCH]
             y, x = random.integers(0, SIDE - CROP + 1, 2)
             part = pixels[chosen, y : y + CROP, x : x + CROP]
-            loss = F.cross_entropy(module(_input(part[:, :, :: random.choice([-1, 1])])), labels[chosen])
+            loss = F.cross_entropy(module(laid(part[:, :, :: random.choice([-1, 1])])), labels[chosen])
             mover.zero_grad()
             loss.backward()
             mover.step()
@@ -75,16 +80,7 @@ def _train(file: Path) -> None:
     low = (SIDE - CROP) // 2
     middle = _frames(held)[:, low : low + CROP, low : low + CROP]
     with torch.no_grad():
-        said = torch.cat([module(_input(middle[n : n + 256])).argmax(1) for n in range(0, len(middle), 256)])
+        said = torch.cat([module(laid(middle[n : n + 256])).argmax(1) for n in range(0, len(middle), 256)])
     right = float((said == torch.tensor([one.label for one in held])).float().mean())
     print(f"resnet18: {100 * right:.1f} % of {len(held)} held-out photos", flush=True)
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, file)
-
-
-def _input(frames: NDArray[np.uint8]) -> Any:
-    """uint8 (N, H, W, 3) to the network's input."""
-    import torch
-
-    x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return ((x - mean) / std).contiguous(memory_format=torch.channels_last)

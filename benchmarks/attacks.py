@@ -46,9 +46,9 @@ def subject(name: str, count: int) -> tuple[Any, Any, Any]:
     from models.zoo import load
 
     if name in NETWORKS:
-        name = register(name, DATA)
+        register(name, DATA)
     elif name == "resnet18":
-        name = register_resnet18()
+        register_resnet18()
     network = load(name)
     job = Job(network=network, options=adversarial.METHOD.options.parse({}))
     paths, _ = photos(DATA, count)

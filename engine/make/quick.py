@@ -95,7 +95,6 @@ class _Run(TorchFunctionMode):
 
     def __init__(self, watch: _Watch) -> None:
         super().__init__()
-        layout = watch.layout()
         # The originals are kept, so that no other tensor can get their place in memory, by which they are known.
         self.originals = [given["weight"] for given, _ in watch.convolutions]
         self.parameters = {id(given["weight"]): (given["weight"], given.get("bias")) for given, _ in watch.convolutions}
@@ -103,7 +102,7 @@ class _Run(TorchFunctionMode):
         for given, norm in watch.folds():
             self.parameters[id(given["weight"])] = _folded(given, norm)
             self.passed[id(norm["running_mean"])] = norm["running_mean"]
-        self.lay(layout)
+        self.lay(watch.layout())
 
     def lay(self, layout: torch.memory_format) -> None:
         """Bring the weights into this order."""
