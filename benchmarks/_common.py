@@ -36,8 +36,21 @@ def parser(about: str | None, quick: str) -> argparse.ArgumentParser:
     return found
 
 
-def machine() -> str:
-    """Processor, cores, memory and the versions that count, on one line."""
+def add_device(found: argparse.ArgumentParser) -> None:
+    """`--device cpu|cuda`, for all contenders alike."""
+    found.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where torch computes, for all alike")
+
+
+def settle() -> None:
+    """Wait until a GPU has done what it was given."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def machine(device: str = "cpu") -> str:
+    """Processor or graphics card, cores, load and the versions that count, on one line."""
     import onnxruntime
     import torch
 
@@ -46,6 +59,8 @@ def machine() -> str:
     if cpuinfo.is_file():
         models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         name = models[0] if models else name
+    if device == "cuda":
+        name = f"{torch.cuda.get_device_name()}, {name}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     versions = f"torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}"
@@ -72,6 +87,7 @@ def interleaved(
         for name, run in runs.items():
             started = clock()
             run()
+            settle()
             if turn:
                 seconds[name].append(clock() - started)
     return seconds

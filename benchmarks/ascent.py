@@ -1,7 +1,7 @@
 """A step of ascent against the bare forward and backward of the same cut network, and against Lucent's render.
 
     python -m benchmarks.ascent [--quick] [--networks squeezenet1_1,resnet18,fovea] [--repeats 5] [--threads 2]
-        [--steps 40] [--clock wall] [--bfloat16] [--alike fovea] [--alike-steps 160]
+        [--steps 40] [--clock wall] [--bfloat16] [--alike fovea] [--alike-steps 160] [--device cpu]
 
 Ascent with each preset's canvas, losses, transforms and projection, on a class and on a layer in the middle; the bare
 contender moves the same pixels with the same optimiser and no more. "channels last" and, with `--bfloat16`, "bfloat16"
@@ -21,10 +21,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks._common import interleaved, machine, parser, random_network, ratio, table, use_own_home
+from benchmarks._common import add_device, interleaved, machine, parser, random_network, ratio, table, use_own_home
 
 
-def made(network: Any, steps: int, preset: str, **options: Any) -> Callable[[], Any]:
+def made(network: Any, steps: int, preset: str, device: str, **options: Any) -> Callable[[], Any]:
     """The steps of ascent as its method takes them, with the frames of its film; nothing is saved or measured."""
     from engine.make import ascent
     from engine.make.film import Film
@@ -33,28 +33,30 @@ def made(network: Any, steps: int, preset: str, **options: Any) -> Callable[[], 
     from engine.method import Job
 
     parsed = ascent.METHOD.options.parse({"steps": steps, "preset": preset, **options})
-    job = Job(network=network, options=parsed)
+    job = Job(network=network, options=parsed, device=device)
     subjects = subjects_of(job)
     return lambda: ascent.make(
         job, subjects, recipe(parsed), film=Film(max(steps, 160)), portion=(0.0, 1.0), message="step"
     )
 
 
-def bare(network: Any, steps: int, tap: str, score: Callable[[Any], Any], how: str = "") -> Callable[[], Any]:
+def bare(
+    network: Any, steps: int, tap: str, score: Callable[[Any], Any], device: str, how: str = ""
+) -> Callable[[], Any]:
     """Forward, backward and Adam on pixels, `how` "channels last" or "bfloat16"."""
     import torch
 
     from models.torch_net import forward_taps
 
-    module, preprocessing = network.module("cpu"), network.card.preprocessing
+    module, preprocessing = network.module(device), network.card.preprocessing
     layout = torch.channels_last if how == "channels last" else torch.contiguous_format
 
     def run() -> None:
-        x = torch.zeros(1, preprocessing.channels, *preprocessing.size).contiguous(memory_format=layout)
+        x = torch.zeros(1, preprocessing.channels, *preprocessing.size, device=device).contiguous(memory_format=layout)
         x.requires_grad_(True)
         mover = torch.optim.Adam([x], lr=0.01)
         for _ in range(steps):
-            low = torch.autocast("cpu", torch.bfloat16) if how == "bfloat16" else contextlib.nullcontext()
+            low = torch.autocast(device, torch.bfloat16) if how == "bfloat16" else contextlib.nullcontext()
             with low:
                 loss = -score(forward_taps(module, x, [tap])[tap])
             (x.grad,) = torch.autograd.grad(loss.float(), x)
@@ -63,13 +65,13 @@ def bare(network: Any, steps: int, tap: str, score: Callable[[Any], Any], how: s
     return run
 
 
-def lucent(network: Any, steps: int, layer: str) -> Callable[[], Any] | None:
+def lucent(network: Any, steps: int, layer: str, device: str) -> Callable[[], Any] | None:
     """Lucent's render of unit 0 of `layer` with its defaults, at the network's size; None where it is not installed."""
     try:
         from lucent.optvis import objectives, param, render
     except ImportError:
         return None
-    module, side = network.module("cpu"), network.card.preprocessing.size[0]
+    module, side = network.module(device), network.card.preprocessing.size[0]
     objective = objectives.channel(layer.replace(".", "_"), 0)
     return lambda: render.render_vis(
         module,
@@ -83,7 +85,7 @@ def lucent(network: Any, steps: int, layer: str) -> Callable[[], Any] | None:
     )
 
 
-def contenders(name: str, threads: int, steps: int, low: bool) -> dict[str, Callable[[], Any]]:
+def contenders(name: str, threads: int, steps: int, low: bool, device: str) -> dict[str, Callable[[], Any]]:
     """What is timed on one network, by name; each makes `steps` steps. `low`: bfloat16 too."""
     import torch
 
@@ -103,17 +105,17 @@ def contenders(name: str, threads: int, steps: int, low: bool) -> dict[str, Call
         return output[0, 0]
 
     found = {
-        "bare class": bare(network, steps, OUTPUT, of_class),
-        "bare unit": bare(network, steps, layer.name, of_unit),
-        "channels last": bare(network, steps, OUTPUT, of_class, "channels last"),
-        "class none": made(network, steps, "none", target="0"),
-        "class lucid": made(network, steps, "lucid", target="0"),
-        "unit none": made(network, steps, "none", layer=layer.name, unit=0),
-        "unit lucid": made(network, steps, "lucid", layer=layer.name, unit=0),
+        "bare class": bare(network, steps, OUTPUT, of_class, device),
+        "bare unit": bare(network, steps, layer.name, of_unit, device),
+        "channels last": bare(network, steps, OUTPUT, of_class, device, "channels last"),
+        "class none": made(network, steps, "none", device, target="0"),
+        "class lucid": made(network, steps, "lucid", device, target="0"),
+        "unit none": made(network, steps, "none", device, layer=layer.name, unit=0),
+        "unit lucid": made(network, steps, "lucid", device, layer=layer.name, unit=0),
     }
     if low:
-        found["bfloat16"] = bare(network, steps, OUTPUT, of_class, "bfloat16")
-    other = lucent(network, steps, layer.name)
+        found["bfloat16"] = bare(network, steps, OUTPUT, of_class, device, "bfloat16")
+    other = lucent(network, steps, layer.name, device)
     return found if other is None else {**found, "lucent": other}
 
 
@@ -129,7 +131,7 @@ COLUMNS = {
 """Each column's title, and which time is divided by which."""
 
 
-def alike(name: str, steps: int) -> list[str]:
+def alike(name: str, steps: int, device: str) -> list[str]:
     """How alike the pictures are that class 1 gets from the network run in three ways, a row of SSIMs."""
     import numpy as np
     import torch
@@ -142,7 +144,7 @@ def alike(name: str, steps: int) -> list[str]:
     network = load(name)
 
     def picture(preset: str) -> np.ndarray[Any, Any]:
-        return to_pixels(made(network, steps, preset, target="1")().picture)[0]
+        return to_pixels(made(network, steps, preset, device, target="1")().picture)[0]
 
     cells = []
     for preset in ("none", "lucid"):
@@ -150,7 +152,7 @@ def alike(name: str, steps: int) -> list[str]:
         try:
             QuickNetwork.__call__ = _as_it_is  # type: ignore[method-assign]
             plain = picture(preset)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(device, torch.bfloat16):
                 low = picture(preset)
         finally:
             QuickNetwork.__call__ = call  # type: ignore[method-assign]
@@ -173,6 +175,7 @@ def main() -> None:
     found.add_argument("--repeats", type=int, default=5)
     found.add_argument("--threads", type=int, default=2)
     found.add_argument("--steps", type=int, default=40)
+    add_device(found)
     found.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     found.add_argument("--bfloat16", action="store_true", help="time the bare step under autocast, too")
     found.add_argument("--alike", default="fovea", help="networks whose pictures are compared; empty: none")
@@ -182,10 +185,10 @@ def main() -> None:
     names = ["squeezenet1_1"] if arguments.quick else [name for name in arguments.networks.split(",") if name]
     steps, repeats = (2, 1) if arguments.quick else (arguments.steps, arguments.repeats)
     threads, clock = (1, time.process_time) if arguments.clock == "cpu" else (arguments.threads, time.perf_counter)
-    print(machine())
+    print(machine(arguments.device))
     rows = []
     for name in names:
-        times = interleaved(contenders(name, threads, steps, arguments.bfloat16), repeats, clock)
+        times = interleaved(contenders(name, threads, steps, arguments.bfloat16, arguments.device), repeats, clock)
         cells = [f"{ratio(times, slow, fast):.2f}" if slow in times else "-" for slow, fast in COLUMNS.values()]
         rows.append([name, *cells])
     if rows:
@@ -194,7 +197,7 @@ def main() -> None:
         print("Lucent is not installed here.")
     header = ["network", "steps", *(f"{preset}, {way}" for preset in ("none", "lucid") for way in ("ours", "bfloat16"))]
     long = 2 if arguments.quick else arguments.alike_steps
-    pictures = [alike(name, long) for name in arguments.alike.split(",") if name]
+    pictures = [alike(name, long, arguments.device) for name in arguments.alike.split(",") if name]
     if pictures:
         print(table(header, pictures))
 

@@ -1,6 +1,7 @@
 """Attacks against Foolbox in one process: seconds for PGD-10 and DeepFool, and how often and by how much each fools.
 
     python -m benchmarks.attacks [--quick] [--networks fovea] [--photos 50] [--turns 1] [--agree 0] [--pixels 0]
+        [--device cpu]
 
 Both attack the same photos in the same batches with the same settings, in turn. `--agree 100` compares success and
 the length of the change over so many photos, for every attack that Foolbox has too, instead of the time. `--pixels 10`
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._common import DATA, machine, ratio, table, use_own_home
+from benchmarks._common import DATA, add_device, machine, ratio, settle, table, use_own_home
 from benchmarks._trained import register_resnet18
 from benchmarks.accuracy import NETWORKS, photos, register
 
@@ -34,7 +35,7 @@ Attack = Callable[[Any, Any, int], Any]
 """Clean pictures (N, C, H, W), their labels (N,), the first photo's number; the attacked pictures."""
 
 
-def subject(name: str, count: int) -> tuple[Any, Any, Any]:
+def subject(name: str, count: int, device: str) -> tuple[Any, Any, Any]:
     """A job on the network, `count` clean pictures and the network's own classes of them."""
     import torch
     from PIL import Image
@@ -50,9 +51,9 @@ def subject(name: str, count: int) -> tuple[Any, Any, Any]:
     elif name == "resnet18":
         register_resnet18()
     network = load(name)
-    job = Job(network=network, options=adversarial.METHOD.options.parse({}))
+    job = Job(network=network, options=adversarial.METHOD.options.parse({}), device=device)
     paths, _ = photos(DATA, count)
-    clean = to_picture(np.stack([network.card.preprocessing.frame(Image.open(path)) for path in paths]))
+    clean = to_picture(np.stack([network.card.preprocessing.frame(Image.open(path)) for path in paths]), device)
     scores = scores_of(job)
     with torch.no_grad():
         labels = torch.cat([scores(clean[n : n + BATCH]).argmax(1) for n in range(0, count, BATCH)])
@@ -89,7 +90,9 @@ def foolbox(job: Any, name: str, epsilon: float = 8 / 255) -> Attack:
 
         preprocessing = job.card.preprocessing
         how = {"mean": list(preprocessing.mean), "std": list(preprocessing.std), "axis": -3}
-        model = reference.PyTorchModel(job.network.module("cpu"), bounds=(0, 1), device="cpu", preprocessing=how)
+        model = reference.PyTorchModel(
+            job.network.module(job.device), bounds=(0, 1), device=job.device, preprocessing=how
+        )
     attacks = reference.attacks
     if name == "deepfool":
         made = attacks.L2DeepFoolAttack(steps=50, candidates=10, overshoot=0.02)
@@ -129,6 +132,7 @@ def seconds(job: Any, clean: Any, labels: Any, turns: int) -> list[list[str]]:
             for who in list(pair) if turn % 2 == 0 else list(pair)[::-1]:
                 started = time.perf_counter()
                 in_batches(pair[who], clean, labels)
+                settle()
                 spent[who].append(time.perf_counter() - started)
         times = [f"{np.median(spent[who]):.1f}" for who in ("ours", "Foolbox")]
         rows.append([job.card.name, name, *times, f"{ratio(spent, 'Foolbox', 'ours'):.2f}"])
@@ -144,7 +148,7 @@ def told(job: Any, clean: Any, labels: Any, pictures: Any) -> tuple[NDArray[Any]
     scores = scores_of(job)
     with torch.no_grad():
         found = torch.cat([scores(pictures[n : n + BATCH]).argmax(1) for n in range(0, len(clean), BATCH)])
-    return (found != labels).numpy(), (pictures - clean).flatten(1).norm(dim=1).numpy()
+    return (found != labels).cpu().numpy(), (pictures - clean).flatten(1).norm(dim=1).cpu().numpy()
 
 
 def agreement(job: Any, clean: Any, labels: Any, names: list[str]) -> list[list[str]]:
@@ -208,6 +212,7 @@ def main() -> int:
     parser.add_argument("--generations", type=int, default=100, help="few pixels: at most so many (Su 2019)")
     parser.add_argument("--attacks", default="fgsm,bim,momentum,pgd,pgd_l2,deepfool", help="those that are compared")
     parser.add_argument("--threads", type=int, default=2)
+    add_device(parser)
     arguments = parser.parse_args()
     if not DATA.is_dir():
         print(f"no photos at {DATA}: nothing was measured")
@@ -218,10 +223,10 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     names = ["fovea"] if arguments.quick else arguments.networks.split(",")
     count = 4 if arguments.quick else arguments.agree or arguments.pixels or arguments.photos
-    print(machine())
+    print(machine(arguments.device))
     rows: list[list[str]] = []
     for name in names:
-        made = subject(name, count)
+        made = subject(name, count, arguments.device)
         if arguments.agree:
             rows += agreement(*made, arguments.attacks.split(","))
         elif arguments.pixels:

@@ -1,6 +1,7 @@
 """What each recipe reaches on real weights: by how much its loss changes, and whether another network agrees.
 
     python -m benchmarks.recipes [--quick] [--networks squeezenet,googlenet] [--only RECIPES] [--threads 2]
+        [--device cpu]
 
 On squeezenet1_1 and GoogLeNet with the real weights of the development data; skipped where they are not there.
 `--only` names what is measured, of ascent,dream,inversion,texture,style,agreement: each is a minute or less. The
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks._common import DATA, machine, parser, table, use_own_home
+from benchmarks._common import DATA, add_device, machine, parser, table, use_own_home
 
 WEIGHTS = {"squeezenet": "squeezenet1_1_caffe.safetensors", "googlenet": "bvlc_googlenet.safetensors"}
 GOLDFISH = 1
@@ -33,7 +34,7 @@ def networks() -> dict[str, Any]:
     return {name: load(name) for name in WEIGHTS}
 
 
-def run(method: str, network: Any, **options: Any) -> Any:
+def run(method: str, network: Any, device: str, **options: Any) -> Any:
     """The method's result on a packaged photo."""
     from engine.image import open_photo
     from engine.method import Job, find_method
@@ -42,7 +43,7 @@ def run(method: str, network: Any, **options: Any) -> Any:
     parsed = found.options.parse(options)
     found.verify(network.card, parsed)
     photo = open_photo("sample:coffee")
-    return found.run(Job(network=network, options=parsed, photo=photo, open_photo=open_photo))
+    return found.run(Job(network=network, options=parsed, photo=photo, open_photo=open_photo, device=device))
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -55,9 +56,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """What each recipe is told: small enough for a minute on two cores."""
 
 
-def reached(method: str, network: Any, quick: bool) -> list[list[str]]:
+def reached(method: str, network: Any, device: str, quick: bool) -> list[list[str]]:
     """Rows of what a recipe moves, from where, to where."""
-    result = run(method, network, **SETTINGS[method] | ({"steps": 2} if quick else {}))
+    result = run(method, network, device, **SETTINGS[method] | ({"steps": 2} if quick else {}))
     losses = result.tables["losses"]
     if method == "dream":
         energies = losses.groupby("layer", sort=False)["energy"]
@@ -71,7 +72,7 @@ def reached(method: str, network: Any, quick: bool) -> list[list[str]]:
     return [[method, "loss", f"{losses['loss'].iloc[0]:.3g}", f"{losses['loss'].iloc[-1]:.3g}"]]
 
 
-def agreement(found: dict[str, Any], names: list[str], quick: bool) -> list[list[str]]:
+def agreement(found: dict[str, Any], names: list[str], device: str, quick: bool) -> list[list[str]]:
     """What the other network gives the class on pictures of `names` made with and without regularisers."""
     import numpy as np
 
@@ -80,9 +81,9 @@ def agreement(found: dict[str, Any], names: list[str], quick: bool) -> list[list
     rows = []
     for name in names:
         (other,) = (one for one in found if one != name)
-        second = SecondOpinion(found[other], "cpu")
+        second = SecondOpinion(found[other], device)
         for preset in ("lucid", "none"):
-            result = run("ascent", found[name], target=str(GOLDFISH), preset=preset, steps=2 if quick else 100)
+            result = run("ascent", found[name], device, target=str(GOLDFISH), preset=preset, steps=2 if quick else 100)
             seen = second.probabilities(np.asarray(result.images["ascent"]))
             rows.append([name, preset, f"{result.summary['probability']:.4f}", other, f"{seen[GOLDFISH]:.4f}"])
     return rows
@@ -93,6 +94,7 @@ def main() -> None:
     given = parser(__doc__, "two steps each: only that it works")
     given.add_argument("--networks", default=",".join(WEIGHTS))
     given.add_argument("--only", default=",".join([*SETTINGS, "agreement"]))
+    add_device(given)
     given.add_argument("--threads", type=int, default=2)
     arguments = given.parse_args()
     if not all((DATA / "weights" / file).is_file() for file in WEIGHTS.values()):
@@ -102,15 +104,16 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    print(machine())
+    print(machine(arguments.device))
     found, names, only = networks(), arguments.networks.split(","), arguments.only.split(",")
     methods = [method for method in SETTINGS if method in only]
-    rows = [[n, *row] for n in names for method in methods for row in reached(method, found[n], arguments.quick)]
+    device, quick = arguments.device, arguments.quick
+    rows = [[n, *row] for n in names for method in methods for row in reached(method, found[n], device, quick)]
     if rows:
         print(table(["network", "recipe", "what", "first step", "last step"], rows))
     if "agreement" in only:
         header = ["made on", "preset", "its probability", "asked", "probability there"]
-        print(table(header, agreement(found, names, arguments.quick)))
+        print(table(header, agreement(found, names, device, quick)))
 
 
 if __name__ == "__main__":

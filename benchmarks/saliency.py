@@ -1,6 +1,6 @@
 """A saliency map against the bare forward and backward, and SmoothGrad against Captum's NoiseTunnel.
 
-    python -m benchmarks.saliency [--quick] [--networks resnet18,…] [--repeats 3] [--threads 2]
+    python -m benchmarks.saliency [--quick] [--networks resnet18,…] [--repeats 3] [--threads 2] [--device cpu]
 
 All see the same photo and the same threads, in turn, in one process. "saliency" is the whole method after the network
 and the photo are loaded: the choice of the class, forward, backward, the check that all is finite, the reduction over
@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks._common import interleaved, machine, parser, random_network, ratio, table, use_own_home
+from benchmarks._common import add_device, interleaved, machine, parser, random_network, ratio, table, use_own_home
 
 CAPTUM_BATCHES = (1, 5, 25)
 
@@ -29,7 +29,7 @@ def own_module(name: str, state: Any) -> Any:
     return module.eval().requires_grad_(False)
 
 
-def contenders(name: str, threads: int, samples: int) -> dict[str, Callable[[], Any]]:
+def contenders(name: str, threads: int, samples: int, device: str) -> dict[str, Callable[[], Any]]:
     """What is timed on one network, by name."""
     import torch
     from captum.attr import NoiseTunnel, Saliency
@@ -40,17 +40,17 @@ def contenders(name: str, threads: int, samples: int) -> dict[str, Callable[[], 
 
     torch.set_num_threads(threads)
     network = random_network(name)
-    module = network.module("cpu")
+    module = network.module(device)
     photo = open_photo("sample:cat")
 
     def job(**options: Any) -> Job:
-        made = Job(network=network, options=saliency.METHOD.options.parse(options), photo=photo)
+        made = Job(network=network, options=saliency.METHOD.options.parse(options), photo=photo, device=device)
         _ = made.input
         return made
 
     plain, smooth = job(), job(sampling="smoothgrad", samples=samples)
-    x = torch.from_numpy(plain.input)
-    own = own_module(name, module.state_dict())
+    x = torch.from_numpy(plain.input).to(device)
+    own = own_module(name, module.state_dict()).to(device)
     with torch.no_grad():
         target = int(own(x).argmax())
 
@@ -79,14 +79,15 @@ def main() -> None:
     ask.add_argument("--networks", default="resnet18,resnet50")
     ask.add_argument("--repeats", type=int, default=3)
     ask.add_argument("--threads", type=int, default=2)
+    add_device(ask)
     arguments = ask.parse_args()
     use_own_home()
     names = ["squeezenet1_1"] if arguments.quick else arguments.networks.split(",")
     samples, repeats = (5, 1) if arguments.quick else (25, arguments.repeats)
-    print(machine())
+    print(machine(arguments.device))
     rows = []
     for name in names:
-        times = interleaved(contenders(name, arguments.threads, samples), repeats)
+        times = interleaved(contenders(name, arguments.threads, samples, arguments.device), repeats)
         best = min((key for key in times if key.startswith("captum")), key=lambda key: statistics.median(times[key]))
         rows.append(
             [

@@ -1,15 +1,17 @@
 """A step of inversion, texture and style against the bare cut network, and style transfer against Gatys' own way.
 
     python -m benchmarks.style [--quick] [--networks squeezenet1_1,resnet18] [--repeats 2] [--threads 2] [--steps 10]
+        [--device cpu] [--long 0]
 
 First table, median seconds a step, at the network's own input size, at one size and one scale, all by L-BFGS:
 "paper's terms": the recipe with its paper's losses alone, over a loop written out by hand for the same losses (feature
-distance, Gram matrices) on the same cut network with the same pooling; "as shipped": the recipe with all its default
-terms and its default canvas, over that loop; "forward and backward": that loop over one that has no loss but the sum
-of squares of the layers.
+distance, Gram matrices) on the same cut network with the same pooling; "by hand": that loop over one that has no loss
+but the sum of squares of the layers; "as shipped": the recipe with all its default terms and its default canvas, over
+such a loop without losses that runs the cut network on the same pictures, the enlarged one with them.
 Second table: Gatys et al. 2016 as published (L-BFGS on pixels, plain Gram matrices, max pooling, the whole network run
 to its end each step) against the recipe at one size with the same layers: seconds a step, and how far each is from the
-content and from the style after the same number of steps, measured on the plain network.
+content and from the style after the same number of steps, measured on the plain network; `--long 300` for as many
+steps of both.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks._common import machine, random_network, table, use_own_home
+from benchmarks._common import add_device, machine, random_network, table, use_own_home
 
 ALONE: dict[str, dict[str, Any]] = {
     "inversion": {"series": 1},
@@ -41,7 +43,7 @@ Tick = Callable[..., None]
 Run = Callable[[Tick], None]
 
 
-def job_of(name: str, network: Any, steps: int, **more: Any) -> Any:
+def job_of(name: str, network: Any, steps: int, device: str, **more: Any) -> Any:
     """The recipe's job at the network's own input size."""
     from engine.image import open_photo
     from engine.method import Job, find_method
@@ -51,7 +53,8 @@ def job_of(name: str, network: Any, steps: int, **more: Any) -> Any:
     progress = more.pop("progress", lambda *_: None)
     options = find_method(name).options.parse({**ALONE[name], **sizes, "steps": steps, **more})
     photo = open_photo("sample:coffee")
-    return Job(network=network, options=options, photo=photo, open_photo=open_photo, progress=progress)
+    facts = {"photo": photo, "open_photo": open_photo, "progress": progress, "device": device}
+    return Job(network=network, options=options, **facts)
 
 
 def taps_of(name: str, network: Any) -> list[str]:
@@ -60,19 +63,19 @@ def taps_of(name: str, network: Any) -> list[str]:
     from engine.make.style import content_layer
     from engine.make.texture import chosen_layers
 
-    options = job_of(name, network, 1).options
+    options = job_of(name, network, 1, "cpu").options
     if name == "inversion":
         return [layer.name for layer in inverted(network.card, options)]
     layers = [layer.name for layer in chosen_layers(network.card, "")]
     return layers if name == "texture" else [*layers, content_layer(network.card, options).name]
 
 
-def recipe(name: str, network: Any, steps: int, **more: Any) -> Run:
+def recipe(name: str, network: Any, steps: int, device: str, **more: Any) -> Run:
     """The recipe as a user runs it; it ticks after each step."""
     from engine.method import find_method
 
     def run(tick: Tick) -> None:
-        find_method(name).run(job_of(name, network, steps, progress=tick, **more))
+        find_method(name).run(job_of(name, network, steps, device, progress=tick, **more))
 
     return run
 
@@ -90,25 +93,31 @@ def averaged(module: Any) -> Any:
     return module
 
 
-def by_hand(name: str, network: Any, steps: int, losses: bool = True) -> Run:
-    """The paper's losses on the cut network, written out; without `losses` the sum of the squares of the layers."""
+def by_hand(name: str, network: Any, steps: int, device: str, losses: bool = True, fine: bool = False) -> Run:
+    """The paper's losses on the cut network, written out; without `losses` the sum of the squares of the layers.
+
+    `fine`: the layers that the recipe matches on the enlarged picture as well are run on one, too.
+    """
     import torch
 
-    from engine.make.canvas import Normalise, to_picture
+    from engine.make.canvas import Normalise, resized, to_picture
+    from engine.make.layers import ENLARGED, fine_layers
     from engine.make.losses import gram_matrix
     from engine.make.sizes import photo_pixels
+    from engine.make.texture import chosen_layers
     from models.torch_net import forward_taps
 
-    module = network.module("cpu") if name == "inversion" else averaged(network.module("cpu"))
-    normalise, taps = Normalise(network.card.preprocessing), taps_of(name, network)
-    job = job_of(name, network, 1)
+    module = network.module(device) if name == "inversion" else averaged(network.module(device))
+    normalise, taps = Normalise(network.card.preprocessing, device), taps_of(name, network)
+    job = job_of(name, network, 1, device)
     pixels = to_picture(photo_pixels(job, job.photo, max(network.card.preprocessing.size)))
+    enlarged = fine_layers(network.card, chosen_layers(network.card, "")) if fine and name != "inversion" else []
     shape = pixels.shape if name == "style" else (1, 3, *network.card.preprocessing.size)
-    start = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    start = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
     grams = {"inversion": [], "texture": taps, "style": taps[:-1]}[name]
     contents = {"inversion": taps, "texture": [], "style": taps[-1:]}[name]
     with torch.no_grad():
-        wanted = forward_taps(module, normalise(torch.rand(shape)), taps)
+        wanted = forward_taps(module, normalise(torch.rand_like(start)), taps)
         patterns = {tap: gram_matrix(wanted[tap]) for tap in grams}
 
     def loss(features: dict[str, Any]) -> Any:
@@ -126,6 +135,9 @@ def by_hand(name: str, network: Any, steps: int, losses: bool = True) -> Run:
 
         def evaluate() -> Any:
             value = loss(forward_taps(module, normalise(x), taps))
+            if enlarged:
+                large = resized(x, *(side * ENLARGED for side in x.shape[-2:]))
+                value = value + loss(forward_taps(module, normalise(large), [layer.name for layer in enlarged]))
             (x.grad,) = torch.autograd.grad(value, x)
             return value
 
@@ -153,25 +165,26 @@ def over(seconds: dict[str, list[float]], slow: str, fast: str) -> str:
     return f"{statistics.median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)):.2f}"
 
 
-def steps_of(name: str, network: Any, steps: int, repeats: int) -> list[str]:
+def steps_of(name: str, network: Any, steps: int, repeats: int, device: str) -> list[str]:
     """A row of the first table."""
     runs = {
-        "paper": recipe(name, network, steps, **PAPER[name]),
-        "hand": by_hand(name, network, steps),
-        "shipped": recipe(name, network, steps),
-        "bare": by_hand(name, network, steps, losses=False),
+        "paper": recipe(name, network, steps, device, **PAPER[name]),
+        "hand": by_hand(name, network, steps, device),
+        "bare": by_hand(name, network, steps, device, losses=False),
+        "shipped": recipe(name, network, steps, device),
+        "bare shipped": by_hand(name, network, steps, device, losses=False, fine=True),
     }
     seconds = step_seconds(runs, repeats)
     return [
         name,
         f"{1000 * statistics.median(seconds['hand']):.0f}",
         over(seconds, "paper", "hand"),
-        over(seconds, "shipped", "hand"),
         over(seconds, "hand", "bare"),
+        over(seconds, "shipped", "bare shipped"),
     ]
 
 
-def gatys(network: Any, steps: int, made: dict[str, Any]) -> Run:
+def gatys(network: Any, steps: int, device: str, made: dict[str, Any]) -> Run:
     """Style transfer as published, with the whole network; keeps its picture in `made`."""
     import torch
 
@@ -181,11 +194,11 @@ def gatys(network: Any, steps: int, made: dict[str, Any]) -> Run:
     from models.card import OUTPUT
     from models.torch_net import forward_taps
 
-    job = job_of("style", network, steps)
+    job = job_of("style", network, steps, device)
     side = max(network.card.preprocessing.size)
-    module, normalise = network.module("cpu"), Normalise(network.card.preprocessing)
-    content = to_picture(photo_pixels(job, job.photo, side))
-    pattern = to_picture(photo_pixels(job, job.read_photo(job.options.style), side))
+    module, normalise = network.module(device), Normalise(network.card.preprocessing, device)
+    content = to_picture(photo_pixels(job, job.photo, side), device)
+    pattern = to_picture(photo_pixels(job, job.read_photo(job.options.style), side), device)
     *layers, middle = taps_of("style", network)
     with torch.no_grad():
         wanted = forward_taps(module, normalise(content), [middle])[middle]
@@ -212,7 +225,7 @@ def gatys(network: Any, steps: int, made: dict[str, Any]) -> Run:
     return run
 
 
-def ours(network: Any, steps: int, made: dict[str, Any]) -> Run:
+def ours(network: Any, steps: int, device: str, made: dict[str, Any]) -> Run:
     """The recipe as shipped, at one size; keeps its picture in `made`."""
     import numpy as np
 
@@ -220,23 +233,23 @@ def ours(network: Any, steps: int, made: dict[str, Any]) -> Run:
     from engine.method import find_method
 
     def run(tick: Tick) -> None:
-        result = find_method("style").run(job_of("style", network, steps, progress=tick))
-        made["ours"] = to_picture(np.asarray(result.images["style"]))
+        result = find_method("style").run(job_of("style", network, steps, device, progress=tick))
+        made["ours"] = to_picture(np.asarray(result.images["style"]), device)
 
     return run
 
 
-def apart(network: Any, picture: Any) -> tuple[float, float]:
+def apart(network: Any, picture: Any, device: str) -> tuple[float, float]:
     """How far a picture is from the content and from the style: relative squared distances of the plain network."""
     from engine.make.canvas import to_picture
     from engine.make.sizes import photo_pixels
     from engine.make.style import Transfer
     from engine.make.texture import distance
 
-    job = job_of("style", network, 1)
+    job = job_of("style", network, 1, device)
     side = max(network.card.preprocessing.size)
-    content = to_picture(photo_pixels(job, job.photo, side))
-    pattern = to_picture(photo_pixels(job, job.read_photo(job.options.style), side))
+    content = to_picture(photo_pixels(job, job.photo, side), device)
+    pattern = to_picture(photo_pixels(job, job.read_photo(job.options.style), side), device)
     terms = Transfer(job).terms(content, [pattern], 1.0, 1.0)
     found = [
         distance(job, [term for term in terms if term.name.startswith(kind) and term.loss.taps], picture)
@@ -245,11 +258,13 @@ def apart(network: Any, picture: Any) -> tuple[float, float]:
     return found[0], found[1]
 
 
-def against_gatys(network: Any, steps: int, repeats: int) -> list[str]:
+def against_gatys(network: Any, steps: int, repeats: int, device: str) -> list[str]:
     """A row of the second table."""
     made: dict[str, Any] = {}
-    seconds = step_seconds({"ours": ours(network, steps, made), "gatys": gatys(network, steps, made)}, repeats)
-    mine, theirs = apart(network, made["ours"]), apart(network, made["gatys"])
+    seconds = step_seconds(
+        {"ours": ours(network, steps, device, made), "gatys": gatys(network, steps, device, made)}, repeats
+    )
+    mine, theirs = apart(network, made["ours"], device), apart(network, made["gatys"], device)
     return [
         network.name,
         over(seconds, "ours", "gatys"),
@@ -266,6 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--long", type=int, default=0, help="steps of the second table, if others")
+    add_device(parser)
     given = parser.parse_args(arguments)
     use_own_home()
     import torch
@@ -273,14 +290,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     names = ["squeezenet1_1"] if given.quick else given.networks.split(",")
     steps, repeats = (3, 1) if given.quick else (given.steps, given.repeats)
-    print(machine())
+    print(machine(given.device))
     rows, against = [], []
     for name in names:
         network = random_network(name)
-        rows += [[name, *steps_of(method, network, steps, repeats)] for method in ALONE]
-        against.append(against_gatys(network, steps, repeats))
-    header = ["network", "recipe", "by hand, ms", "paper's terms, of by hand", "as shipped, of by hand"]
-    print(table([*header, "by hand, of forward and backward"], rows))
+        rows += [[name, *steps_of(method, network, steps, repeats, given.device)] for method in ALONE]
+        against.append(against_gatys(network, given.long or steps, 1 if given.long else repeats, given.device))
+    header = ["network", "recipe", "by hand, ms", "paper's terms, of by hand", "by hand, of forward and backward"]
+    print(table([*header, "as shipped, of its forwards and backwards"], rows))
     print(table(["network", "style's seconds, of Gatys'", "content, ours / Gatys'", "style, ours / Gatys'"], against))
 
 

@@ -256,6 +256,52 @@ def test_every_method_runs_on_every_kind_of_network(name: str, network: str, sto
     assert (run.folder / "preview.png").is_file()
 
 
+@pytest.fixture(scope="module")
+def cuda() -> None:
+    """The test is skipped where torch or ONNX Runtime has no CUDA device."""
+    import torch
+
+    from models.onnx_net import check_providers
+
+    if not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device")
+    (row,) = (row for row in check_providers() if row["name"] == "cuda")
+    if not row["works"]:
+        pytest.skip(f"ONNX Runtime has no CUDA: {row['reason']}")
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_the_gpu_gives_what_the_cpu_gives(name: str, network: str, store: Store, photos: Path) -> None:
+    """Maps up to rounding; what is made, where roundings grow with the steps, at least the same each time."""
+    from models.zoo import load
+
+    method = methods()[name]
+    options = small_options(name, photos, load(f"tiny-{network}").card)
+    image = str(photos / "0.png") if method.photo else None
+
+    def made(device: str) -> Any:
+        place = {"device": device, "provider": device}
+        request = Request(method=name, network=f"tiny-{network}", image=image, options=options, seed=3, **place)
+        return store.run(execute(request, store, fresh=True).id)
+
+    try:
+        cpu = made("cpu")
+    except UnsupportedError as error:
+        pytest.skip(f"says why it cannot: {error}")
+    one, other = made("cuda"), made("cuda")
+    assert one.record.status == "done", one.record.error
+    for array in [panel.array for panel in cpu.record.panels if panel.array]:
+        np.testing.assert_array_equal(one.array(array), other.array(array))
+        if method.verb != "make":
+            largest = np.abs(cpu.array(array)).max()
+            np.testing.assert_allclose(one.array(array), cpu.array(array), atol=1e-3 * largest)
+    for panel in [panel for panel in cpu.record.panels if panel.image]:
+        np.testing.assert_array_equal(one.image(panel.image), other.image(panel.image))
+
+
 @pytest.mark.parametrize("network", [*OTHERS, "file"])
 @pytest.mark.parametrize("name", sorted(methods()))
 def test_every_method_bears_other_inputs_and_outputs(name: str, network: str, store: Store, photos: Path) -> None:
