@@ -61,8 +61,17 @@ class Network:
 
 
 def _on_device(module: nn.Module, device: str) -> nn.Module:
+    """A copy there. On a GPU convolutions are exact single precision and give the same bits each time.
+
+    By default torch rounds their inputs to ten bits of mantissa (TF32) and takes algorithms that sum in any order.
+    """
     import copy
 
+    import torch
+
+    if device.startswith("cuda"):
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     try:
         return copy.deepcopy(module).to(device)
     except (RuntimeError, AssertionError) as error:

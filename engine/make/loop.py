@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import NetworkError
-from engine.explain.rules import Rule, backward_rule
+from engine.explain.rules import Rule
 from engine.make.canvas import Canvas, Normalise, to_preview
 from engine.make.losses import Term, View, total
 from engine.make.quick import QuickNetwork
+from engine.make.replay import Replay
 from engine.make.transforms import Transform, compose
 
 if TYPE_CHECKING:
@@ -193,24 +194,28 @@ class _Loop:
         self.terms = list(terms)
         taps = list(dict.fromkeys(tap for term in terms for tap in term.loss.taps))
         self.network = QuickNetwork(job.network.module(job.device), taps)
-        self.transform = compose(transforms)
+        self.transform = compose(transforms) if transforms else None
+        self.replay = Replay(functools.partial(self._losses, "gradient"))
         self.generator = torch.Generator().manual_seed(seed)
         self.rows: list[dict[str, float]] = []
         self.each: list[dict[str, NDArray[np.float32]]] = []
         self.good = canvas.picture().detach().clone()
 
-    def _losses(self, rule: Rule) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        picture = self.canvas.picture()
-        with backward_rule(rule):
-            features = self.network(self.normalise(self.transform(picture, self.generator)))
-        loss, each = total(self.terms, View(picture, self.normalise(picture), features))
-        return loss, each, picture
+    def _losses(self, rule: Rule, picture: Tensor, moved: Tensor | None = None) -> dict[str, Tensor]:
+        """Each term's values for a picture, of which the network sees `moved` (None: it); under "" the loss."""
+        values = self.normalise(picture)
+        features = self.network(values if moved is None else self.normalise(moved), rule)
+        loss, each = total(self.terms, View(picture, values, features))
+        return {"": loss, **{name: value.detach() for name, value in each.items()}}
 
     def _backward(self, rule: Rule) -> tuple[Tensor, dict[str, Tensor], Tensor, tuple[Tensor, ...]]:
         if self.tile is not None:
             return self._backward_by_tiles(rule, self.tile)
         with torch.enable_grad():
-            loss, each, picture = self._losses(rule)
+            picture = self.canvas.picture()
+            seen = (picture,) if self.transform is None else (picture, self.transform(picture, self.generator))
+            each = self.replay(*seen) if rule == "gradient" else self._losses(rule, *seen)
+            loss = each.pop("")
             gradients = torch.autograd.grad(loss, self.canvas.parameters, materialize_grads=True)
         return loss.detach(), each, picture, gradients
 
@@ -218,20 +223,20 @@ class _Loop:
         """The same, with the network run on one tile after the other, each term weighted by the tile's area."""
         with torch.enable_grad():
             picture = self.canvas.picture()
-            moved = self.transform(picture, self.generator)
+            moved = picture if self.transform is None else self.transform(picture, self.generator)
         above, whole = torch.zeros_like(moved), torch.zeros((), device=moved.device)
         each: dict[str, Tensor] = {}
         height, width = moved.shape[-2:]
         for rows, columns in tiles(height, width, tile):
             part = moved.detach()[..., rows, columns].requires_grad_(True)
             share = part.shape[-2] * part.shape[-1] / (height * width)
-            with torch.enable_grad(), backward_rule(rule):
-                features = self.network(self.normalise(part))
-                loss, values = total(self.terms, View(part, self.normalise(part), features))
+            with torch.enable_grad():
+                values = self._losses(rule, part)
+                loss = values.pop("")
                 (gradient,) = torch.autograd.grad(loss, part, materialize_grads=True)
             above[..., rows, columns] = gradient * share
             whole += loss.detach() * share
-            each = {name: each.get(name, 0) + value.detach() * share for name, value in values.items()}
+            each = {name: each.get(name, 0) + value * share for name, value in values.items()}
         return whole, each, picture, torch.autograd.grad(moved, self.canvas.parameters, above, materialize_grads=True)
 
     def _woken(self, gradients: tuple[Tensor, ...], each: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -240,7 +245,7 @@ class _Loop:
         A unit that is 0 everywhere counts as one without gradient, whatever other terms pull at its picture.
         """
         count = len(self.good)
-        silent = [each[term.name].detach() == 0 for term in self.terms if term.weight < 0 and term.loss.taps]
+        silent = [each[term.name] == 0 for term in self.terms if term.weight < 0 and term.loss.taps]
         dead = [_no_gradient(gradient, count) for gradient in gradients]
         dead = [functools.reduce(torch.logical_or, silent, which) if len(which) == count else which for which in dead]
         if not any(bool(which.any()) for which in dead):
@@ -258,17 +263,19 @@ class _Loop:
             self.generator.set_state(drawn)
             gradients = self._woken(gradients, each)
             self.generator.set_state(after)
-        values = {name: one.detach().float().cpu().numpy() for name, one in each.items()}
+        value, sums, values = _read(loss, gradients, each)
         row = {name: float(one.mean()) for name, one in values.items()}
-        bad = [name for name, value in row.items() if value - value != 0]
-        if bad or not all(_finite(gradient) for gradient in gradients):
+        bad = [name for name, mean in row.items() if not math.isfinite(mean)]
+        # A finite sum says in one pass that all values are.
+        finite = [math.isfinite(one) or bool(torch.isfinite(g).all()) for one, g in zip(sums, gradients, strict=True)]
+        if bad or not all(finite):
             raise _NotFinite(f"the term {bad[0]}" if bad else "the gradient")
-        self.rows.append({"step": len(self.rows), "loss": float(loss), **row})
+        self.rows.append({"step": len(self.rows), "loss": value, **row})
         self.each.append(values)
         self.good = picture.detach().clone()
         for parameter, gradient in zip(self.canvas.parameters, gradients, strict=True):
             parameter.grad = gradient.contiguous()  # in the parameter's own order: optimisers read them side by side
-        return float(loss)
+        return value
 
     def made(self, picture: Tensor, stopped: str) -> Made:
         """What came of it, ending in `picture`."""
@@ -287,9 +294,15 @@ def tiles(height: int, width: int, side: int) -> list[tuple[slice, slice]]:
     return [(rows, columns) for rows in cuts(height) for columns in cuts(width)]
 
 
-def _finite(values: Tensor) -> bool:
-    """Whether all are finite; a finite sum says so in one pass."""
-    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
+def _read(
+    loss: Tensor, gradients: Sequence[Tensor], each: Mapping[str, Tensor]
+) -> tuple[float, list[float], dict[str, NDArray[np.float32]]]:
+    """The loss, the sum of each gradient and each term's values (N,), read together: to ask a GPU costs the most."""
+    parts = [loss, *(gradient.sum() for gradient in gradients), *each.values()]
+    flat = torch.cat([part.detach().reshape(-1).float() for part in parts]).cpu().numpy()
+    value, *sums = (float(one) for one in flat[: 1 + len(gradients)])
+    ends = np.cumsum([term.numel() for term in each.values()])[:-1]
+    return value, sums, dict(zip(each, np.split(flat[1 + len(gradients) :], ends), strict=True))
 
 
 def _no_gradient(gradient: Tensor, count: int) -> Tensor:

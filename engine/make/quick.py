@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from engine.explain.rules import Rule, backward_rule
 from engine.make.forward import CONV_NAMES, named
 from models.torch_net import forward_taps
 
@@ -146,10 +147,14 @@ class QuickNetwork:
         # Blocks that are computed a second time on the way back must meet what they met the first time.
         self.plain = bool(getattr(module, "recompute", False))
 
-    def __call__(self, x: Tensor) -> dict[str, Tensor]:
-        """Each tap's output for x (N, C, H, W)."""
+    def __call__(self, x: Tensor, rule: Rule = "gradient") -> dict[str, Tensor]:
+        """Each tap's output for x (N, C, H, W); ReLUs have the backward pass of `rule`."""
         if not self.taps:
             return {}
+        with backward_rule(rule):
+            return self._called(x)
+
+    def _called(self, x: Tensor) -> dict[str, Tensor]:
         if self.plain:
             return self._forward(x, nullcontext())
         if self.run is None:
@@ -160,11 +165,13 @@ class QuickNetwork:
         try:
             return self._forward(x.contiguous(memory_format=self.run.layout), self.run)
         except RuntimeError:
+            if x.is_cuda and torch.cuda.is_current_stream_capturing():
+                raise  # it cannot be recorded: see `Replay`
             if self.run.layout == torch.contiguous_format:
                 self.plain = True
             else:
                 self.run.lay(torch.contiguous_format)
-            return self(x)
+            return self._called(x)
 
     def _forward(self, x: Tensor, mode: AbstractContextManager[Any]) -> dict[str, Tensor]:
         with mode:

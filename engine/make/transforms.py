@@ -30,12 +30,9 @@ class Jitter:
         """The shifted picture."""
         if self.pixels == 0:
             return picture
-        reach = self.pixels
-        height, width = picture.shape[-2:]
-        y, x = (int(v) for v in torch.randint(0, 2 * reach + 1, (2,), generator=generator))
-        mirrors = reach < min(height, width)
-        padded = F.pad(picture, (reach, reach, reach, reach), mode="reflect" if mirrors else "replicate")
-        return padded[..., y : y + height, x : x + width]
+        y, x = (int(v) - self.pixels for v in torch.randint(0, 2 * self.pixels + 1, (2,), generator=generator))
+        mirrors = self.pixels < min(picture.shape[-2:])
+        return _slid(_slid(picture, y, -2, mirrors), x, -1, mirrors)
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,22 @@ class ScaleAndRotate:
         return _resampled(picture, grid)
 
 
+def _slid(picture: Tensor, by: int, axis: int, mirrors: bool) -> Tensor:
+    """The picture from pixel `by` on along an axis; what is missing mirrors the edge, or else repeats its pixel."""
+    if by == 0:
+        return picture
+    length, missing = picture.shape[axis], abs(by)
+    if mirrors:
+        outside = picture.narrow(axis, 1 if by < 0 else length - 1 - missing, missing).flip(axis)
+    else:
+        outside = picture.narrow(axis, 0 if by < 0 else length - 1, 1)
+        outside = outside.expand(*(missing if n == picture.ndim + axis else -1 for n in range(picture.ndim)))
+    kept = max(0, length - missing)
+    inside = picture.narrow(axis, 0 if by < 0 else length - kept, kept)
+    moved = torch.cat((outside, inside) if by < 0 else (inside, outside), axis)
+    return moved.narrow(axis, 0 if by < 0 else moved.shape[axis] - length, length)
+
+
 def _drawn_shift(reach: int, generator: torch.Generator) -> list[int]:
     """Rows and columns, each from -reach to reach; nothing is drawn for 0."""
     return [int(v) for v in torch.randint(-reach, reach + 1, (2,), generator=generator)] if reach else [0, 0]
@@ -96,6 +109,8 @@ def _resampled(picture: Tensor, grid: Tensor) -> Tensor:
 
     With `align_corners` the mirror stands on the edge pixel and does not show it twice, as in `Jitter`.
     """
+    if picture.is_cuda:
+        return _gathered(picture, grid)
     count, height = len(picture), picture.shape[-2]
     if count > 1 or height % 2:
         return F.grid_sample(picture, grid.expand(count, -1, -1, -1), padding_mode="reflection", align_corners=True)
@@ -103,6 +118,26 @@ def _resampled(picture: Tensor, grid: Tensor) -> Tensor:
     halves = grid.view(2, height // 2, -1, 2)
     made = F.grid_sample(picture.expand(2, -1, -1, -1), halves, padding_mode="reflection", align_corners=True)
     return made.transpose(0, 1).reshape(picture.shape)
+
+
+def _gathered(picture: Tensor, grid: Tensor) -> Tensor:
+    """What `grid_sample` gives, whose gradient on a GPU adds up in any order; picking pixels has one that does not."""
+    columns, left, right = _neighbours(grid[0, ..., 0], picture.shape[-1])
+    rows, above, below = _neighbours(grid[0, ..., 1], picture.shape[-2])
+    width = picture.shape[-1]
+    places = torch.stack([y * width + x for y in (above, below) for x in (left, right)])
+    parts = torch.stack([y * x for y in (1 - rows, rows) for x in (1 - columns, columns)])
+    return (picture.flatten(2)[..., places] * parts).sum(2)
+
+
+def _neighbours(places: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Along an axis of that length, for places of which -1 and 1 are its first and last pixel: how far each lies beyond
+    the pixel before it, and that pixel and the next; beyond the edge pixels the axis is mirrored."""
+    last = max(1, length - 1)
+    far = ((places + 1) * (last / 2)).abs().remainder(2 * last)
+    far = torch.minimum(far, 2 * last - far).clamp(0, length - 1)
+    before = far.floor()
+    return far - before, before.long(), (before.long() + 1).clamp_max(length - 1)
 
 
 def lucid_transforms(jitter: int = 8) -> list[Transform]:

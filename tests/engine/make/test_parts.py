@@ -14,13 +14,14 @@ from engine.make.canvas import (
     FourierCanvas,
     Normalise,
     PixelCanvas,
+    _resizing,
     colour_matrix,
     resized,
     to_picture,
     to_pixels,
 )
 from engine.make.circular import pad_around
-from engine.make.transforms import Jitter, Roll, ScaleAndRotate, compose, lucid_transforms
+from engine.make.transforms import Jitter, Roll, ScaleAndRotate, _gathered, compose, lucid_transforms
 from models.card import Preprocessing
 from tests.oracles.make_formulas import fourier_picture
 
@@ -202,3 +203,34 @@ def test_padding_around_is_torchs_own_with_its_gradient(sides: tuple[int, int, i
         y = x.contiguous(memory_format=layout)
         assert torch.equal(pad_around(y, sides), F.pad(y, sides, mode="circular"))
         assert torch.autograd.gradcheck(lambda value: pad_around(value, sides), y)
+
+
+@pytest.mark.parametrize("pixels", [3, 40])
+def test_jitter_is_a_window_of_the_padded_picture(pixels: int) -> None:
+    """Whatever it draws; a picture that is too small for a mirror repeats its edge."""
+    picture = torch.rand((2, 3, 12, 17), generator=seeded())
+    mode = "reflect" if pixels < 12 else "replicate"
+    padded = F.pad(picture, (pixels,) * 4, mode=mode)
+    for seed in range(20):
+        y, x = (int(v) for v in torch.randint(0, 2 * pixels + 1, (2,), generator=seeded(seed)))
+        assert torch.equal(Jitter(pixels)(picture, seeded(seed)), padded[..., y : y + 12, x : x + 17])
+
+
+def test_what_a_gpu_does_by_picking_is_torchs_own_sampling() -> None:
+    """Also far outside, where the picture is mirrored over and over, and with its gradient."""
+    picture = torch.rand((2, 3, 9, 14), generator=seeded(), dtype=torch.float64, requires_grad=True)
+    grid = 7 * torch.rand((1, 9, 14, 2), generator=seeded(1), dtype=torch.float64) - 3.5
+    made = _gathered(picture, grid)
+    settings = {"padding_mode": "reflection", "align_corners": True}
+    wanted = F.grid_sample(picture, grid.expand(2, -1, -1, -1), **settings)
+    torch.testing.assert_close(made, wanted)
+    weights = torch.rand(made.shape, generator=seeded(2), dtype=torch.float64)
+    (found,), (expected,) = (torch.autograd.grad((one * weights).sum(), picture) for one in (made, wanted))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("size", [(5, 40), (31, 9), (12, 17)])
+def test_what_a_gpu_resizes_by_matrices_is_torchs_own_resizing(size: tuple[int, int]) -> None:
+    picture = torch.rand((2, 3, 12, 17), generator=seeded())
+    rows, columns = (_resizing(a, b, torch.device("cpu")) for a, b in zip((12, 17), size, strict=True))
+    torch.testing.assert_close(rows @ picture @ columns.T, resized(picture, *size))
