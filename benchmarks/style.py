@@ -7,7 +7,7 @@ First table, median seconds a step, at the network's own input size, at one size
 "paper's terms": the recipe with its paper's losses alone, over a loop written out by hand for the same losses (feature
 distance, Gram matrices) on the same cut network with the same pooling; "by hand": that loop over one that has no loss
 but the sum of squares of the layers; "as shipped": the recipe with all its default terms and its default canvas, over
-such a loop without losses that runs the cut network on the same pictures, the enlarged one with them.
+such loops, with losses and without, that run the cut network on the same pictures, the enlarged one with them.
 Second table: Gatys et al. 2016 as published (L-BFGS on pixels, plain Gram matrices, max pooling, the whole network run
 to its end each step) against the recipe at one size with the same layers: seconds a step, and how far each is from the
 content and from the style after the same number of steps, measured on the plain network; `--long 300` for as many
@@ -80,6 +80,12 @@ def recipe(name: str, network: Any, steps: int, device: str, **more: Any) -> Run
     return run
 
 
+def gram(maps: Any) -> Any:
+    """The Gram matrices of maps (N, C, h, w), divided by positions."""
+    flat = maps.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
+
+
 def averaged(module: Any) -> Any:
     """A copy of the module that pools by averages."""
     from torch import nn
@@ -102,7 +108,6 @@ def by_hand(name: str, network: Any, steps: int, device: str, losses: bool = Tru
 
     from engine.make.canvas import Normalise, resized, to_picture
     from engine.make.layers import ENLARGED, fine_layers
-    from engine.make.losses import gram_matrix
     from engine.make.sizes import photo_pixels
     from engine.make.texture import chosen_layers
     from models.torch_net import forward_taps
@@ -118,14 +123,17 @@ def by_hand(name: str, network: Any, steps: int, device: str, losses: bool = Tru
     contents = {"inversion": taps, "texture": [], "style": taps[-1:]}[name]
     with torch.no_grad():
         wanted = forward_taps(module, normalise(torch.rand_like(start)), taps)
-        patterns = {tap: gram_matrix(wanted[tap]) for tap in grams}
+        patterns = {tap: gram(wanted[tap]) for tap in grams}
 
-    def loss(features: dict[str, Any]) -> Any:
+    def loss(features: dict[str, Any], large: bool = False) -> Any:
         if not losses:
             return sum(value.square().sum() for value in features.values())
+        if large:
+            apart = [(gram(value) - patterns[tap]).square().sum() for tap, value in features.items()]
+            return torch.stack(apart).sum()
         apart = [(features[tap] - wanted[tap]).square().sum() / wanted[tap].square().sum() for tap in contents]
         apart += [
-            (gram_matrix(features[tap]) - gram).square().sum() / gram.square().sum() for tap, gram in patterns.items()
+            (gram(features[tap]) - known).square().sum() / known.square().sum() for tap, known in patterns.items()
         ]
         return torch.stack(apart).sum()
 
@@ -137,7 +145,9 @@ def by_hand(name: str, network: Any, steps: int, device: str, losses: bool = Tru
             value = loss(forward_taps(module, normalise(x), taps))
             if enlarged:
                 large = resized(x, *(side * ENLARGED for side in x.shape[-2:]))
-                value = value + loss(forward_taps(module, normalise(large), [layer.name for layer in enlarged]))
+                value = value + loss(
+                    forward_taps(module, normalise(large), [layer.name for layer in enlarged]), large=True
+                )
             (x.grad,) = torch.autograd.grad(value, x)
             return value
 
@@ -172,6 +182,7 @@ def steps_of(name: str, network: Any, steps: int, repeats: int, device: str) -> 
         "hand": by_hand(name, network, steps, device),
         "bare": by_hand(name, network, steps, device, losses=False),
         "shipped": recipe(name, network, steps, device),
+        "hand shipped": by_hand(name, network, steps, device, fine=True),
         "bare shipped": by_hand(name, network, steps, device, losses=False, fine=True),
     }
     seconds = step_seconds(runs, repeats)
@@ -180,6 +191,7 @@ def steps_of(name: str, network: Any, steps: int, repeats: int, device: str) -> 
         f"{1000 * statistics.median(seconds['hand']):.0f}",
         over(seconds, "paper", "hand"),
         over(seconds, "hand", "bare"),
+        over(seconds, "shipped", "hand shipped"),
         over(seconds, "shipped", "bare shipped"),
     ]
 
@@ -189,7 +201,6 @@ def gatys(network: Any, steps: int, device: str, made: dict[str, Any]) -> Run:
     import torch
 
     from engine.make.canvas import Normalise, to_picture
-    from engine.make.losses import gram_matrix
     from engine.make.sizes import photo_pixels
     from models.card import OUTPUT
     from models.torch_net import forward_taps
@@ -202,7 +213,7 @@ def gatys(network: Any, steps: int, device: str, made: dict[str, Any]) -> Run:
     *layers, middle = taps_of("style", network)
     with torch.no_grad():
         wanted = forward_taps(module, normalise(content), [middle])[middle]
-        grams = {tap: gram_matrix(value) for tap, value in forward_taps(module, normalise(pattern), layers).items()}
+        grams = {tap: gram(value) for tap, value in forward_taps(module, normalise(pattern), layers).items()}
 
     def run(tick: Tick) -> None:
         x = content.clone().requires_grad_(True)
@@ -212,7 +223,7 @@ def gatys(network: Any, steps: int, device: str, made: dict[str, Any]) -> Run:
             features = forward_taps(module, normalise(x), [*layers, middle, OUTPUT])
             loss = job.options.content_weight * (features[middle] - wanted).square().sum() / wanted.square().sum()
             for tap in layers:
-                apart = (gram_matrix(features[tap]) - grams[tap]).square().sum() / grams[tap].square().sum()
+                apart = (gram(features[tap]) - grams[tap]).square().sum() / grams[tap].square().sum()
                 loss = loss + job.options.style_weight / len(layers) * apart
             (x.grad,) = torch.autograd.grad(loss, x)
             return loss
@@ -297,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows += [[name, *steps_of(method, network, steps, repeats, given.device)] for method in ALONE]
         against.append(against_gatys(network, given.long or steps, 1 if given.long else repeats, given.device))
     header = ["network", "recipe", "by hand, ms", "paper's terms, of by hand", "by hand, of forward and backward"]
-    print(table([*header, "as shipped, of its forwards and backwards"], rows))
+    print(table([*header, "as shipped, of by hand", "as shipped, of forwards and backwards"], rows))
     print(table(["network", "style's seconds, of Gatys'", "content, ours / Gatys'", "style, ours / Gatys'"], against))
 
 

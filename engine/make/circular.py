@@ -1,6 +1,7 @@
 """Padding that goes around a picture's edges, with a gradient that costs what the padding does.
 
-torch pads circularly piece by piece, and on the way back makes a whole picture of zeros for every piece.
+torch's circular padding gives maps with channels first whatever it got, and on the way back makes a whole picture of
+zeros for every piece.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -17,7 +17,18 @@ class _Around(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, sides: tuple[int, int, int, int]) -> Tensor:
         ctx.sides, ctx.size = sides, x.shape[-2:]
-        return F.pad(x, sides, mode="circular")
+        (left, right, top, bottom), (height, width) = sides, x.shape[-2:]
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        shape = (*x.shape[:-2], top + height + bottom, left + width + right)
+        layout = torch.channels_last if last else torch.contiguous_format
+        padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+        rows = padded[..., top : top + height, :]
+        rows[..., left : left + width] = x
+        rows[..., :left] = x[..., width - left :]
+        rows[..., left + width :] = x[..., :right]
+        padded[..., :top, :] = rows[..., height - top :, :]
+        padded[..., top + height :, :] = rows[..., :bottom, :]
+        return padded
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:

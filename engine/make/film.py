@@ -60,9 +60,9 @@ class Film:
 
 def palette_of(frames: Sequence[Image.Image]) -> Image.Image:
     """A picture whose palette serves all frames, which are of one size: cut from some of every frame's pixels, the last
-    one's four times as densely. A palette for each frame would take a hundred times as long."""
+    one's sixteen times as densely. A palette for each frame would take a hundred times as long."""
     *before, last = frames
-    samples = [np.asarray(last)[::2, ::2], *(np.asarray(one)[::4, ::4] for one in before)]
+    samples = [np.asarray(last)[::2, ::2], *(np.asarray(one)[::8, ::8] for one in before)]
     pixels = np.concatenate([one.reshape(-1, 3) for one in samples])
     return Image.fromarray(pixels[None]).quantize(255, Image.Quantize.MEDIANCUT)
 

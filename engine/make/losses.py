@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.features import unit_maps
+from engine.make.gram import gram_matrix
 from models.card import OUTPUT
 
 if TYPE_CHECKING:
@@ -255,16 +256,6 @@ class FeatureDistance:
         """The squared relative error, (N,)."""
         difference = view.features[self.tap] - self.wanted
         return difference.square().flatten(1).sum(1) / self.wanted.square().sum().clamp_min(1e-12)
-
-
-def gram_matrix(maps: Tensor) -> Tensor:
-    """Inner products of the units' maps over all positions, (N, C, h, w) to (N, C, C), divided by h·w.
-
-    Gatys et al. 2015 (texture), eq. 2, with their 1/M of eq. 4 taken into the matrix, so that pictures of
-    different sizes can be compared.
-    """
-    flat = maps.flatten(2)
-    return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
 @dataclass(frozen=True)

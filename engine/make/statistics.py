@@ -19,8 +19,9 @@ from engine.errors import UnsupportedError
 from engine.features import unit_maps
 from engine.make.canvas import Normalise, resized
 from engine.make.circular import pad_around
+from engine.make.gram import gram_matrix
 from engine.make.layers import ENLARGED, fine_layers
-from engine.make.losses import CentredGramDistance, GramDistance, GramWasserstein, Term, View, gram_matrix
+from engine.make.losses import CentredGramDistance, GramDistance, GramWasserstein, Term, View
 from engine.make.quick import QuickNetwork
 from engine.make.sizes import features_of
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.make import losses
+from engine.make.gram import gram_matrix
 from engine.make.losses import View
 from models.card import OUTPUT, Layer
 from tests.oracles.make_formulas import (
@@ -69,11 +70,11 @@ CASES: dict[str, tuple[Any, Callable[[np.ndarray, np.ndarray], float]]] = {
         lambda m, p: ((m - WANTED[0].numpy()) ** 2).sum() / (WANTED[0].numpy() ** 2).sum(),
     ),
     "gram": (
-        losses.GramDistance(LAYER, losses.gram_matrix(WANTED)),
+        losses.GramDistance(LAYER, gram_matrix(WANTED)),
         lambda m, p: gatys_layer_loss(m, WANTED[0].numpy()),
     ),
     "relative gram": (
-        losses.GramDistance(LAYER, losses.gram_matrix(WANTED), relative=True),
+        losses.GramDistance(LAYER, gram_matrix(WANTED), relative=True),
         lambda m, p: ((gram(m) - gram(WANTED[0].numpy())) ** 2).sum() / (gram(WANTED[0].numpy()) ** 2).sum(),
     ),
     "centred gram": (
@@ -148,3 +149,16 @@ def test_only_ascend_changes_a_sign() -> None:
     seen = view(MAPS)
     whole, each = losses.total([up, down], seen)
     torch.testing.assert_close(whole, (-3 * each["up"] + 2 * each["down"]).sum())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(2, 5, 3, 4), (1, 1, 6, 2), (2, 7, 1, 1)])
+def test_gram_matrices_are_their_written_sum_with_its_gradient(
+    shape: tuple[int, ...], layout: torch.memory_format
+) -> None:
+    maps = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    maps = maps.contiguous(memory_format=layout).requires_grad_(True)
+    values, gram = maps.detach(), gram_matrix(maps).detach()
+    for n, i, j in np.ndindex(shape[0], shape[1], shape[1]):
+        assert float(gram[n, i, j]) == pytest.approx(float((values[n, i] * values[n, j]).mean()))
+    assert torch.autograd.gradcheck(gram_matrix, maps)

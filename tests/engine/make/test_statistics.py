@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from engine.make.canvas import Normalise, PixelCanvas, resized
 from engine.make.forward import AVERAGE_SCALE, recipe_job
-from engine.make.losses import View, gram_matrix
+from engine.make.gram import gram_matrix
+from engine.make.losses import View
 from engine.make.memory import step_bytes
 from engine.make.statistics import NOISE_FLOOR, enlarged, gram_terms, moments, pixel_statistics, reduced
 from engine.make.warm import AveragedIterates, WarmAdam
