@@ -277,33 +277,40 @@ class Transfer:
         steps: int,
         portion: tuple[float, float],
     ) -> Tensor:
-        """The picture after some steps at its size, all of it shifted meanwhile."""
-        import torch
-
+        """The picture after some steps at its size, shifted meanwhile; what left the frame stays as it was."""
         from engine.make.canvas import PixelCanvas, to_preview
         from engine.make.loop import lbfgs, optimise
         from engine.make.projection import box
+        from engine.make.transforms import slid
         from engine.make.warm import AveragedIterates
 
-        back = (-shift[0], -shift[1])
         height, width = content.shape[-2:]
+
+        def shifted(whole: Tensor) -> Tensor:
+            return slid(slid(whole, shift[0], -2), shift[1], -1)
+
+        def returned(moved: Tensor) -> Tensor:
+            whole = picture.clone()
+            whole[..., shift[0] :, shift[1] :] = moved[..., : height - shift[0], : width - shift[1]]
+            return whole
+
         warm, average = self.options.optimiser == "adam", AveragedIterates(self._decay(steps))
         made = optimise(
             self.job,
-            PixelCanvas(torch.roll(picture, shift, (-2, -1))),
-            self.terms(torch.roll(content, shift, (-2, -1)), styles, *weights),
+            PixelCanvas(shifted(picture)),
+            self.terms(shifted(content), styles, *weights),
             steps=steps,
             optimiser=self.mover if warm and self.mover is not None else lbfgs(),
             projection=average if warm else box,
             portion=portion,
             message=f"{width} x {height} px, step",
-            preview=lambda p: to_preview(torch.roll(p, back, (-2, -1))),
+            preview=lambda moved: to_preview(returned(moved)),
             film=self.film,
             wake=False,
         )
         self.losses.append(made.losses.assign(side=max(height, width)))
         self.stopped = bool(made.stopped)
-        return torch.roll(average.mean() if warm and not made.stopped else made.picture, back, (-2, -1))
+        return returned(average.mean() if warm and not made.stopped else made.picture)
 
     def _decay(self, steps: int) -> float:
         """How much of the mean of the iterates is kept at each of `steps` steps."""

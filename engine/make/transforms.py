@@ -32,7 +32,7 @@ class Jitter:
             return picture
         y, x = (int(v) - self.pixels for v in torch.randint(0, 2 * self.pixels + 1, (2,), generator=generator))
         mirrors = self.pixels < min(picture.shape[-2:])
-        return _slid(_slid(picture, y, -2, mirrors), x, -1, mirrors)
+        return slid(slid(picture, y, -2, mirrors), x, -1, mirrors)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ScaleAndRotate:
         return _resampled(picture, grid)
 
 
-def _slid(picture: Tensor, by: int, axis: int, mirrors: bool) -> Tensor:
+def slid(picture: Tensor, by: int, axis: int, mirrors: bool = True) -> Tensor:
     """The picture from pixel `by` on along an axis; what is missing mirrors the edge, or else repeats its pixel."""
     if by == 0:
         return picture
