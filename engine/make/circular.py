@@ -1,7 +1,7 @@
-"""Padding that goes around a picture's edges, with a gradient that costs what the padding does.
+"""Padding and stretching that go around a picture's edges, for pictures that tile.
 
-torch's circular padding gives maps with channels first whatever it got, and on the way back makes a whole picture of
-zeros for every piece.
+The gradient of the padding costs what the padding does: torch's own gives maps with channels first whatever it got,
+and on the way back makes a whole picture of zeros for every piece.
 """
 
 from __future__ import annotations
@@ -48,3 +48,20 @@ def pad_around(x: Tensor, sides: Sequence[int]) -> Tensor:
     left, right, top, bottom = sides
     padded: Tensor = _Around.apply(x, (left, right, top, bottom))  # type: ignore[no-untyped-call]
     return padded
+
+
+def stretched_around(picture: Tensor, height: int, width: int) -> Tensor:
+    """A picture (N, C, H, W) whose edges meet at a larger size, bilinear; they meet there, too.
+
+    Between pixels of both edges as between any others: a crease at the edges would be taken for a line of the pattern.
+    """
+    return _stretched(_stretched(picture, height, -2), width, -1)
+
+
+def _stretched(picture: Tensor, length: int, axis: int) -> Tensor:
+    before = picture.shape[axis]
+    places = (torch.arange(length, device=picture.device) + 0.5) * (before / length) - 0.5
+    left = places.floor()
+    part = (places - left).view(-1, *[1] * (-axis - 1)).to(picture)
+    first, second = (picture.index_select(axis, (left.long() + n) % before) for n in (0, 1))
+    return first + (second - first) * part

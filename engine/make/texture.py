@@ -199,15 +199,15 @@ class Synthesis:
     ) -> Tensor:
         """A texture (1, C, height, width) that matches these layers, from coarse to fine."""
         from engine.make.canvas import resized
+        from engine.make.circular import stretched_around
 
+        grown = stretched_around if self.options.tileable else resized
         stages = coarse_to_fine(self.source, height, width, sizes)
         costs = [rows * columns for _, rows, columns in stages]
         picture: Tensor | None = None
         for number, (source, rows, columns) in enumerate(stages):
             start = (
-                start_noise(source, rows, columns, self.job.seed)
-                if picture is None
-                else resized(picture, rows, columns)
+                start_noise(source, rows, columns, self.job.seed) if picture is None else grown(picture, rows, columns)
             )
             done, share = sum(costs[:number]) / sum(costs), costs[number] / sum(costs)
             reach = portion[1] - portion[0]

@@ -20,7 +20,7 @@ from engine.make.canvas import (
     to_picture,
     to_pixels,
 )
-from engine.make.circular import pad_around
+from engine.make.circular import pad_around, stretched_around
 from engine.make.transforms import Jitter, Roll, ScaleAndRotate, _gathered, compose, lucid_transforms
 from models.card import Preprocessing
 from tests.oracles.make_formulas import fourier_picture
@@ -234,3 +234,14 @@ def test_what_a_gpu_resizes_by_matrices_is_torchs_own_resizing(size: tuple[int, 
     picture = torch.rand((2, 3, 12, 17), generator=seeded())
     rows, columns = (_resizing(a, b, torch.device("cpu")) for a, b in zip((12, 17), size, strict=True))
     torch.testing.assert_close(rows @ picture @ columns.T, resized(picture, *size))
+
+
+def test_stretching_around_knows_no_edge() -> None:
+    """What is moved around before is moved around after, and inside it is torch's own resizing."""
+    picture = torch.rand((2, 3, 7, 10), generator=seeded())
+    made = stretched_around(picture, 14, 30)
+    torch.testing.assert_close(
+        stretched_around(torch.roll(picture, (2, 3), (-2, -1)), 14, 30), torch.roll(made, (4, 9), (-2, -1))
+    )
+    torch.testing.assert_close(made[..., 1:-1, 2:-2], resized(picture, 14, 30)[..., 1:-1, 2:-2])
+    assert stretched_around(picture, 11, 16).shape == (2, 3, 11, 16)
