@@ -191,7 +191,7 @@ def main() -> None:
     names = ["squeezenet1_1"] if arguments.quick else arguments.networks.split(",")
     images, repeats = (32, 1) if arguments.quick else (arguments.images, arguments.repeats)
     lines = [measure(name, images, repeats, arguments.provider) for name in names]
-    print(machine())
+    print(machine("cpu" if arguments.provider == "cpu" else "cuda"))
     print(table(lines[0][0], [cells for _, cells in lines]))
     peaks = [peak_memory(names[0], count, arguments.provider) for count in (images, 10 * images)]
     print(f"\nPeak memory of a process that mines with {names[0]}: {images} images {peaks[0]:.0f} MB, ", end="")

@@ -107,7 +107,7 @@ def main() -> None:
     names = ["resnet18"] if arguments.quick else arguments.networks.split(",")
     stride, repeats = (32, 2) if arguments.quick else (16, arguments.repeats)
     lines = [measure(name, stride, repeats, arguments.threads, arguments.provider) for name in names]
-    print(machine())
+    print(machine("cpu" if arguments.provider == "cpu" else "cuda"))
     print(table(lines[0][0], [cells for _, cells in lines]))
 
 

@@ -3,6 +3,7 @@
     python -m benchmarks.style [--quick] [--networks squeezenet1_1,resnet18] [--repeats 2] [--threads 2] [--steps 10]
         [--device cpu] [--long 0]
 
+Networks are torchvision's with random weights, or squeezenet and googlenet with the real ones of the development data.
 First table, median seconds a step, at the network's own input size, at one size and one scale, all by L-BFGS:
 "paper's terms": the recipe with its paper's losses alone, over a loop written out by hand for the same losses (feature
 distance, Gram matrices) on the same cut network with the same pooling; "by hand": that loop over one that has no loss
@@ -25,6 +26,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks._common import add_device, machine, random_network, table, use_own_home
+from benchmarks.recipes import WEIGHTS, networks
 
 ALONE: dict[str, dict[str, Any]] = {
     "inversion": {"series": 1},
@@ -304,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(machine(given.device))
     rows, against = [], []
     for name in names:
-        network = random_network(name)
+        network = networks()[name] if name in WEIGHTS else random_network(name)
         rows += [[name, *steps_of(method, network, steps, repeats, given.device)] for method in ALONE]
         against.append(against_gatys(network, given.long or steps, 1 if given.long else repeats, given.device))
     header = ["network", "recipe", "by hand, ms", "paper's terms, of by hand", "by hand, of forward and backward"]
