@@ -11,7 +11,8 @@ unit with its defaults. All take turns in one process; with `--clock cpu` on one
 for a machine that is busy otherwise.
 
 The second table holds the pictures of the networks named by `--alike` against each other: as the loop runs the
-network (folded, maybe with channels last), as the network is, and under bfloat16. SSIM 1 is the same picture.
+network (folded, maybe with channels last), under bfloat16, and with the last bit of its input changed, against the
+picture of the network as it is. SSIM 1 is the same picture; what the last bit does no change of rounding can better.
 """
 
 from __future__ import annotations
@@ -131,6 +132,9 @@ COLUMNS = {
 """Each column's title, and which time is divided by which."""
 
 
+WAYS = ("ours", "last bit", "bfloat16")
+
+
 def alike(name: str, steps: int, device: str) -> list[str]:
     """How alike the pictures are that class 1 gets from the network run in three ways, a row of SSIMs."""
     import numpy as np
@@ -154,18 +158,24 @@ def alike(name: str, steps: int, device: str) -> list[str]:
             plain = picture(preset)
             with torch.autocast(device, torch.bfloat16):
                 low = picture(preset)
+            QuickNetwork.__call__ = _nudged  # type: ignore[method-assign]
+            nudged = picture(preset)
         finally:
             QuickNetwork.__call__ = call  # type: ignore[method-assign]
-        for other in (folded, low):
+        for other in (folded, nudged, low):
             ssim = structural_similarity(plain, other, channel_axis=-1, data_range=255)  # type: ignore[no-untyped-call]
             cells.append(f"{ssim:.3f}")
     return [name, str(steps), *cells]
 
 
-def _as_it_is(network: Any, x: Any) -> Any:
+def _as_it_is(network: Any, x: Any, rule: str = "gradient") -> Any:
     from models.torch_net import forward_taps
 
     return forward_taps(network.module, x, network.taps)
+
+
+def _nudged(network: Any, x: Any, rule: str = "gradient") -> Any:
+    return _as_it_is(network, x * (1 + 2**-23))
 
 
 def main() -> None:
@@ -195,7 +205,7 @@ def main() -> None:
         print(table(["network", *COLUMNS], rows))
     if all(row[-1] == "-" for row in rows):
         print("Lucent is not installed here.")
-    header = ["network", "steps", *(f"{preset}, {way}" for preset in ("none", "lucid") for way in ("ours", "bfloat16"))]
+    header = ["network", "steps", *(f"{preset}, {way}" for preset in ("none", "lucid") for way in WAYS)]
     long = 2 if arguments.quick else arguments.alike_steps
     pictures = [alike(name, long, arguments.device) for name in arguments.alike.split(",") if name]
     if pictures:
