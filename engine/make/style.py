@@ -522,12 +522,13 @@ def _add_grid(result: Result, sheet: Any, side: int, shown: pd.DataFrame) -> Non
 
 
 def work(card: Card, options: StyleOptions, images: int) -> float:
-    """Forward passes of the input's size: a step is a forward and a backward of the picture's size."""
+    """Forward passes of the input's size: a step is a forward and a backward of the picture's size at each scale, and
+    as much again for the statistics and the enlarged picture."""
     own = max(card.preprocessing.size)
     sides = sizes_to(options.size or 2 * own, options.smallest)
     areas = sum((side / own) ** 2 * (2 if number == 0 and len(sides) > 1 else 1) for number, side in enumerate(sides))
     grid = 9 * (min(options.smallest, own) / own) ** 2 if options.grid else 0.0
-    return 3.0 * options.steps * 0.75 * (areas + grid)
+    return 6.0 * options.steps * (areas + grid)
 
 
 METHOD = Method(

@@ -461,13 +461,14 @@ def _add_series(result: Result, sheet: Any, side: int, shown: pd.DataFrame, curv
 
 
 def work(card: Card, options: TextureOptions, images: int) -> float:
-    """Forward passes of the input's size: a step is a forward and a backward of the picture's size, at every scale."""
+    """Forward passes of the input's size: a step is a forward and a backward of the picture's size, at every scale, and
+    as much again for the statistics and the enlarged picture."""
     own = card.preprocessing.size
     height, width = output_size(card, options)
     area = height * width / (own[0] * own[1])
     pyramid = sum(0.25**i for i in range(options.scales))
     series = 5 * 1.25 * 0.25 if options.series else 0.0
-    return 3.0 * options.steps * (area * pyramid * sum(0.25**i for i in range(options.sizes)) + series)
+    return 6.0 * options.steps * (area * pyramid * sum(0.25**i for i in range(options.sizes)) + series)
 
 
 METHOD = Method(
