@@ -10,7 +10,7 @@ distance, Gram matrices) on the same cut network with the same pooling; "by hand
 but the sum of squares of the layers; "as shipped": the recipe with all its default terms and its default canvas, over
 such loops, with losses and without, that run the cut network on the same pictures, the enlarged one with them.
 Second table: Gatys et al. 2016 as published (L-BFGS on pixels, plain Gram matrices, max pooling, the whole network run
-to its end each step) against the recipe at one size with the same layers, once with the same terms and pooling and once
+to its end each step) against the recipe at one size with the same layers, once with the same terms and once
 as shipped: seconds a step, how far each is from the content and from the style after the same number of steps, measured
 on the plain network, and the sum of both by their weights, which is what Gatys' way minimises; `--long 300` for as many
 steps of both.
@@ -115,7 +115,7 @@ def by_hand(name: str, network: Any, steps: int, device: str, losses: bool = Tru
     from engine.make.texture import chosen_layers
     from models.torch_net import forward_taps
 
-    module = network.module(device) if name == "inversion" else averaged(network.module(device))
+    module = averaged(network.module(device)) if name == "texture" else network.module(device)
     normalise, taps = Normalise(network.card.preprocessing, device), taps_of(name, network)
     job = job_of(name, network, 1, device)
     pixels = to_picture(photo_pixels(job, job.photo, max(network.card.preprocessing.size)))
@@ -276,7 +276,7 @@ def against_gatys(network: Any, steps: int, repeats: int, device: str) -> list[l
     """The rows of the second table."""
     made: dict[str, Any] = {}
     runs = {
-        "same terms": ours(network, steps, device, made, "same terms", **PAPER["style"], pooling="max"),
+        "same terms": ours(network, steps, device, made, "same terms", **PAPER["style"]),
         "as shipped": ours(network, steps, device, made, "as shipped"),
         "gatys": gatys(network, steps, device, made),
     }
