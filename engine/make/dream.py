@@ -186,6 +186,7 @@ def _dream_of(
             preview=_preview(whole),
             film=film,
             tile=options.tile if tiled else None,
+            resumed=octave > 0,
         )
         picture, detail = made.picture, made.picture - base
         tables.append(made.losses.assign(octave=octave, layer=layer.name))

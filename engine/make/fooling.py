@@ -16,6 +16,7 @@ from engine.method import Job, Method, Options, Panel, Result, listed_classes, o
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from models.card import Card
 
@@ -99,22 +100,24 @@ def _ascent(job: Job, wanted: list[int], ask: Any) -> tuple[NDArray[Any], list[d
     first = to_pixels(canvas.picture())
     best.see(0, first, ask(first)[np.arange(len(wanted)), wanted])
     steps = options.steps or STEPS
-    for done in range(0, steps, ROUND):
-        count = min(ROUND, steps - done)
-        made = optimise(
-            job,
-            canvas,
-            [term],
-            steps=count,
-            optimiser=gradient_steps(size, "l2"),
-            projection=Chain((Decay(mean, options.decay), box)),
-            portion=(done / steps, (done + count) / steps),
-            preview=_grid_preview,
-        )
-        frames = to_pixels(made.picture)
-        best.see(done + count, frames, ask(frames)[np.arange(len(wanted)), wanted])
-        if best.all_above(options.confidence) or made.stopped:
-            break
+
+    def enough(done: int, picture: Tensor) -> bool:
+        if done % ROUND and done < steps:
+            return False
+        frames = to_pixels(picture)
+        best.see(done, frames, ask(frames)[np.arange(len(wanted)), wanted])
+        return best.all_above(options.confidence)
+
+    optimise(
+        job,
+        canvas,
+        [term],
+        steps=steps,
+        optimiser=gradient_steps(size, "l2"),
+        projection=Chain((Decay(mean, options.decay), box)),
+        preview=_grid_preview,
+        enough=enough,
+    )
     return best.frames, best.rows
 
 

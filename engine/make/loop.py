@@ -186,6 +186,7 @@ class _Loop:
         seed: int,
         wake: bool = True,
         tile: int | None = None,
+        steps: int = 1 << 30,
     ) -> None:
         self.wake, self.tile = wake, tile
         self.job = job
@@ -195,7 +196,7 @@ class _Loop:
         taps = list(dict.fromkeys(tap for term in terms for tap in term.loss.taps))
         self.network = QuickNetwork(job.network.module(job.device), taps)
         self.transform = compose(transforms) if transforms else None
-        self.replay = Replay(functools.partial(self._losses, "gradient"))
+        self.replay = Replay(functools.partial(self._losses, "gradient"), steps)
         self.generator = torch.Generator().manual_seed(seed)
         self.rows: list[dict[str, float]] = []
         self.each: list[dict[str, NDArray[np.float32]]] = []
@@ -279,7 +280,8 @@ class _Loop:
 
     def made(self, picture: Tensor, stopped: str) -> Made:
         """What came of it, ending in `picture`."""
-        each = {name: np.stack([values[name] for values in self.each]) for name in self.each[0]}
+        names = self.each[0] if self.each else ()
+        each = {name: np.stack([values[name] for values in self.each]) for name in names}
         return Made(picture, pd.DataFrame(self.rows), stopped, each)
 
 
@@ -336,6 +338,8 @@ def optimise(
     film: Film | None = None,
     wake: bool = True,
     tile: int | None = None,
+    resumed: bool = False,
+    enough: Callable[[int, Tensor], bool] | None = None,
 ) -> Made:
     """Move the canvas for `steps` steps so that the weighted sum of the terms falls.
 
@@ -344,11 +348,12 @@ def optimise(
     Cancelled. `preview` draws that picture, and the frames that `film` keeps. With `cooling` the optimiser's step
     falls to a twentieth along half a cosine, so that the last steps settle. `wake`: a picture without any gradient
     gets the redirected rule's in the first steps. With `tile` the network runs on one tile of at most that side after
-    the other, so that its memory does not grow with the picture: for terms that are means over positions. Where a
-    term or the gradient is not finite, the loop stops with the last good picture and warns which it was. Raises
-    NetworkError if that happens before the first step.
+    the other, so that its memory does not grow with the picture: for terms that are means over positions. `enough` is
+    asked after each step, with the number of steps and the picture, whether to end there. Where a term or the gradient
+    is not finite, the loop stops with the last good picture and warns which it was. Raises NetworkError if that happens
+    before the first step, unless the loop goes on with what another one made (`resumed`), which then stays.
     """
-    loop = _Loop(job, canvas, terms, transforms, job.seed if seed is None else seed, wake, tile)
+    loop = _Loop(job, canvas, terms, transforms, job.seed if seed is None else seed, wake, tile, steps)
     mover = optimiser(canvas.parameters)
     shown, stopped = 0.0, ""
     for step in range(steps):
@@ -358,7 +363,7 @@ def optimise(
             mover.step(loop.evaluate)
         except _NotFinite as error:
             stopped = f"{error} was not finite in step {step + 1}: stopped, with the last good picture"
-            if step == 0:
+            if step == 0 and not resumed:
                 raise NetworkError(f"{error} is not finite on the starting picture: the network overflows") from None
             job.warn(stopped)
             break
@@ -373,6 +378,8 @@ def optimise(
         fraction = portion[0] + (portion[1] - portion[0]) * (step + 1) / steps
         curve = {name: value for name, value in loop.rows[-1].items() if name != "step"}
         job.progress(fraction, f"{message or 'step'} {step + 1} of {steps}", picture if due else None, curve)
+        if enough is not None and enough(step + 1, canvas.picture().detach()):
+            break
     with torch.no_grad():
         last = canvas.picture().detach()
     return loop.made(loop.good if stopped or not bool(torch.isfinite(last).all()) else last.clone(), stopped)

@@ -15,7 +15,9 @@ from torch import Tensor
 Function = Callable[..., dict[str, Tensor]]
 
 RECORD_AT = 8
-"""The call with the same shapes that is recorded: recording takes as long as five, so a few calls are not worth it."""
+"""The call with the same shapes that is recorded; by then a network is settled, and a dead unit has often woken."""
+WORTH = 32
+"""Calls under which nothing is recorded: recording takes as long as five of them."""
 LARGEST = 1 << 22
 """Values of an input over which the GPU is busy for longer than Python, and memory for a recording is dear."""
 
@@ -26,15 +28,15 @@ class Replay:
     The calls that count have the same shapes, one after the other. What is given lies where the next call writes, and
     its gradient may be asked for once: this is for a loop that is done with one step before the next, of a function
     that does the same each time. One that cannot be recorded (it waits for the GPU, or there is too little memory)
-    goes on being called.
+    goes on being called, and so does one of which few calls are `expected`.
     """
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, expected: int) -> None:
         self.function = function
         self.shapes: list[torch.Size] = []
         self.calls = 0
         self.recorded: Function | None = None
-        self.refused = False
+        self.refused = expected < WORTH
 
     def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
         """The function's tensors, by name."""

@@ -310,6 +310,7 @@ class Transfer:
             preview=lambda moved: to_preview(returned(moved)),
             film=self.film,
             wake=False,
+            resumed=bool(self.losses),
         )
         self.losses.append(made.losses.assign(side=max(height, width)))
         self.stopped = bool(made.stopped)

@@ -212,7 +212,9 @@ class Synthesis:
             done, share = sum(costs[:number]) / sum(costs), costs[number] / sum(costs)
             reach = portion[1] - portion[0]
             part = (portion[0] + reach * done, portion[0] + reach * (done + share))
-            picture = self._settle(start, self.terms(source, layers, scales, min(rows, columns)), number, part)
+            if not self.stopped:
+                start = self._settle(start, self.terms(source, layers, scales, min(rows, columns)), number, part)
+            picture = start
         assert picture is not None, "there is at least one size"
         return picture.clamp(0, 1)
 
@@ -237,12 +239,19 @@ class Synthesis:
                 steps,
                 (portion[0] + reach * i, portion[0] + reach * (i + 1)),
                 lambda p, back=back: to_preview(torch.roll(p, back, (-2, -1))),
+                resumed=number + i > 0,
             )
             picture = torch.roll(moved, back, (-2, -1))
         return picture
 
     def _round(
-        self, picture: Tensor, terms: list[Term], steps: int, portion: tuple[float, float], preview: Any
+        self,
+        picture: Tensor,
+        terms: list[Term],
+        steps: int,
+        portion: tuple[float, float],
+        preview: Any,
+        resumed: bool,
     ) -> Tensor:
         import torch
 
@@ -272,6 +281,7 @@ class Synthesis:
             preview=preview,
             film=self.film,
             wake=False,
+            resumed=resumed,
         )
         self.losses.append(made.losses.assign(width=width))
         self.stopped = bool(made.stopped)

@@ -266,3 +266,31 @@ def test_to_picture_and_the_job_agree(make_job: Make, tiny_networks: Mapping[str
     job = make_job("ascent", tiny_networks["wide"])
     normalised = Normalise(job.card.preprocessing)(to_picture(job.frame))
     torch.testing.assert_close(normalised, torch.from_numpy(job.input), atol=1e-6, rtol=1e-5)
+
+
+def test_nan_in_a_later_loop_keeps_what_was_made_before(
+    make_job: Make, tiny_networks: Mapping[str, TinyNetwork]
+) -> None:
+    job = make_job("ascent", tiny_networks["residual"])
+    begun = start(job)
+    settings = {"steps": 3, "optimiser": loop.adam(0.01), "resumed": True}
+    made = loop.optimise(job, PixelCanvas(begun), [Term("shaky", TurnsBad(0))], **settings)
+    assert torch.equal(made.picture, begun)
+    assert made.losses.empty
+    assert job.warnings == [made.stopped]
+
+
+def test_a_loop_ends_when_it_is_told_that_it_is_enough(
+    make_job: Make, tiny_networks: Mapping[str, TinyNetwork]
+) -> None:
+    job, seen = make_job("ascent", tiny_networks["residual"]), []
+
+    def enough(done: int, picture: Tensor) -> bool:
+        seen.append(done)
+        return done == 3
+
+    settings = {"steps": 9, "optimiser": loop.adam(0.01), "enough": enough}
+    made = loop.optimise(job, PixelCanvas(start(job)), [Term("l2", Norm())], **settings)
+    assert seen == [1, 2, 3]
+    assert len(made.losses) == 3
+    assert not made.stopped

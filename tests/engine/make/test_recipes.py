@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
 from engine.make.layers import layer_at, series, stage_layers, texture_layers
@@ -187,3 +188,36 @@ def test_a_network_without_maps_is_refused(make_job: Make) -> None:
     for name in SMALL:
         with pytest.raises(UnsupportedError, match="maps"):
             make_job(name, flat)
+
+
+class Overflows(nn.Module):
+    """Gives NaN for pictures over 100 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * float("nan") if x.shape[-1] > 100 else x
+        return self.relu(self.conv(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("dream", {"size": 110, "octaves": 2, "octave_scale": 1.5, "steps": 2, "layer": "relu"}),
+        ("style", {"size": 110, "smallest": 64, "steps": 4, "scales": 1, "style": "other"}),
+        ("texture", {"height": 128, "width": 128, "patch": 90, "sizes": 2, "scales": 1, "steps": 4, "series": False}),
+    ],
+)
+def test_a_network_that_overflows_at_a_large_size_leaves_what_was_made_before(
+    make_job: Make, method: str, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    net = tiny_network("overflows", Overflows(), output="features", classes=())
+    job = make_job(method, net, open_photo=stripes, **options)
+    result = run(method, job)
+    assert any("was not finite" in line for line in job.warnings)
+    assert not result.tables["losses"].empty
+    assert np.isfinite(result.arrays["loss"]).all()

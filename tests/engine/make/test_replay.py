@@ -16,7 +16,7 @@ def cubes(x: Tensor, y: Tensor) -> dict[str, Tensor]:
 
 
 def test_elsewhere_it_is_the_function() -> None:
-    replay, x, y = Replay(cubes), torch.arange(4.0, requires_grad=True), torch.ones(2, requires_grad=True)
+    replay, x, y = Replay(cubes, 100), torch.arange(4.0, requires_grad=True), torch.ones(2, requires_grad=True)
     for _ in range(2 * RECORD_AT):
         assert torch.equal(replay(x, y)["cubes"], x**3)
     assert replay.recorded is None
@@ -43,12 +43,12 @@ def test_a_network_replayed_gives_the_same_bits(name: str) -> None:
 
     network = QuickNetwork(load(f"torchvision:{name}@random").module("cuda"), [OUTPUT])
     network(torch.rand(1, 3, 64, 64, device="cuda"))  # the first pass is watched, and not folded
-    replay = Replay(network)
+    replay = Replay(network, 100)
     for side in (64, 96):
         for seed in range(2 * RECORD_AT):
             x = torch.rand((1, 3, side, side), generator=torch.Generator().manual_seed(seed))
             x = x.cuda().requires_grad_(True)
-            pairs = zip(read(Replay(network), x), read(replay, x), strict=True)
+            pairs = zip(read(Replay(network, 100), x), read(replay, x), strict=True)
             assert all(torch.equal(one, other) for one, other in pairs)
             assert (replay.recorded is not None) == (seed + 1 >= RECORD_AT)
 
@@ -69,7 +69,7 @@ class Asking(nn.Module):
 @pytest.mark.usefixtures("cuda")
 def test_a_network_that_cannot_be_recorded_goes_on_as_it_is() -> None:
     network = QuickNetwork(Asking().eval().requires_grad_(False).cuda(), [OUTPUT])
-    replay = Replay(network)
+    replay = Replay(network, 100)
     x = torch.rand((1, 3, 16, 16), device="cuda", requires_grad=True)
     found = [read(replay, x) for _ in range(2 * RECORD_AT)]
     assert all(torch.equal(one, other) for pair in found for one, other in zip(found[1], pair, strict=True))
