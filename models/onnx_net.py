@@ -655,6 +655,7 @@ _MEMORY_SIGNS = (
     "could not allocate",
     "bad_alloc",
     "bad alloc",
+    "allocate memory",
     "bfcarena",
     "cudnn_status_alloc_failed",
     "defaultcpuallocator",

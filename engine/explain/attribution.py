@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from engine.errors import NetworkError
 from engine.explain.rules import Rule, backward_rule
 from engine.explain.scores import Score
+from models.onnx_net import out_of_memory
 from models.torch_net import forward_taps
 
 
@@ -70,7 +71,7 @@ def gradient_of(module: nn.Module, score: Score, rule: Rule = "gradient") -> Cal
             explained = explain(module, x, score.tap, lambda output: score, rule)
             return explained.gradient, explained.values
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
         # Outside of the handler, so that what the failed pass held is free again.
         if len(x) == 1:
@@ -79,11 +80,6 @@ def gradient_of(module: nn.Module, score: Score, rule: Rule = "gradient") -> Cal
         return torch.cat([half[0] for half in halves]), torch.cat([half[1] for half in halves])
 
     return gradient
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, or the processor's allocator, had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def batch_for(x: Tensor) -> int:

@@ -9,6 +9,7 @@ default serves every layer.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import OptionsError, UnsupportedError
@@ -101,8 +102,11 @@ class AscentOptions(Options):
         le=1000,
         advanced=True,
     )
-    canvas: Literal["preset", "pixels", "fourier"] = option(
-        "preset", "What is optimised: pixels, or Fourier coefficients (Olah 2017: 1/f, decorrelated)", advanced=True
+    canvas: Literal["preset", "pixels", "fourier", "pyramid"] = option(
+        "preset",
+        "What is optimised: pixels, Fourier coefficients (Olah 2017: 1/f, decorrelated), or a pyramid of four sizes "
+        "(Lucid's other one)",
+        advanced=True,
     )
     learning_rate: float | None = option(
         None,
@@ -155,6 +159,8 @@ def check(card: Card, options: AscentOptions) -> None:
     _check_canvas(options)
     if not options.layer and card.output == "features":
         raise UnsupportedError(f"{card.name} has no classes: choose a layer and a unit instead")
+    if options.score == "margin" and not options.layer and len(card.classes) == 1:
+        raise OptionsError(f"score margin is over the other classes, and {card.name} has one: choose logit")
     _check_names(card, options)
 
 
@@ -176,7 +182,7 @@ def _check_canvas(options: AscentOptions) -> None:
     for preset in COMPARED if options.preset == "side-by-side" else (options.preset,):
         chosen = recipe(options, preset)
         on_pixels = [name for name in ("blur", "decay", "clip_norm", "clip_contribution") if getattr(chosen, name)]
-        if chosen.canvas == "fourier" and on_pixels:
+        if chosen.canvas != "pixels" and on_pixels:
             raise OptionsError(f"{on_pixels[0]} acts on pixels: choose --canvas pixels with it")
 
 
@@ -197,10 +203,15 @@ def _check_names(card: Card, options: AscentOptions) -> None:
         weights_of(card, layer, options.direction)
     if "," in options.position:
         row, column = (int(part) for part in options.position.split(","))
-        if row >= layer.grid[0] or column >= layer.grid[1]:
+        # Maps shrink and grow with the picture.
+        rows, columns = (
+            max(1, math.floor(length * side / own))
+            for length, side, own in zip(layer.grid, _side(card, options), card.preprocessing.size, strict=True)
+        )
+        if row >= rows or column >= columns:
             raise OptionsError(
-                f"position {options.position} is outside layer {layer.name}, whose maps have {layer.grid[0]} rows "
-                f"and {layer.grid[1]} columns"
+                f"position {options.position} is outside layer {layer.name}, whose maps have {rows} rows "
+                f"and {columns} columns"
             )
 
 
@@ -214,7 +225,7 @@ def _side(card: Card, options: AscentOptions) -> tuple[int, int]:
 
 
 def _start(job: Job, chosen: Recipe, count: int) -> Tensor | None:
-    """The first pictures (N, C, H, W), None for the Fourier canvas's own noise."""
+    """The first pictures (N, C, H, W), None for a canvas's own noise."""
     import torch
 
     from engine.make.canvas import resized, to_picture
@@ -227,7 +238,7 @@ def _start(job: Job, chosen: Recipe, count: int) -> Tensor | None:
     shape = (count, job.card.preprocessing.channels, height, width)
     if chosen.start == "zero":
         return _mean(job).expand(shape).clone()
-    if chosen.canvas == "fourier":
+    if chosen.canvas != "pixels":
         return None
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(job.seed)).to(job.device)
     return (_mean(job) + 0.1 * noise).clamp(0, 1)
@@ -248,13 +259,14 @@ def _mean(job: Job) -> Tensor:
 def _canvas(job: Job, chosen: Recipe, count: int) -> Canvas:
     import torch
 
-    from engine.make.canvas import FourierCanvas, PixelCanvas
+    from engine.make.canvas import FourierCanvas, PixelCanvas, PyramidCanvas
 
     start = _start(job, chosen, count)
     if chosen.canvas == "pixels":
-        assert start is not None, "only the Fourier canvas draws its own noise"
+        assert start is not None, "the other canvases draw their own noise"
         return PixelCanvas(start)
-    return FourierCanvas(
+    made = PyramidCanvas if chosen.canvas == "pyramid" else FourierCanvas
+    return made(
         (count, job.card.preprocessing.channels, *_side(job.card, job.options)),
         generator=torch.Generator().manual_seed(job.seed),
         start=start,

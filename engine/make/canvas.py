@@ -86,7 +86,7 @@ class FourierCanvas:
         # Lucid divides by 4, so that a step of its learning rate 0.05 has the right size.
         scale = (frequency_scale(self.height, self.width, decay) / 4).to(device)
         self.scale = scale[..., None].repeat(1, 1, 2)  # of both parts of a coefficient, as they lie in memory
-        self.colours = (colour_matrix() if channels == 3 else torch.eye(channels)).to(device)
+        self.colours = _colours(channels, device)
         noise = torch.randn((count, channels, *self.scale.shape), generator=generator).to(device) * deviation
         if start is not None:
             noise = self._coefficients(start.to(device))
@@ -95,16 +95,66 @@ class FourierCanvas:
 
     def _coefficients(self, picture: Tensor) -> Tensor:
         """The parameters whose picture this is, up to values nearer to black or white than 1/256."""
-        logits = 4 * (picture.float() - 0.5) if self.free else torch.logit(picture.float(), eps=1 / 256)
-        plain = torch.einsum("dc,ncyx->ndyx", torch.linalg.inv(self.colours), logits)
+        plain = _decoloured(picture, self.colours, self.free)
         return (torch.view_as_real(torch.fft.rfft2(plain)) / self.scale).contiguous()
 
     def picture(self) -> Tensor:
         """Values in (0, 1), or about 0.5 where the canvas is free."""
         spectrum = torch.view_as_complex(self.spectrum * self.scale)
         plain = torch.fft.irfft2(spectrum, s=(self.height, self.width))
-        colours = torch.einsum("cd,ndyx->ncyx", self.colours, plain)
-        return 0.5 + colours / 4 if self.free else torch.sigmoid(colours)
+        return _coloured(plain, self.colours, self.free)
+
+
+class PyramidCanvas:
+    """Sums of pictures of sizes that halve from level to level, with decorrelated colours and a sigmoid.
+
+    Lucid's Laplacian pyramid (param/images.py, four levels): a step on a small picture moves whole areas of the large
+    one. `shape`, `deviation`, `start`, `free` as for `FourierCanvas`; a start lies on the largest level.
+    """
+
+    LEVELS = 4
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        *,
+        generator: torch.Generator,
+        deviation: float = 0.01,
+        start: Tensor | None = None,
+        free: bool = False,
+        device: str = "cpu",
+    ) -> None:
+        self.free = free
+        count, channels, height, width = shape
+        self.colours = _colours(channels, device)
+        sizes = [(max(1, height >> level), max(1, width >> level)) for level in range(self.LEVELS)]
+        levels = [torch.randn((count, channels, *size), generator=generator) * deviation for size in sizes]
+        if start is not None:
+            levels = [_decoloured(start, self.colours, free), *(torch.zeros_like(level) for level in levels[1:])]
+        self.parameters = [level.to(device).contiguous().requires_grad_(True) for level in levels]
+
+    def picture(self) -> Tensor:
+        """Values in (0, 1), or about 0.5 where the canvas is free."""
+        largest, *smaller = self.parameters
+        height, width = largest.shape[-2:]
+        plain = largest + torch.stack([resized(level, height, width) for level in smaller]).sum(0)
+        return _coloured(plain, self.colours, self.free)
+
+
+def _colours(channels: int, device: str) -> Tensor:
+    return (colour_matrix() if channels == 3 else torch.eye(channels)).to(device)
+
+
+def _coloured(plain: Tensor, colours: Tensor, free: bool) -> Tensor:
+    """The picture of decorrelated logits (N, C, H, W)."""
+    logits = torch.einsum("cd,ndyx->ncyx", colours, plain)
+    return 0.5 + logits / 4 if free else torch.sigmoid(logits)
+
+
+def _decoloured(picture: Tensor, colours: Tensor, free: bool) -> Tensor:
+    """The decorrelated logits of a picture, up to values nearer to black or white than 1/256."""
+    logits = 4 * (picture.float() - 0.5) if free else torch.logit(picture.float(), eps=1 / 256)
+    return torch.einsum("dc,ncyx->ndyx", torch.linalg.inv(colours), logits.to(colours.device))
 
 
 class Normalise:

@@ -86,10 +86,9 @@ def regularisers(card: Card, layer: Layer, options: InversionOptions) -> tuple[f
 
 def chosen_layers(card: Card, options: InversionOptions) -> list[Layer]:
     """The layers to invert, in forward order. Raises UnknownNameError, UnsupportedError."""
-    from engine.make.layers import series_from_first
+    from engine.make.layers import listed_layers, series_from_first
 
-    names = [part.strip() for part in options.layers.split(",") if part.strip()]
-    return [card.layer(name) for name in names] if names else series_from_first(card, options.series)
+    return listed_layers(card, options.layers) or series_from_first(card, options.series)
 
 
 def check(card: Card, options: InversionOptions) -> None:

@@ -47,12 +47,14 @@ def series(card: Card, count: int) -> list[Layer]:
 def texture_layers(card: Card, most: int = 5) -> list[Layer]:
     """The first activation, and the last layer before each reduction in size: Gatys' first layer and pooling stages.
 
-    At most `most`, the shallow ones first. What comes after the last reduction has too few positions for statistics
-    and is left out, unless fewer than three layers remain; then evenly spaced blocks fill up.
+    In a plain chain (VGG) these are the pooling layers themselves, as in the paper. At most `most`, the shallow ones
+    first. What comes after the last reduction has too few positions for statistics and is left out, unless fewer than
+    three layers remain; then evenly spaced blocks fill up.
     """
     layers = [layer for layer in card.spatial_layers() if layer.kind not in ("Sequential", "ModuleList")]
+    chain = stage_layers(card)[0].leaf
     chosen = [
-        before
+        after if chain and "Pool" in after.kind else before
         for before, after in itertools.pairwise(layers)
         if after.grid[0] * after.grid[1] < before.grid[0] * before.grid[1]
     ]
@@ -104,10 +106,15 @@ def _is_end_of(layer: Layer, part: Layer) -> bool:
     return layer.name == part.name or (part.name.startswith(f"{layer.name}.") and layer.shape == part.shape)
 
 
+def listed_layers(card: Card, text: str) -> list[Layer]:
+    """The layers of a comma list, each once, in forward order. Raises UnknownNameError."""
+    named = [card.layer(part.strip()) for part in text.split(",") if part.strip()]
+    return sorted({layer.name: layer for layer in named}.values(), key=card.layers.index)
+
+
 def named_layers(card: Card, text: str, default: Sequence[Layer]) -> list[Layer]:
     """The layers of a comma list, `default` for an empty one. Raises UnknownNameError, UnsupportedError."""
-    names = [part.strip() for part in text.split(",") if part.strip()]
-    layers = [card.layer(name) for name in names] or list(default)
+    layers = listed_layers(card, text) or list(default)
     for layer in layers:
         if not layer.spatial:
             near = ", ".join(spatial.name for spatial in card.spatial_layers()[-3:])

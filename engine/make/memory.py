@@ -28,7 +28,8 @@ def free_bytes(device: str = "cpu") -> int:
         import torch
 
         free, _ = torch.cuda.mem_get_info()
-        return int(free)
+        # What torch holds back for its next tensors is there for this run, too.
+        return int(free) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     found = [_meminfo()]
     for limit, used in (
         ("memory.max", "memory.current"),

@@ -182,11 +182,12 @@ class Outcome:
 
     def _summary(self, classes: pd.DataFrame | None) -> dict[str, Any]:
         job, subject, pixels = self.job, self.subjects[self.main], self.pixels[self.main]
-        made, activation = self.made[-1], self.activations[self.main]
+        activation = self.activations[self.main]
         summary: dict[str, Any] = {**subject.about, "activation": activation}
         if self.several:
             summary = {"pictures": len(self.pixels), **summary}
-        if not activation > float(made.losses["activation"].iloc[0]):
+        begun = [value for part in self.made for value in part.each["activation"][0]][self.main]
+        if not activation > float(begun):
             job.warn(
                 f"{subject.name} did not grow: it ends at {activation:.3g}; another start, or more steps, may help"
             )

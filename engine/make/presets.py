@@ -59,7 +59,7 @@ def recipe(options: AscentOptions, preset: str = "") -> Recipe:
     chosen = replace(base, **{name: value for name, value in given.items() if value not in (None, "preset")})
     if chosen.canvas == base.canvas:
         return chosen
-    if chosen.canvas == "fourier":
+    if chosen.canvas != "pixels":
         given_rate, own = options.learning_rate, PRESETS["lucid"].learning_rate
         chosen = replace(chosen, blur=options.blur or 0.0, decay=options.decay or 0.0, clip_norm=0.0)
         return replace(chosen, rule="adam", clip_contribution=0.0, learning_rate=given_rate or own)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from engine.errors import ImageError, UnsupportedError
+from engine.errors import ImageError, NetworkError, UnsupportedError
 from engine.make.canvas import Normalise
+from models.onnx_net import out_of_memory
 from models.torch_net import forward_taps
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 def features_of(job: Job, picture: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
     """The taps' outputs for a picture (N, C, H, W) in [0, 1], without gradient.
 
-    Raises UnsupportedError, in one line, where the network does not take a picture of this size.
+    Raises UnsupportedError, in one line, where the network does not take a picture of this size, NetworkError where
+    the memory is too small for it.
     """
     values = Normalise(job.card.preprocessing, job.device)(picture)
     try:
@@ -31,6 +33,8 @@ def features_of(job: Job, picture: Tensor, taps: Sequence[str]) -> dict[str, Ten
     except (RuntimeError, AssertionError, ValueError) as error:
         height, width = picture.shape[-2:]
         own = job.card.preprocessing.size
+        if out_of_memory(error):
+            raise NetworkError(f"the memory is too small for one pass at {height} x {width} pixels") from None
         if (height, width) == own:
             raise
         first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__

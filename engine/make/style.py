@@ -120,6 +120,9 @@ def check(card: Card, options: StyleOptions) -> None:
     from engine.make.texture import chosen_layers
 
     chosen_layers(card, options.style_layers)
+    if options.colours == "luminance" and card.preprocessing.channels != 3:
+        channels = card.preprocessing.channels
+        raise OptionsError(f"colours luminance needs a picture of three channels, and {card.name} sees {channels}")
     if not options.content_weight and not options.style_weight:
         raise OptionsError("content_weight and style_weight are both 0: nothing would be made")
     if not options.style:

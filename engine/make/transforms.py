@@ -141,7 +141,10 @@ def _neighbours(places: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def lucid_transforms(jitter: int = 8) -> list[Transform]:
-    """Lucid's standard set: jitter, scale 0.9 to 1.1, rotation up to 10 degrees, jitter 4 (render.py), as one."""
+    """Lucid's standard set: jitter, scale 0.9 to 1.1, rotation up to 10 degrees, jitter 4 (render.py), as one.
+
+    Lucid pads by 12 grey pixels before, which come into view at the edges; here the picture is mirrored there.
+    """
     scales = tuple(1 + (i - 5) / 50 for i in range(11))
     angles = tuple(float(a) for a in [*range(-10, 11), *(5 * [0])])
     return [ScaleAndRotate(scales, angles, shift=jitter, shift_after=4)]

@@ -71,11 +71,17 @@ class SecondOpinion:
         return values
 
     def class_like(self, card: Card, target: int) -> int | None:
-        """Its class of the name that `target` has in `card`, or None; by number where both name as many alike."""
+        """Its class of the name that `target` has in `card`, or None; by number where both know the same classes.
+
+        Those are as many, most with the same first name: ImageNet's lists differ in their synonyms.
+        """
+        own, other = card.classes, self.network.card.classes
         try:
-            return self.network.card.class_index(card.classes[target])
+            return self.network.card.class_index(own[target])
         except (UnknownNameError, IndexError):
-            return target if len(card.classes) == len(self.network.card.classes) else None
+            pairs = zip(own, other, strict=False)
+            alike = sum(a.split(",")[0].strip().lower() == b.split(",")[0].strip().lower() for a, b in pairs)
+            return target if len(own) == len(other) < 2 * alike else None
 
 
 def best_classes(job: Job, pixels: NDArray[np.uint8], count: int = 5) -> pd.DataFrame | None:

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from engine.errors import FoveaError, OptionsError, UnknownNameError
+from engine.make import losses
 from engine.make.ascent import AscentOptions
 from engine.make.presets import PRESETS, recipe
+from engine.make.verdict import SecondOpinion
 from engine.method import Job, Result, find_method
-from tests.engine.conftest import TinyNetwork, state_of
+from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]
 
@@ -54,7 +57,7 @@ def test_a_unit_at_a_position(position: str, tiny_networks: Mapping[str, TinyNet
     assert (result.summary["layer"], result.summary["unit"]) == ("conv2", 5)
 
 
-@pytest.mark.parametrize("canvas", ["pixels", "fourier"])
+@pytest.mark.parametrize("canvas", ["pixels", "fourier", "pyramid"])
 @pytest.mark.parametrize("start", ["zero", "noise", "photo"])
 def test_every_start_on_every_canvas(
     canvas: str, start: str, tiny_networks: Mapping[str, TinyNetwork], make_job: Make
@@ -206,6 +209,45 @@ def test_it_is_measured_on_the_best_patch_of_a_finished_mining_run(
     assert np.array_equal(result.images["mined"], frame)
 
 
+@pytest.mark.parametrize(("strength", "warns"), [(1.0, False), (-1.0, True)])
+def test_a_picture_is_held_against_its_own_start(strength: float, warns: bool, make_job: Make) -> None:
+    """And not against the mean over pictures, which a strong unit raises far above a weak one's end."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 2, 3))
+    with torch.no_grad():
+        module[0].weight[1] = 100.0  # type: ignore[union-attr, index]
+        module[0].bias[1] = 1e4  # type: ignore[union-attr, index]
+    net = tiny_network("uneven", module, output="features", classes=())
+    job = make_job("ascent", net, layer="0", units="0,1", steps=4, preset="none", learning_rate=0.02)
+    with pytest.MonkeyPatch.context() as patch:
+        if warns:
+            patch.setattr(losses, "ascend", lambda name, loss: losses.Term(name, loss, 1.0))
+        run(job)
+    assert any("did not grow" in line for line in job.warnings) is warns
+
+
+def test_margin_needs_other_classes(make_job: Make) -> None:
+    torch.manual_seed(0)
+    net = tiny_network("alone", nn.Sequential(nn.Conv2d(3, 1, 32), nn.Flatten()), classes=("cat",))
+    with pytest.raises(OptionsError, match="margin"):
+        run(make_job("ascent", net, target="cat", score="margin"))
+
+
+def test_another_networks_class_is_known_by_name_or_by_an_equal_list(make_job: Make) -> None:
+    """Not by number where the lists are of other things."""
+
+    def asked(others: tuple[str, ...]) -> int | None:
+        module = nn.Sequential(nn.Conv2d(3, len(others), 32), nn.Flatten())
+        second = SecondOpinion(tiny_network("other", module, classes=others), "cpu")
+        return second.class_like(card, 0)
+
+    card = tiny_network("one", nn.Sequential(nn.Conv2d(3, 3, 32), nn.Flatten()), classes=("cat", "dog", "cup")).card
+    assert asked(("oak", "cat", "elm")) == 1
+    assert asked(("tabby", "dog, hound", "cup")) == 0
+    assert asked(("oak", "elm", "ash")) is None
+    assert asked(("oak", "dog", "cup", "ash")) is None
+
+
 def test_options_replace_what_the_preset_says() -> None:
     assert recipe(AscentOptions()) == PRESETS["lucid"]
     assert recipe(AscentOptions(preset="simonyan", l2=0.0)).l2 == 0
@@ -221,6 +263,7 @@ def test_options_replace_what_the_preset_says() -> None:
         ({"start": "photo", "photo": None, "target": "cat"}, OptionsError, "there is none"),
         ({"layer": "conv1", "position": "max"}, OptionsError, "moves"),
         ({"layer": "conv1", "position": "40,0"}, OptionsError, "16 rows"),
+        ({"layer": "conv1", "position": "30,0", "size": 48}, OptionsError, "24 rows"),
         ({"layer": "conv1", "unit": 99}, UnknownNameError, "0 to 7"),
         ({"layer": "conv1", "target": "cat"}, OptionsError, "not both"),
         ({"target": "dogg"}, UnknownNameError, "dog"),

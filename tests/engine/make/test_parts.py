@@ -14,6 +14,7 @@ from engine.make.canvas import (
     FourierCanvas,
     Normalise,
     PixelCanvas,
+    PyramidCanvas,
     _resizing,
     colour_matrix,
     resized,
@@ -49,6 +50,19 @@ def test_the_fourier_canvas_is_its_transform(shape: tuple[int, int, int, int]) -
         spectrum = canvas.spectrum[index].detach().double().numpy()
         expected = fourier_picture(spectrum, shape[2], shape[3], 1.0, colours)
         np.testing.assert_allclose(canvas.picture()[index].detach().numpy(), expected, atol=1e-5)
+
+
+def test_the_pyramid_canvas_is_its_written_sum() -> None:
+    shape = (2, 3, 12, 17)
+    canvas = PyramidCanvas(shape, generator=seeded(), deviation=0.5)
+    assert [tuple(level.shape[-2:]) for level in canvas.parameters] == [(12, 17), (6, 8), (3, 4), (1, 2)]
+    logits = sum(resized(level.detach(), 12, 17) for level in canvas.parameters)
+    for n, y, x in ((0, 3, 5), (1, 11, 16)):
+        colour = colour_matrix() @ logits[n, :, y, x]
+        torch.testing.assert_close(canvas.picture()[n, :, y, x], colour.sigmoid())
+    photo = torch.rand(shape, generator=seeded(1)).clamp(0.02, 0.98)
+    for free in (False, True):
+        torch.testing.assert_close(PyramidCanvas(shape, generator=seeded(), start=photo, free=free).picture(), photo)
 
 
 def test_the_fourier_canvas_starts_at_a_photo() -> None:

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
-from engine.make.layers import layer_at, series, stage_layers, texture_layers
+from engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, UnsupportedError
+from engine.make.layers import layer_at, named_layers, series, stage_layers, texture_layers
+from engine.make.sizes import features_of
 from engine.make.style import with_colours_of
 from engine.make.texture import matched_colours, matched_histogram
 from engine.method import Job, Result, find_method
@@ -133,6 +134,31 @@ def test_default_layers_come_from_the_card(tiny_networks: Mapping[str, TinyNetwo
     assert [layer.name for layer in series(card, 9)] == ["conv1", "conv2", "conv3"]
     names = [layer.name for layer in texture_layers(card)]
     assert names[0] == "conv1"
+    named = [layer.name for layer in named_layers(card, "conv3, conv1,conv3", [])]
+    assert named == ["conv1", "conv3"], "each once, in forward order"
+
+
+def test_a_plain_chain_is_matched_where_it_pools_as_gatys_did() -> None:
+    parts = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    parts += [nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3, padding=1), nn.ReLU()]
+    card = tiny_network("chain", nn.Sequential(*parts, nn.AvgPool2d(2)), output="features", classes=()).card
+    assert [layer.name for layer in texture_layers(card)] == ["1", "2", "5", "8"]
+
+
+def test_too_little_memory_is_not_told_as_a_wrong_size(make_job: Make) -> None:
+    class Greedy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.shape[-1] > 32:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+            return self.conv(x).mean((2, 3))
+
+    net = tiny_network("greedy", Greedy(), output="features", classes=())
+    with pytest.raises(NetworkError, match="memory is too small for one pass at 40 x 40 pixels"):
+        features_of(make_job("dream", net), torch.zeros(1, 3, 40, 40), ["conv"])
 
 
 class Fixed(nn.Module):

@@ -161,3 +161,8 @@ def test_the_defaults_are_those_of_the_papers() -> None:
     assert TextureOptions().pooling == "average"
     assert StyleOptions().smallest == 128
     assert StyleOptions().learning_rate == 0.02
+
+
+def test_light_alone_needs_three_channels(make_job: Make, tiny_networks: Mapping[str, TinyNetwork]) -> None:
+    with pytest.raises(OptionsError, match="luminance needs"):
+        run("style", make_job("style", tiny_networks["grey"], colours="luminance"))
