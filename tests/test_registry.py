@@ -253,6 +253,8 @@ def test_every_method_runs_on_every_kind_of_network(name: str, network: str, sto
     again = store.run(execute(request, store, fresh=True).id)
     for array in [panel.array for panel in run.record.panels if panel.array]:
         np.testing.assert_array_equal(run.array(array), again.array(array))
+    for name in run.images:
+        assert run.image_path(name).read_bytes() == again.image_path(name).read_bytes(), name
     assert (run.folder / "preview.png").is_file()
 
 
