@@ -10,7 +10,6 @@ rounded form fools.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable
@@ -148,30 +147,37 @@ class _Case:
 class _Outcome:
     """An attacked frame (H, W, C), 8-bit; the class of the picture before rounding, None where there is none.
 
-    `probabilities` (classes,) at the steps that are kept; `lengthened` by how much, for want of a ball.
+    `history` of the way to it; `lengthened` by how much, for want of a ball.
     """
 
     frame: NDArray[Any]
     raw_class: int | None
-    probabilities: list[NDArray[Any]]
+    history: _History
     epsilon: float = math.inf
     lengthened: float = 1.0
     trials: list[Trial] = field(default_factory=list)
 
 
 class _History:
-    """What was kept of the class probabilities on the way."""
+    """What was kept of the class probabilities on the way.
+
+    `rows` of them (classes,), and the `steps` that they were met at, from 0; `taken` counts the steps that were told.
+    """
 
     def __init__(self, case: _Case) -> None:
         self._case, self._last, self._shown = case, -1, 0.0
         self.rows: list[NDArray[Any]] = []
+        self.steps: list[int] = []
+        self.taken = 0
 
     def add(self, fraction: float, probabilities: NDArray[Any]) -> dict[str, float]:
-        """Keep these, unless many are there; the curve to show."""
+        """Keep these of the next step, unless many are there; the curve to show."""
         place = int(fraction * STEP_ROWS)
         if place != self._last:
             self.rows.append(probabilities)
+            self.steps.append(self.taken)
             self._last = place
+        self.taken += 1
         case = self._case
         names = case.job.card.classes
         shown = {f"probability of {names[case.label]}": float(probabilities[case.label])}
@@ -198,7 +204,7 @@ def _ball(case: _Case, epsilon: float, portion: tuple[float, float]) -> _Outcome
 
     job, attack, options = case.job, case.attack, case.job.options
     clean, history = to_picture(job.frame, job.device), _History(case)
-    steps, taken = options.steps or attack.steps, itertools.count()
+    steps = options.steps or attack.steps
     made = ball_attack(
         job,
         clean,
@@ -209,13 +215,13 @@ def _ball(case: _Case, epsilon: float, portion: tuple[float, float]) -> _Outcome
         steps=steps,
         step_size=options.step_size,
         portion=portion,
-        told=lambda found: history.add(next(taken) / steps, found[0].cpu().numpy()),
+        told=lambda found: history.add(history.taken / steps, found[0].cpu().numpy()),
     )
     change = (made.picture - clean).double().cpu().numpy()
     frame = attacked_frames(job.frame[None], change, attack, epsilon)[0]
     with torch.no_grad():
         raw = int(scores_of(job)(made.picture)[0].argmax())
-    return _Outcome(frame, raw, history.rows, epsilon)
+    return _Outcome(frame, raw, history, epsilon)
 
 
 def _smallest(case: _Case, first: float) -> _Outcome:
@@ -275,7 +281,7 @@ def _shortest(case: _Case) -> _Outcome:
     with torch.no_grad():
         raw = int(scores(picture)[0].argmax())
     frame, lengthened = _lengthened(case, clean, picture - clean)
-    return _Outcome(frame, raw, history.rows, lengthened=lengthened)
+    return _Outcome(frame, raw, history, lengthened=lengthened)
 
 
 def _lengthened(case: _Case, clean: Tensor, change: Tensor) -> tuple[NDArray[Any], float]:
@@ -319,7 +325,7 @@ def _pixels(case: _Case) -> _Outcome:
         seed=job.seed,
         told=told,
     )
-    return _Outcome(frame, None, history.rows)
+    return _Outcome(frame, None, history)
 
 
 def _attacked(case: _Case) -> _Outcome:
@@ -333,14 +339,15 @@ def _attacked(case: _Case) -> _Outcome:
 
 
 def _case(job: Job) -> _Case:
-    """Read the options and ask the network for the photo. Raises OptionsError."""
+    """Read the options and ask the network for the photo. Raises OptionsError, or NetworkError without an answer."""
     from engine.make.classifier import classifier
+    from engine.make.evolution import finite_answers
 
     options, card = job.options, job.card
     if job.photo is None:
         raise OptionsError("an attack needs a photo: give --image PATH or --image sample:cat")
     ask = classifier(job)
-    before = ask(job.frame[None])[0]
+    before = finite_answers(ask, job.frame[None])[0]
     label = int(before.argmax())
     target = card.class_index(options.target) if options.target else None
     truth = card.class_index(options.label) if options.label else None
@@ -363,8 +370,8 @@ def _magnified(levels: NDArray[Any]) -> tuple[NDArray[Any], float]:
 def adversarial(job: Job) -> Result:
     """Images `adversarial` (8-bit, input-sized), `perturbation` (magnified); array `delta` (C, H, W) in pixel values.
 
-    Tables `before_after` (class, photo, adversarial: probabilities), `steps` (probability of both classes), `norms`,
-    `survival`, `transfer`, `depth` (distance of the activations by layer), `search`. Arrays `saliency_photo`,
+    Tables `before_after` (class, photo, adversarial: probabilities), `steps` (step, probability of both classes),
+    `norms`, `survival`, `transfer`, `depth` (distance of the activations by layer), `search`. Arrays `saliency_photo`,
     `saliency_adversarial`, `gradcam_photo`, `gradcam_adversarial` (H, W).
     """
     import numpy as np
@@ -495,10 +502,11 @@ def _add_probabilities(case: _Case, outcome: _Outcome, after: NDArray[Any], resu
     other = case.target if case.target is not None else int(after.argmax())
     if other == case.label:
         other = int(np.argsort(-after, kind="stable")[1]) if len(after) > 1 else case.label
-    steps = np.stack([*outcome.probabilities, after])
+    history = outcome.history
+    steps, found = [*history.steps, history.taken], np.stack([*history.rows, after])
     columns = [f"probability of {names[c]}" for c in dict.fromkeys((case.label, other))]
-    values = [steps[:, c].astype(float) for c in dict.fromkeys((case.label, other))]
-    result.tables["steps"] = pd.DataFrame({"step": np.arange(len(steps)), **dict(zip(columns, values, strict=True))})
+    values = [found[:, c].astype(float) for c in dict.fromkeys((case.label, other))]
+    result.tables["steps"] = pd.DataFrame({"step": steps, **dict(zip(columns, values, strict=True))})
     for column, title in (("photo", "What it said of the photo"), ("adversarial", "What it says of the result")):
         result.panels.append(
             Panel(
@@ -516,7 +524,8 @@ def _add_probabilities(case: _Case, outcome: _Outcome, after: NDArray[Any], resu
         Panel(
             kind="curve",
             title="Both classes on the way",
-            help="What the network thinks of the picture at each step; the last point is the saved 8-bit picture.",
+            help="What the network thinks of the picture at each step; the last point, one further, is the saved 8-bit "
+            "picture.",
             table="steps",
             x="step",
             y=tuple(columns),
@@ -556,14 +565,16 @@ def _add_figures(case: _Case, outcome: _Outcome, pixels: NDArray[Any], sizes: di
     )
     if listed(job.options.networks):
         job.progress(0.94, "asking other networks")
-        table = transfer(job, pixels, listed(job.options.networks))
+        table = transfer(job, pixels, listed(job.options.networks), case.target)
         result.tables["transfer"] = table
         result.summary["transfers"] = f"{int(table['fools'].sum())} of {len(table)}"
+        instead = "" if case.target is None else f" and it sees {job.card.classes[case.target]} instead"
         result.panels.append(
             Panel(
                 kind="table",
                 title="Does it fool others?",
-                help="Each network's class of the unattacked frame and of the result, both by its own preprocessing.",
+                help="Each network's class of the unattacked frame and of the result, both by its own preprocessing. "
+                f"It is fooled where its class of the frame is gone{instead}.",
                 table="transfer",
             )
         )
@@ -649,6 +660,6 @@ METHOD = Method(
     work=work,
     gradients=True,
     gradient_free={"attack": ("few_pixel",)},
-    version=2,
+    version=3,
     check=check,
 )

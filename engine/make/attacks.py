@@ -118,9 +118,9 @@ def smallest_radius(
 ) -> tuple[float | None, list[Trial]]:
     """The smallest radius at which an attack works, by doubling from `first` and then bisection; and all trials.
 
-    `levels`: only whole grey levels count, and it ends at neighbours; otherwise at a relative `tolerance`. An attack
-    may fail at a larger radius than one where it works: what is found works, and the next smaller one tried does not.
-    None where it does not work up to `largest`.
+    `levels`: only whole grey levels are tried, `first` rounded down to one (at least 1/255), and it ends at neighbours;
+    otherwise at a relative `tolerance`. An attack may fail at a larger radius than one where it works: what is found
+    works, and the next smaller one tried does not. None where it does not work up to `largest`.
     """
     trials: list[Trial] = []
 
@@ -128,16 +128,16 @@ def smallest_radius(
         trials.append(Trial(radius, works(radius)))
         return trials[-1].works
 
-    unit = 1 / 255
-    high, low = first, 0.0
+    def allowed(radius: float) -> float:
+        return max(1, math.floor(radius * 255 + 1e-6)) / 255 if levels else radius
+
+    high, low = allowed(first), 0.0
     while not tried(high):
         if high >= largest:
             return None, trials
-        low, high = high, min(2 * high, largest)
-    while (high - low > 1.5 * unit) if levels else (high - low > tolerance * high):
-        middle = (low + high) / 2
-        if levels:
-            middle = round(middle * 255) / 255
+        low, high = high, allowed(min(2 * high, largest))
+    while (high - low > 1.5 / 255) if levels else (high - low > tolerance * high):
+        middle = allowed((low + high) / 2)
         if tried(middle):
             high = middle
         else:

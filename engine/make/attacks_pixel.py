@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.make.evolution import finite_answers
+
 Probabilities = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 """Frames uint8 (N, H, W, C) to class probabilities (N, classes)."""
 
@@ -42,7 +44,7 @@ def few_pixels(
     """The frame with at most `pixels` of them changed, as near to success as the evolution came; it ends there.
 
     It lowers the probability of `label`, or raises that of `target`. `told` gets the best frame of each generation
-    and its probabilities (classes,).
+    and its probabilities (classes,). Raises NetworkError where a probability is not finite.
     """
     from scipy.optimize import differential_evolution
 
@@ -55,7 +57,7 @@ def few_pixels(
         nonlocal generation
         # SciPy hands over (genes, candidates).
         frames = with_pixels(frame, candidates.reshape(len(bounds), -1).T)
-        found = ask(frames)
+        found = finite_answers(ask, frames)
         costs = found[:, label] if target is None else -found[:, target]
         winner = int(costs.argmin())
         if costs[winner] < best["cost"]:

@@ -18,6 +18,7 @@ from engine.make.classifier import Classifier, classifier
 
 if TYPE_CHECKING:
     from engine.method import Job
+    from models.card import Card
 
 Frame = NDArray[np.uint8]
 JPEG = (95, 85, 75, 65, 50)
@@ -71,16 +72,27 @@ def survival(job: Job, ask: Classifier, attacked: Frame, label: int, target: int
     return pd.DataFrame(rows, columns=columns)
 
 
-def transfer(job: Job, attacked: Frame, networks: Sequence[str]) -> pd.DataFrame:
+def _plain(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").split())
+
+
+def _classes_named(card: Card, name: str) -> list[int]:
+    """The indices of the classes of that name (any case, spaces or underscores); names can occur twice."""
+    return [index for index, other in enumerate(card.classes) if _plain(other) == _plain(name)]
+
+
+def transfer(job: Job, attacked: Frame, networks: Sequence[str], target: int | None = None) -> pd.DataFrame:
     """What other networks say of the attacked picture and of the unattacked frame, each by its own preprocessing.
 
-    Columns network, fools (whether its own class of the photo is gone), photo and attacked (its classes),
-    photo_probability and attacked_probability (both of its class of the photo). A network that cannot be had, or has no
-    classes, is left out with a warning.
+    Columns network, fools (whether its own class of the photo is gone and, given the job's class `target`, whether it
+    sees the class of that name instead), changed (whether its own class of the photo is gone), photo and attacked (its
+    classes), photo_probability and attacked_probability (both of its class of the photo). With a `target` also
+    target_probability (of the target in the attacked picture, NaN where it has no class of that name: it is warned of,
+    and such a network is not fooled). A network that cannot be had, or has no classes, is left out with a warning.
     """
     from models.zoo import load
 
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for name in networks:
         try:
             network = load(name)
@@ -96,10 +108,17 @@ def transfer(job: Job, attacked: Frame, networks: Sequence[str]) -> pd.DataFrame
         frames = np.stack([card.preprocessing.frame(Image.fromarray(to_image(pixels))) for pixels in pictures])
         before, after = classifier(other)(frames)
         first, now = int(before.argmax()), int(after.argmax())
-        names = card.classes[first], card.classes[now]
-        rows.append((name, first != now, *names, float(before[first]), float(after[first])))
-    columns = ["network", "fools", "photo", "attacked", "photo_probability", "attacked_probability"]
-    return pd.DataFrame(rows, columns=columns)
+        names, probabilities = (card.classes[first], card.classes[now]), (float(before[first]), float(after[first]))
+        if target is None:
+            rows.append((name, first != now, first != now, *names, *probabilities))
+            continue
+        wanted = _classes_named(card, job.card.classes[target])
+        if not wanted:
+            job.warn(f"{name} has no class {job.card.classes[target]}, so it cannot be driven to it")
+        reached = float(after[wanted].sum()) if wanted else np.nan
+        rows.append((name, first != now and now in wanted, first != now, *names, *probabilities, reached))
+    columns = ["network", "fools", "changed", "photo", "attacked", "photo_probability", "attacked_probability"]
+    return pd.DataFrame(rows, columns=columns if target is None else [*columns, "target_probability"])
 
 
 def similarity(one: Frame, other: Frame) -> float:

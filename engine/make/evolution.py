@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.errors import NetworkError
+
 Frames = NDArray[np.uint8]
 Ask = Callable[[Frames], NDArray[np.float64]]
 """Frames uint8 (N, H, W, C) to class probabilities (N, classes)."""
@@ -35,6 +37,18 @@ class Elites:
 
     frames: Frames
     probabilities: NDArray[np.float64]
+
+
+def finite_answers(ask: Ask, frames: Frames) -> NDArray[np.float64]:
+    """The class probabilities (N, classes) of frames (N, H, W, C). Raises NetworkError where one is not finite."""
+    found = ask(frames)
+    wrong = found[~np.isfinite(found)]
+    if wrong.size:
+        raise NetworkError(
+            f"a class probability is not finite ({wrong[0]:g}): the network overflows on a picture that it is shown; "
+            f"check its weights and preprocessing"
+        )
+    return found
 
 
 def mosaic(cells: NDArray[np.float64], size: tuple[int, int]) -> Frames:
@@ -101,7 +115,7 @@ class _Evolution:
 
     def meet(self, frames: Frames) -> NDArray[np.float64]:
         """Ask for the frames, and let each class keep what is better than what it had; (N, wanted)."""
-        found = self.ask(frames)[:, self.wanted]
+        found = finite_answers(self.ask, frames)[:, self.wanted]
         for place, row in enumerate(found.argmax(0)):
             if found[row, place] > self.best.probabilities[place]:
                 self.best.frames[place], self.best.probabilities[place] = frames[row], found[row, place]
@@ -134,7 +148,8 @@ def evolve(
 ) -> Elites:
     """The best picture of each class after `generations`, or once all are at least `enough` probable.
 
-    A class that is done costs nothing more. `told` hears after each generation of each class.
+    A class that is done costs nothing more. `told` hears after each generation of each class. Raises NetworkError where
+    a probability is not finite.
     """
     rng = np.random.default_rng(seed)
     evolution = _Evolution(ask, wanted, _starts(rng, size, channels))

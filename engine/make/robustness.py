@@ -83,7 +83,7 @@ def radii(text: str) -> list[float]:
         raise ValueError(told) from None
     if not found or len(found) > MOST_EPSILONS:
         raise ValueError(told)
-    if found[0] < 1 / 255 - 1e-9 or found[-1] > 1:
+    if not all(1 / 255 - 1e-9 <= radius <= 1 for radius in found):
         raise ValueError("expected numbers from 1/255, one grey level, to 1")
     return found
 

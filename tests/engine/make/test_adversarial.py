@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,8 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError, WeightsError
+from engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, UnsupportedError, WeightsError
+from engine.image import open_photo
+from engine.make import adversarial
 from engine.make.attacks import ATTACKS
+from engine.make.attacks_survival import transfer
 from engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 
@@ -29,6 +33,17 @@ def classes_of(net: TinyNetwork, pixels: np.ndarray) -> np.ndarray:
     x = torch.from_numpy(net.card.preprocessing.normalise(frame)[None])
     values: np.ndarray = net.torch_module(x)[0].softmax(0).numpy()
     return values
+
+
+@pytest.fixture(scope="module")
+def fovea() -> Any:
+    """The bundled network."""
+    from models.bundled.net import WEIGHTS
+    from models.zoo import load
+
+    if not WEIGHTS.is_file():
+        pytest.skip("the bundled network's weights are not there")
+    return load("fovea")
 
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -56,8 +71,6 @@ def test_every_attack_stays_in_its_ball_and_says_the_truth(attack: str, tiny: Ti
     elif ATTACKS[attack].bounded:
         assert np.abs(levels).max() <= 8
     assert state_of(tiny.torch_module) == before
-    if attack not in ("pgd", "carlini_wagner"):
-        return
     again = run(make_job("adversarial", tiny, attack=attack, **SMALL.get(attack, {})))
     assert np.asarray(again.images["adversarial"]).tobytes() == np.asarray(result.images["adversarial"]).tobytes()
 
@@ -90,6 +103,60 @@ def test_a_targeted_attack_ends_in_the_target(tiny_networks: Mapping[str, TinyNe
         assert result.summary["fooled"] is (reached == target)
         before = classes_of(net, job.frame)[target]
         assert classes_of(net, np.asarray(result.images["adversarial"]))[target] > before
+
+
+@pytest.mark.parametrize(
+    ("attack", "options"),
+    [
+        ("pgd", {"steps": 20}),
+        ("pgd_l2", {"epsilon": 2.0}),
+        ("carlini_wagner", {"steps": 20, "searches": 2, "constant": 10.0}),
+    ],
+)
+def test_a_targeted_attack_reaches_its_target_on_the_bundled_network(
+    attack: str, options: dict[str, Any], fovea: Any, make_job: Make
+) -> None:
+    job = make_job("adversarial", fovea, photo=open_photo("sample:cat"), attack=attack, target="sunflower", **options)
+    result = run(job)
+    pixels = np.asarray(result.images["adversarial"])
+    scores = fovea.module()(torch.from_numpy(job.card.preprocessing.normalise(pixels[None])))[0]
+    assert job.card.classes[int(scores.argmax())] == "sunflower"
+    assert result.summary["after"] == result.summary["target"] == "sunflower"
+    assert result.summary["fooled"]
+    change = (pixels.astype(int) - job.frame) / 255
+    if attack == "pgd":
+        assert np.abs(change).max() <= 8 / 255
+    elif attack == "pgd_l2":
+        assert np.linalg.norm(change) <= 2.0
+
+
+@pytest.mark.parametrize(("photo", "pixels", "fooled"), [("motorcycle", 3, False), ("flower", 300, True)])
+def test_few_pixels_of_the_photo_are_changed(photo: str, pixels: int, fooled: bool, fovea: Any, make_job: Make) -> None:
+    options: dict[str, Any] = {"attack": "few_pixel", "pixels": pixels, "population": 6, "steps": 2}
+    job = make_job("adversarial", fovea, photo=open_photo(f"sample:{photo}"), **options)
+    result = run(job)
+    picture = np.asarray(result.images["adversarial"])
+    changed = int(np.any(picture != job.frame, axis=-1).sum())
+    assert 0 < changed <= pixels
+    assert result.summary["pixels"] == changed
+    inputs = np.stack([job.card.preprocessing.normalise(frame) for frame in (job.frame, picture)])
+    before, after = fovea.module()(torch.from_numpy(inputs)).argmax(1).tolist()
+    assert result.summary["fooled"] is (before != after) is fooled
+    assert any(line.startswith("it did not fool") for line in job.warnings) is not fooled
+    again = run(make_job("adversarial", fovea, photo=open_photo(f"sample:{photo}"), **options))
+    np.testing.assert_array_equal(np.asarray(again.images["adversarial"]), picture)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "deepfool", "few_pixel"])
+def test_a_network_that_overflows_is_told_in_one_line(
+    attack: str, tiny_networks: Mapping[str, TinyNetwork], make_job: Make
+) -> None:
+    net = tiny_networks["residual"]
+    module = copy.deepcopy(net.torch_module)
+    module.get_parameter("fc.bias").data.fill_(torch.nan)
+    with pytest.raises(NetworkError, match="is not finite") as caught:
+        run(make_job("adversarial", TinyNetwork(net.card, module), attack=attack, **SMALL.get(attack, {})))
+    assert "\n" not in str(caught.value)
 
 
 class Linear(nn.Module):
@@ -142,6 +209,85 @@ def test_a_second_network_that_cannot_be_had_loses_nothing(
     )
 
 
+def colours(*classes: str, turned: int = 0) -> TinyNetwork:
+    """A network that sees the strongest colour: its classes stand for red, green and blue, or `turned` so far."""
+
+    class Colours(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pool(x).flatten(1).roll(turned, 1)
+
+    return tiny_network("-".join(classes), Colours(), classes=classes)
+
+
+OTHERS = {
+    "same": colours("cat", "dog", "cup"),
+    "reordered": colours("dog", "cup", "cat", turned=2),
+    "spelled": colours("cat", " Dog", "cup"),
+    "elsewhere": colours("cat", "cup", "dog"),
+    "without": colours("one", "two", "three"),
+}
+"""Networks that are shown a red frame and a green attacked picture."""
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of networks that can be loaded."""
+    from models import zoo
+
+    monkeypatch.setattr(zoo, "load", OTHERS.__getitem__)
+    monkeypatch.setattr(zoo, "cached_card", lambda name: OTHERS[name].card)
+    return list(OTHERS)
+
+
+def test_a_targeted_attack_transfers_where_the_other_sees_the_target(others: list[str], make_job: Make) -> None:
+    red, green = (Image.new("RGB", (32, 32), colour) for colour in ("red", "lime"))
+    job = make_job("adversarial", OTHERS["same"], photo=red)
+    table = transfer(job, np.asarray(green), others, 1).set_index("network")
+    assert table["fools"].to_dict() == {name: name in ("same", "reordered", "spelled") for name in others}
+    assert table["changed"].all()
+    assert table["attacked"].to_dict() == dict(zip(others, ["dog", "dog", " Dog", "cup", "two"], strict=True))
+    for name, place in (("same", 1), ("reordered", 0), ("spelled", 1), ("elsewhere", 2)):
+        expected = classes_of(OTHERS[name], np.asarray(green))[place]
+        assert table["target_probability"][name] == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(table["target_probability"]["without"])
+    assert job.warnings == ["without has no class dog, so it cannot be driven to it"]
+    still = transfer(job, np.asarray(red), others, 1)
+    assert not still["fools"].any()
+    assert not still["changed"].any()
+    already = make_job("adversarial", OTHERS["same"], photo=green)
+    kept = transfer(already, np.asarray(green), ["same"], 1)
+    assert not kept["fools"].any()
+
+
+def test_an_untargeted_attack_transfers_where_the_class_is_gone(others: list[str], make_job: Make) -> None:
+    red, green = (Image.new("RGB", (32, 32), colour) for colour in ("red", "lime"))
+    job = make_job("adversarial", OTHERS["same"], photo=red)
+    table = transfer(job, np.asarray(green), others)
+    assert table["fools"].all()
+    assert table["changed"].all()
+    assert "target_probability" not in table
+    assert job.warnings == []
+    assert not transfer(job, np.asarray(red), others)["fools"].any()
+
+
+@pytest.mark.parametrize(("target", "count", "help_ends"), [("dog", 3, "sees dog instead."), ("", 5, "frame is gone.")])
+def test_the_panel_tells_whom_the_attack_fools(
+    target: str, count: int, help_ends: str, others: list[str], make_job: Make
+) -> None:
+    photo = Image.new("RGB", (32, 32), (200, 150, 0))
+    networks = ",".join(others)
+    options: dict[str, Any] = {"epsilon": "32/255", "target": target, "networks": networks}
+    result = run(make_job("adversarial", OTHERS["same"], photo=photo, **options))
+    assert result.summary["after"] == "dog"
+    assert result.summary["transfers"] == f"{count} of 5"
+    (panel,) = (panel for panel in result.panels if panel.table == "transfer")
+    assert panel.help.endswith(help_ends)
+
+
 def test_a_network_that_errs_already_is_told_and_not_counted(
     tiny_networks: Mapping[str, TinyNetwork], make_job: Make
 ) -> None:
@@ -187,6 +333,38 @@ def test_the_twins_are_explained_and_part_with_depth(tiny_networks: Mapping[str,
     assert result.summary["ssim"] < 1
 
 
+def test_steps_keep_their_numbers_where_some_are_left_out(
+    tiny_networks: Mapping[str, TinyNetwork], make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"attack": "bim", "steps": 10}
+    whole = run(make_job("adversarial", tiny_networks["residual"], **options)).tables["steps"]
+    assert whole["step"].tolist() == list(range(11))
+    monkeypatch.setattr(adversarial, "STEP_ROWS", 4)
+    some = run(make_job("adversarial", tiny_networks["residual"], **options)).tables["steps"]
+    assert some["step"].tolist() == [0, 3, 5, 8, 10]  # where each quarter begins, and the end
+    assert some.equals(whole.iloc[some["step"]].reset_index(drop=True))
+
+
+@pytest.mark.parametrize(
+    ("raw_class", "now", "lengthened", "says"),
+    [
+        (1, 0, 1.0, "only the picture before rounding to 8 bits is dog; as saved it is cat"),
+        (1, 2, 1.5, "rounded to 8 bits the change fools only when it is made 1.50 times as long: so it was"),
+        (0, 0, 1.0, "it did not fool the network: it is cat, still its first class; raise epsilon or steps"),
+        (None, 0, 1.0, "it did not fool the network: it is cat, still its first class; raise epsilon or steps"),
+        (1, 2, 1.0, ""),
+    ],
+)
+def test_what_rounding_did_is_told(
+    raw_class: int | None, now: int, lengthened: float, says: str, make_job: Make
+) -> None:
+    job = make_job("adversarial", OTHERS["same"], photo=Image.new("RGB", (32, 32), "red"))
+    case = adversarial._case(job)
+    outcome = adversarial._Outcome(job.frame, raw_class, adversarial._History(case), lengthened=lengthened)
+    adversarial._tell(case, outcome, now)
+    assert job.warnings == ([says] if says else [])
+
+
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
@@ -196,6 +374,7 @@ def test_the_twins_are_explained_and_part_with_depth(tiny_networks: Mapping[str,
         ({"attack": "few_pixel", "epsilon": 0.1}, OptionsError, "number of pixels"),
         ({"epsilon": 0.001}, OptionsError, "one grey level"),
         ({"epsilon": "a/b"}, OptionsError, "fraction"),
+        ({"epsilon": "nan"}, OptionsError, "epsilon must be"),
         ({"attack": "deepfool", "epsilon": 0.1}, OptionsError, "no epsilon"),
         ({"attack": "deepfool", "target": "cat"}, OptionsError, "no target"),
         ({"attack": "carlini_wagner", "smallest": True}, OptionsError, "no epsilon to be searched"),

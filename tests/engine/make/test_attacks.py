@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.errors import NetworkError
 from engine.make.attacks import ATTACKS, attacked_frames, fraction, rounded_change, smallest_radius
 from engine.make.attacks_gradient import (
     ball_attack,
@@ -25,6 +26,7 @@ from engine.make.attacks_gradient import (
 from engine.make.attacks_pixel import few_pixels, with_pixels
 from engine.make.attacks_survival import saved_and_read, similarity
 from engine.make.canvas import PixelCanvas, to_picture
+from engine.make.evolution import evolve
 from engine.make.projection import Ball
 from engine.method import Job
 from tests.engine.conftest import TinyNetwork
@@ -87,6 +89,23 @@ def test_the_smallest_radius_is_found_by_bisection() -> None:
     found, trials = smallest_radius(lambda radius: False, 0.1, levels=True, largest=1.0)
     assert found is None
     assert trials[-1].epsilon == 1.0
+
+
+@pytest.mark.parametrize(
+    ("first", "above", "found", "tried"),
+    [
+        (8.5, 7.6, 8, [8, 4, 6, 7]),
+        (1.5, 0.9, 1, [1]),
+        (1.5, 1.2, 2, [1, 2]),
+        (8.5, 8.2, 9, [8, 16, 12, 10, 9]),
+        (0.2, 0.5, 1, [1]),
+        (200, 254.5, 255, [200, 255, 227, 241, 248, 251, 253, 254]),
+    ],
+)
+def test_the_smallest_radius_is_whole_grey_levels(first: float, above: float, found: int, tried: list[int]) -> None:
+    smallest, trials = smallest_radius(lambda radius: radius * 255 > above, first / 255, levels=True, largest=1.0)
+    assert smallest == found / 255
+    assert [trial.epsilon * 255 for trial in trials] == pytest.approx(tried)
 
 
 def test_fractions() -> None:
@@ -217,6 +236,25 @@ def test_few_pixels_are_few_and_the_same_for_the_same_seed() -> None:
     assert int(np.any(reached != frame, axis=-1).sum()) == 1
     again = few_pixels(ask, frame, 0, pixels=1, population=20, generations=20, seed=1)
     np.testing.assert_array_equal(again, reached)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_an_evolution_ends_in_one_line_where_the_network_overflows(wrong: float) -> None:
+    frame = np.full((8, 10, 3), 100, np.uint8)
+
+    def ask(frames: np.ndarray) -> np.ndarray:
+        """Finite for the frame alone."""
+        changed = np.any(frames != frame, axis=(1, 2, 3))
+        return np.where(changed[:, None], [[0.5, wrong]], [[0.5, 0.5]])
+
+    for evolution in (
+        lambda: few_pixels(ask, frame, 0, pixels=1, population=5, generations=2),
+        lambda: few_pixels(ask, frame, 0, target=1, pixels=1, population=5, generations=2),
+        lambda: evolve(ask, [0, 1], (8, 10), 3, population=5, generations=2, enough=0.9, seed=0),
+    ):
+        with pytest.raises(NetworkError, match="a class probability is not finite") as caught:
+            evolution()
+        assert "\n" not in str(caught.value)
 
 
 def test_similarity_and_saving() -> None:

@@ -166,7 +166,8 @@ def test_wilson_is_the_textbook() -> None:
 
 def test_radii() -> None:
     assert radii("8/255, 1/255,8/255") == [1 / 255, 8 / 255]
-    for wrong in ("", "a", "8", "0.001", ",".join(f"{n}/255" for n in range(1, 20))):
+    too_many = ",".join(f"{n}/255" for n in range(1, 20))
+    for wrong in ("", "a", "8", "0.001", "nan", "1/255,nan", "nan/255", "inf", too_many):
         with pytest.raises(ValueError, match="expected"):
             radii(wrong)
 
@@ -176,6 +177,9 @@ def test_radii() -> None:
     [
         ({"epsilons": "8"}, OptionsError, "one grey level, to 1"),
         ({"epsilons": "x"}, OptionsError, "such as 2/255"),
+        ({"epsilons": "nan"}, OptionsError, "to 1, not 'nan'"),
+        ({"epsilons": "1/255,nan"}, OptionsError, "to 1, not '1/255,nan'"),
+        ({"epsilons": "2/255,inf"}, OptionsError, "to 1, not '2/255,inf'"),
         ({"dataset": "/no/such/folder"}, DatasetError, "no"),
         ({"limit": -1}, OptionsError, "limit"),
     ],
