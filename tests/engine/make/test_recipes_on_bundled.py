@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from engine.image import open_photo
 from engine.method import Job, Result, find_method
@@ -31,9 +34,17 @@ def run(method: str, network: Any, options: Mapping[str, Any], photo: str = "") 
     return job, found.run(job)
 
 
-def test_ascent_on_a_class_makes_it_the_top_one(fovea: Any) -> None:
-    job, result = run("ascent", fovea, {"target": "sunflower", "steps": 128})
-    assert result.summary["top_class"] == "sunflower"
+@pytest.mark.parametrize("target", ["sunflower", "motorbike"])
+def test_ascent_on_a_class_makes_it_the_top_one(target: str, fovea: Any, tmp_path: Path) -> None:
+    """Asked of the PNG, at its own size, with range and normalisation only."""
+    job, result = run("ascent", fovea, {"target": target, "steps": 128})
+    Image.fromarray(np.asarray(result.images["ascent"])).save(tmp_path / "ascent.png")
+    with Image.open(tmp_path / "ascent.png") as picture:
+        values = fovea.card.preprocessing.normalise(np.asarray(picture))
+    seen = fovea.module()(torch.from_numpy(values[None])).softmax(1)[0]
+    assert fovea.card.classes[int(seen.argmax())] == target
+    assert float(seen.max()) == pytest.approx(result.summary["probability"], abs=1e-4)
+    assert result.summary["top_class"] == target
     assert result.summary["probability"] > 0.9
     assert job.warnings == []
     activation = result.tables["losses"]["activation"]
