@@ -290,7 +290,8 @@ def _alike(one: Mapping[str, NDArray[Any]], two: Mapping[str, NDArray[Any]], own
         if alone is not None and first is not None and alone.dtype.kind == "f" and alone.shape[:1] == (1,):
             if first.shape != (TRIAL_BATCH, *alone.shape[1:]):
                 return False
-            if not np.allclose(first[:1], alone, atol=np.abs(alone).max(initial=0) / 100):
+            largest = np.abs(alone[np.isfinite(alone)]).max(initial=0)
+            if not np.allclose(first[:1], alone, atol=largest / 100, equal_nan=True):
                 return False
     return True
 
