@@ -133,7 +133,7 @@ def smallest_radius(
 
     high, low = allowed(first), 0.0
     while not tried(high):
-        if high >= largest:
+        if high >= allowed(largest):
             return None, trials
         low, high = high, allowed(min(2 * high, largest))
     while (high - low > 1.5 / 255) if levels else (high - low > tolerance * high):
