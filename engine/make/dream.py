@@ -92,7 +92,7 @@ def layers_of(card: Card, options: DreamOptions) -> list[Layer]:
     if options.layer:
         return [card.layer(options.layer)]
     if options.layers:
-        return list(dict.fromkeys(named_layers(card, options.layers, ())))
+        return named_layers(card, options.layers, ())
     return list(dict.fromkeys((layer_at(card, LOWER), layer_at(card, HIGHER))))
 
 
