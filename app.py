@@ -28,8 +28,8 @@ from starlette.responses import FileResponse, PlainTextResponse, Response  # noq
 from starlette.routing import Route  # noqa: E402
 from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: E402
 
-from engine.errors import FoveaError  # noqa: E402
-from engine.store import Store  # noqa: E402
+from fovea.engine.errors import FoveaError  # noqa: E402
+from fovea.engine.store import Store  # noqa: E402
 
 INERT = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; sandbox"
 """What a served file may do when a browser opens it as a page: show itself."""
@@ -83,7 +83,7 @@ def artifact(request: Request) -> Response:
 
 def photo(request: Request) -> Response:
     """A photo by its content, as a JPEG of at most `size` pixels; never a path."""
-    from engine.image import thumbnail
+    from fovea.engine.image import thumbnail
 
     reference, size = request.path_params["reference"], request.query_params.get("size", "320")
     if not PHOTO.fullmatch(reference) or not size.isdecimal() or int(size) not in THUMBNAIL_SIZES:
@@ -100,7 +100,7 @@ def export(request: Request) -> Response:
     if kind not in ("html", "zip"):
         return _missing("no such export: RUN.html and RUN.zip are there")
     if kind == "html":
-        from engine.report import report_html
+        from fovea.engine.report import report_html
 
         return Response(
             report_html(Store().run(run_id)),
@@ -145,7 +145,7 @@ def tell_in_one_line(error: Exception) -> bool:
 @contextlib.asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     """Keep the workers running as long as the server runs."""
-    from engine.worker import start_workers, stop_workers
+    from fovea.engine.worker import start_workers, stop_workers
 
     await run_in_threadpool(start_workers)
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from models.network import Network
+    from fovea.models.network import Network
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -69,7 +69,7 @@ def machine(device: str = "cpu") -> str:
 
 def random_network(name: str) -> Network:
     """torchvision's network of that name with random weights, or `fovea`; only its speed is of interest."""
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     return load(name if name == "fovea" else f"torchvision:{name}@random")
 

@@ -20,8 +20,8 @@ SIDE, CROP, BATCH, EPOCHS, PEAK = 72, 64, 64, 12, 0.1
 
 def register_resnet18() -> None:
     """Register the network as `resnet18`, trained first where that has not been done."""
-    from models import zoo
-    from models.bundled.net import MEAN, STD
+    from fovea.models import zoo
+    from fovea.models.bundled.net import MEAN, STD
 
     file = Path(os.environ["FOVEA_HOME"]) / "resnet18-caltech101.safetensors"
     if not file.is_file():
@@ -32,7 +32,7 @@ def register_resnet18() -> None:
 
 def _frames(photos: list[Any]) -> NDArray[np.uint8]:
     """The middle square of each photo, uint8 (N, SIDE, SIDE, 3)."""
-    from models.bundled.data import centre_crop, open_rgb
+    from fovea.models.bundled.data import centre_crop, open_rgb
 
     return np.stack([centre_crop(open_rgb(one.path), SIDE, SIDE) for one in photos])
 
@@ -42,9 +42,9 @@ def _train(file: Path) -> None:
     from safetensors.torch import save_file
     from torch.nn import functional as F
 
-    import models.torchvision_compat  # noqa: F401
-    from models.bundled.data import class_folders, split
-    from models.bundled.net import normalise
+    import fovea.models.torchvision_compat  # noqa: F401
+    from fovea.models.bundled.data import class_folders, split
+    from fovea.models.bundled.net import normalise
 
     # isort: split
     from torchvision.models import resnet18

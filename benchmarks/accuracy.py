@@ -52,7 +52,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], float | None, float | None]] = {
 
 def register(name: str, data: Path) -> None:
     """Register one of `NETWORKS` with its files in `data`."""
-    from models import zoo
+    from fovea.models import zoo
 
     fields = dict(NETWORKS[name][0])
     fields["weights"] = str(data / fields["weights"])
@@ -81,9 +81,9 @@ def scores(network: Any, paths: Sequence[Path]) -> tuple[NDArray[np.float32], ND
     """The network's outputs (photos, classes) in torch and in ONNX."""
     import torch
 
-    from models import torch_net
-    from models.card import OUTPUT
-    from models.onnx_net import Session
+    from fovea.models import torch_net
+    from fovea.models.card import OUTPUT
+    from fovea.models.onnx_net import Session
 
     graph, module = network.graph(), network.module()
     session = Session(graph.cut([OUTPUT]), "cpu")
@@ -110,7 +110,7 @@ def main() -> int:
     if not arguments.data.is_dir():
         print(f"no data at {arguments.data}: nothing was measured")
         return 0
-    from models import zoo
+    from fovea.models import zoo
 
     failed = False
     with tempfile.TemporaryDirectory() as folder:

@@ -27,11 +27,11 @@ from benchmarks._common import add_device, interleaved, machine, parser, random_
 
 def made(network: Any, steps: int, preset: str, device: str, **options: Any) -> Callable[[], Any]:
     """The steps of ascent as its method takes them, with the frames of its film; nothing is saved or measured."""
-    from engine.make import ascent
-    from engine.make.film import Film
-    from engine.make.presets import recipe
-    from engine.make.subjects import subjects_of
-    from engine.method import Job
+    from fovea.engine.make import ascent
+    from fovea.engine.make.film import Film
+    from fovea.engine.make.presets import recipe
+    from fovea.engine.make.subjects import subjects_of
+    from fovea.engine.method import Job
 
     parsed = ascent.METHOD.options.parse({"steps": steps, "preset": preset, **options})
     job = Job(network=network, options=parsed, device=device)
@@ -47,7 +47,7 @@ def bare(
     """Forward, backward and Adam on pixels, `how` "channels last" or "bfloat16"."""
     import torch
 
-    from models.torch_net import forward_taps
+    from fovea.models.torch_net import forward_taps
 
     module, preprocessing = network.module(device), network.card.preprocessing
     layout = torch.channels_last if how == "channels last" else torch.contiguous_format
@@ -90,9 +90,9 @@ def contenders(name: str, threads: int, steps: int, low: bool, device: str) -> d
     """What is timed on one network, by name; each makes `steps` steps. `low`: bfloat16 too."""
     import torch
 
-    from engine.make.layers import layer_at
-    from engine.make.losses import UnitActivation, View
-    from models.card import OUTPUT
+    from fovea.engine.make.layers import layer_at
+    from fovea.engine.make.losses import UnitActivation, View
+    from fovea.models.card import OUTPUT
 
     torch.set_num_threads(threads)
     network = random_network(name)
@@ -141,9 +141,9 @@ def alike(name: str, steps: int, device: str) -> list[str]:
     import torch
     from skimage.metrics import structural_similarity
 
-    from engine.make.canvas import to_pixels
-    from engine.make.quick import QuickNetwork
-    from models.zoo import load
+    from fovea.engine.make.canvas import to_pixels
+    from fovea.engine.make.quick import QuickNetwork
+    from fovea.models.zoo import load
 
     network = load(name)
 
@@ -169,7 +169,7 @@ def alike(name: str, steps: int, device: str) -> list[str]:
 
 
 def _as_it_is(network: Any, x: Any, rule: str = "gradient") -> Any:
-    from models.torch_net import forward_taps
+    from fovea.models.torch_net import forward_taps
 
     return forward_taps(network.module, x, network.taps)
 

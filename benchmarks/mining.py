@@ -46,9 +46,9 @@ def listed(images: int, folder: Path) -> Path:
 
 def job_for(network: Any, dataset: Path, provider: str) -> Any:
     """The request, as the command line would make it."""
-    from engine.dataset import open_dataset
-    from engine.look.patches import METHOD
-    from engine.method import Job
+    from fovea.engine.dataset import open_dataset
+    from fovea.engine.look.patches import METHOD
+    from fovea.engine.method import Job
 
     options = METHOD.options.parse(
         {"dataset": str(dataset), "layers": LAYERS[network.card.name.split(":")[-1].split("@")[0]]}
@@ -58,10 +58,10 @@ def job_for(network: Any, dataset: Path, provider: str) -> Any:
 
 def measure(name: str, images: int, repeats: int, provider: str) -> tuple[list[str], list[str]]:
     """One network's line of the table: header and cells."""
-    from engine.dataset import open_dataset
-    from engine.look.patches import METHOD
-    from engine.look.probe import batch_size, cores, lanes_for_cores
-    from models.onnx_net import Session
+    from fovea.engine.dataset import open_dataset
+    from fovea.engine.look.patches import METHOD
+    from fovea.engine.look.probe import batch_size, cores, lanes_for_cores
+    from fovea.models.onnx_net import Session
 
     network = random_network(name)
     taps = LAYERS[name].split(",")
@@ -149,7 +149,7 @@ def torch_hooks(network: Any, dataset: Any, taps: list[str], size: int, provider
 
 def child(name: str, images: int, provider: str) -> None:
     """Mine in this fresh process and print its peak memory in MB."""
-    from engine.look.patches import METHOD
+    from fovea.engine.look.patches import METHOD
 
     with tempfile.TemporaryDirectory() as folder:
         METHOD.run(job_for(random_network(name), listed(images, Path(folder)), provider))

@@ -70,7 +70,7 @@ def _wait(url: str) -> None:
 
 def fill() -> None:
     """Wait until every method has a finished run, or was tried."""
-    from engine.store import Store
+    from fovea.engine.store import Store
 
     store, still = Store(), 0
     while still < 20:
@@ -81,8 +81,8 @@ def fill() -> None:
 
 def addresses() -> dict[str, str]:
     """Every page: its title in the table, and its address."""
-    from engine.store import Store
-    from pages.ui.nav import families
+    from fovea.engine.store import Store
+    from fovea.pages.ui.nav import families
 
     newest = Store().list(method="occlusion", status="done", limit=1)
     pages = {"home": ""} | {family.path: family.path for family in families()}

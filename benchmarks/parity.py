@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks._common import machine, table, use_own_home
 
 if TYPE_CHECKING:
-    from models.network import Network
+    from fovea.models.network import Network
 
 QUICK = ("resnet18", "vit_b_32", "swin_t")
 HEADER = ["network", "input", "layers", "no units", "kinds cut", "card, s", "export, s", "largest difference", "fails"]
@@ -50,8 +50,8 @@ def tries() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 def small(name: str) -> Network:
     """The network with the smallest input that it takes. Raises FoveaError for the last that was tried."""
-    from models import zoo
-    from models.errors import NetworkError
+    from fovea.models import zoo
+    from fovea.models.errors import NetworkError
 
     problem = NetworkError(name)
     for given, arguments in tries():
@@ -87,8 +87,8 @@ def calibrate(network: Network) -> None:
 
 def measure(name: str) -> dict[str, Any]:
     """What holds of one network, in this process."""
-    from models.errors import FoveaError
-    from models.onnx_net import PARITY_TOLERANCE, compare
+    from fovea.models.errors import FoveaError
+    from fovea.models.onnx_net import PARITY_TOLERANCE, compare
 
     found: dict[str, Any] = {"network": name}
     started = time.perf_counter()
@@ -126,7 +126,7 @@ def reductions(network: Network) -> tuple[int, list[str]]:
     """One layer of each kind, cut off on its own and reduced in the graph: how many, and which come out wrong."""
     import torch
 
-    from models import torch_net
+    from fovea.models import torch_net
 
     layers = list({layer.kind: layer for layer in network.card.layers if layer.axes != "none"}.values())
     shape = (2, network.card.preprocessing.channels, *network.card.preprocessing.size)
@@ -145,8 +145,8 @@ def reduced_right(network: Network, layer: Any, x: Any, values: Any) -> bool:
     is on average torch's `values`."""
     import numpy as np
 
-    from engine.look import reducers
-    from models.onnx_net import Session
+    from fovea.engine.look import reducers
+    from fovea.models.onnx_net import Session
 
     graph = network.graph()
     editor = reducers.Editor(graph.cut([layer.name]))
@@ -222,9 +222,9 @@ def main() -> int:
     """Print the table; 1 if something does not hold that is not refused for its size."""
     import onnxruntime
 
-    from models.network import EXPORT_VERSION
-    from models.weights import TORCHVISION_WEIGHTS
-    from models.zoo import CARD_VERSION
+    from fovea.models.network import EXPORT_VERSION
+    from fovea.models.weights import TORCHVISION_WEIGHTS
+    from fovea.models.zoo import CARD_VERSION
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="torchvision's names (default: all)")

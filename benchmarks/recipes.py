@@ -23,7 +23,7 @@ GOLDFISH = 1
 
 def networks() -> dict[str, Any]:
     """Both networks, by name."""
-    from models.zoo import load, register, registered
+    from fovea.models.zoo import load, register, registered
 
     folder = DATA / "weights"
     architectures = {
@@ -38,8 +38,8 @@ def networks() -> dict[str, Any]:
 
 def run(method: str, network: Any, device: str, **options: Any) -> Any:
     """The method's result on a packaged photo."""
-    from engine.image import open_photo
-    from engine.method import Job, find_method
+    from fovea.engine.image import open_photo
+    from fovea.engine.method import Job, find_method
 
     found = find_method(method)
     parsed = found.options.parse(options)
@@ -103,7 +103,7 @@ def agreement(found: dict[str, Any], names: list[str], device: str, quick: bool)
     """What the other network gives the class on pictures of `names` made with and without regularisers."""
     import numpy as np
 
-    from engine.make.verdict import SecondOpinion
+    from fovea.engine.make.verdict import SecondOpinion
 
     rows = []
     for name in names:

@@ -21,7 +21,7 @@ CAPTUM_BATCHES = (1, 5, 25)
 
 def own_module(name: str, state: Any) -> Any:
     """torchvision's module with these weights, as a user has it: none of our hooks on it."""
-    import models.torchvision_compat  # noqa: F401, I001
+    import fovea.models.torchvision_compat  # noqa: F401, I001
     import torchvision
 
     module = getattr(torchvision.models, name)()
@@ -34,9 +34,9 @@ def contenders(name: str, threads: int, samples: int, device: str) -> dict[str, 
     import torch
     from captum.attr import NoiseTunnel, Saliency
 
-    from engine.explain import saliency
-    from engine.image import open_photo
-    from engine.method import Job
+    from fovea.engine.explain import saliency
+    from fovea.engine.image import open_photo
+    from fovea.engine.method import Job
 
     torch.set_num_threads(threads)
     network = random_network(name)

@@ -48,8 +48,8 @@ Run = Callable[[Tick], None]
 
 def job_of(name: str, network: Any, steps: int, device: str, **more: Any) -> Any:
     """The recipe's job at the network's own input size."""
-    from engine.image import open_photo
-    from engine.method import Job, find_method
+    from fovea.engine.image import open_photo
+    from fovea.engine.method import Job, find_method
 
     height, width = network.card.preprocessing.size
     sizes = {"texture": {"height": height, "width": width, "patch": width}, "style": {"size": width}}.get(name, {})
@@ -62,9 +62,9 @@ def job_of(name: str, network: Any, steps: int, device: str, **more: Any) -> Any
 
 def taps_of(name: str, network: Any) -> list[str]:
     """The layers that the recipe reads; style's content is the last of them."""
-    from engine.make.inversion import chosen_layers as inverted
-    from engine.make.style import content_layer
-    from engine.make.texture import chosen_layers
+    from fovea.engine.make.inversion import chosen_layers as inverted
+    from fovea.engine.make.style import content_layer
+    from fovea.engine.make.texture import chosen_layers
 
     options = job_of(name, network, 1, "cpu").options
     if name == "inversion":
@@ -75,7 +75,7 @@ def taps_of(name: str, network: Any) -> list[str]:
 
 def recipe(name: str, network: Any, steps: int, device: str, **more: Any) -> Run:
     """The recipe as a user runs it; it ticks after each step."""
-    from engine.method import find_method
+    from fovea.engine.method import find_method
 
     def run(tick: Tick) -> None:
         find_method(name).run(job_of(name, network, steps, device, progress=tick, **more))
@@ -109,11 +109,11 @@ def by_hand(name: str, network: Any, steps: int, device: str, losses: bool = Tru
     """
     import torch
 
-    from engine.make.canvas import Normalise, resized, to_picture
-    from engine.make.layers import ENLARGED, fine_layers
-    from engine.make.sizes import photo_pixels
-    from engine.make.texture import chosen_layers
-    from models.torch_net import forward_taps
+    from fovea.engine.make.canvas import Normalise, resized, to_picture
+    from fovea.engine.make.layers import ENLARGED, fine_layers
+    from fovea.engine.make.sizes import photo_pixels
+    from fovea.engine.make.texture import chosen_layers
+    from fovea.models.torch_net import forward_taps
 
     module = averaged(network.module(device)) if name == "texture" else network.module(device)
     normalise, taps = Normalise(network.card.preprocessing, device), taps_of(name, network)
@@ -203,10 +203,10 @@ def gatys(network: Any, steps: int, device: str, made: dict[str, Any]) -> Run:
     """Style transfer as published, with the whole network; keeps its picture in `made`."""
     import torch
 
-    from engine.make.canvas import Normalise, to_picture
-    from engine.make.sizes import photo_pixels
-    from models.card import OUTPUT
-    from models.torch_net import forward_taps
+    from fovea.engine.make.canvas import Normalise, to_picture
+    from fovea.engine.make.sizes import photo_pixels
+    from fovea.models.card import OUTPUT
+    from fovea.models.torch_net import forward_taps
 
     job = job_of("style", network, steps, device)
     side = max(network.card.preprocessing.size)
@@ -243,8 +243,8 @@ def ours(network: Any, steps: int, device: str, made: dict[str, Any], key: str, 
     """The recipe at one size; keeps its picture in `made` under `key`."""
     import numpy as np
 
-    from engine.make.canvas import to_picture
-    from engine.method import find_method
+    from fovea.engine.make.canvas import to_picture
+    from fovea.engine.method import find_method
 
     def run(tick: Tick) -> None:
         result = find_method("style").run(job_of("style", network, steps, device, progress=tick, **more))
@@ -255,10 +255,10 @@ def ours(network: Any, steps: int, device: str, made: dict[str, Any], key: str, 
 
 def apart(network: Any, picture: Any, device: str) -> tuple[float, float]:
     """How far a picture is from the content and from the style: relative squared distances of the plain network."""
-    from engine.make.canvas import to_picture
-    from engine.make.sizes import photo_pixels
-    from engine.make.style import Transfer
-    from engine.make.texture import distance
+    from fovea.engine.make.canvas import to_picture
+    from fovea.engine.make.sizes import photo_pixels
+    from fovea.engine.make.style import Transfer
+    from fovea.engine.make.texture import distance
 
     job = job_of("style", network, 1, device)
     side = max(network.card.preprocessing.size)

@@ -27,7 +27,7 @@ LAYERS = {"squeezenet": "features.4,features.7,features.12"}
 
 def network_of(name: str) -> Any:
     """The bundled network, or squeezenet1_1 with real weights."""
-    from models.zoo import load, register
+    from fovea.models.zoo import load, register
 
     if name != "squeezenet":
         return load(name)
@@ -40,9 +40,9 @@ def network_of(name: str) -> Any:
 
 def mined(network: Any, layers: str, file: Path, batch: int, shards: int) -> pd.DataFrame:
     """The table of patches."""
-    from engine.dataset import open_dataset
-    from engine.look import patches
-    from engine.method import Job
+    from fovea.engine.dataset import open_dataset
+    from fovea.engine.look import patches
+    from fovea.engine.method import Job
 
     dataset = open_dataset(str(file))
     patches.SHARD = -(-len(dataset) // shards)
@@ -55,8 +55,8 @@ def sorted_by_hand(network: Any, layers: list[str], file: Path) -> pd.DataFrame:
     """Every map of every photo from torch, each unit's maxima sorted in full."""
     import torch
 
-    from engine.dataset import open_dataset
-    from models.torch_net import forward_taps
+    from fovea.engine.dataset import open_dataset
+    from fovea.models.torch_net import forward_taps
 
     dataset = open_dataset(str(file))
     found: dict[str, list[tuple[Any, Any]]] = {layer: [] for layer in layers}
@@ -79,7 +79,7 @@ def sorted_by_hand(network: Any, layers: list[str], file: Path) -> pd.DataFrame:
 
 def compare(name: str, images: int) -> list[str]:
     """One network's line: how many rows are the same, and how far the scores are apart."""
-    from engine.look.layers import last_of_each_resolution
+    from fovea.engine.look.layers import last_of_each_resolution
 
     network = network_of(name)
     layers = LAYERS.get(name, "").split(",") if name in LAYERS else []

@@ -1,3 +1,1 @@
 """What we do with a network: methods, runs, their store, their queue. No Streamlit here."""
-
-__version__ = "0.1.0"

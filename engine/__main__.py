@@ -21,9 +21,9 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from engine import method as registry
-from engine.errors import FoveaError, OptionsError, StoreError
-from engine.method import VERBS, Method, option_extra
+from fovea.engine import method as registry
+from fovea.engine.errors import FoveaError, OptionsError, StoreError
+from fovea.engine.method import VERBS, Method, option_extra
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 RESERVED = ("network", "image", "seed", "device", "provider", "name", "json", "fresh", "debug")
@@ -206,7 +206,7 @@ def _run_method(method: Method, given: Mapping[str, Any]) -> None:
         if given.get(f"option_{name}") is not None
     }
     with _errors(given["debug"], _json_failure if given["as_json"] else None):
-        from engine.run import Request
+        from fovea.engine.run import Request
 
         request = Request(
             method=method.name,
@@ -231,8 +231,8 @@ def _print_json(value: Mapping[str, Any]) -> None:
 
 def _execute(request: Any, *, fresh: bool, as_json: bool, debug: bool) -> None:
     """Compute a request in this process, say how it goes, and exit as it ended."""
-    from engine.run import execute
-    from engine.store import Store
+    from fovea.engine.run import execute
+    from fovea.engine.store import Store
 
     store = Store()
     with _terminated_as_interrupted(), _progress() as listener:
@@ -370,7 +370,7 @@ def list_layers(network: str, as_json: Json = False, debug: Debug = False) -> No
 
 
 def _card(network: str) -> Any:
-    from models.zoo import cached_card, load
+    from fovea.models.zoo import cached_card, load
 
     return cached_card(network) or load(network).card
 
@@ -381,7 +381,7 @@ def list_networks(
 ) -> None:
     """The networks that can be named after --network."""
     with _errors():
-        from models.zoo import known_networks
+        from fovea.models.zoo import known_networks
 
         known = [network for network in known_networks() if text.lower() in network.name.lower()]
         if as_json:
@@ -447,7 +447,7 @@ def add_network(
 ) -> None:
     """Register a network of your own in networks.toml. Its Python is only ever run from here."""
     with _errors(debug):
-        from models.zoo import load, register, registered, unregister
+        from fovea.models.zoo import load, register, registered, unregister
 
         before = registered().get(name)
         given: dict[str, Any] = {
@@ -525,7 +525,7 @@ def _arguments(pairs: list[str]) -> dict[str, Any]:
 def remove_network(name: str) -> None:
     """Take a network out of networks.toml; its files and its runs stay."""
     with _errors():
-        from models.zoo import unregister
+        from fovea.models.zoo import unregister
 
         unregister(name)
         print(f"removed {name}")
@@ -551,7 +551,7 @@ def check_network(
 def list_datasets(as_json: Json = False) -> None:
     """The data sets that can be named after --dataset."""
     with _errors():
-        from engine.dataset import known_datasets
+        from fovea.engine.dataset import known_datasets
 
         known = known_datasets()
         if as_json:
@@ -571,7 +571,7 @@ def _pairs(known: Any) -> list[tuple[str, Any]]:
 def add_dataset(name: str, path: str, debug: Debug = False) -> None:
     """Register a folder of images, or a list file, under a name."""
     with _errors(debug):
-        from engine.dataset import open_dataset, register_dataset
+        from fovea.engine.dataset import open_dataset, register_dataset
 
         register_dataset(name, path)
         print(f"{name}: {len(open_dataset(name))} images")
@@ -581,7 +581,7 @@ def add_dataset(name: str, path: str, debug: Debug = False) -> None:
 def inspect_dataset(name: str, debug: Debug = False) -> None:
     """How many images a data set has, its labels, and which images cannot be read."""
     with _errors(debug):
-        from engine import dataset as sets
+        from fovea.engine import dataset as sets
 
         with _progress() as say:
             found = sets.inspect_dataset(
@@ -607,7 +607,7 @@ def mean_of_dataset(
 ) -> None:
     """The mean colour of a data set, 0 to 255, and its mean image, as occlusion's fill takes them."""
     with _errors(debug):
-        from engine import dataset as sets
+        from fovea.engine import dataset as sets
 
         found = sets.mean_image(sets.open_dataset(name), _card(network).preprocessing, limit=limit)
         print("mean colour: " + ", ".join(f"{value:.1f}" for value in found.mean((0, 1))))
@@ -623,7 +623,7 @@ def mean_of_dataset(
 def download_dataset(name: Annotated[str, typer.Argument()] = "", debug: Debug = False) -> None:
     """Fetch a public set and register it; without a name, list those that there are."""
     with _errors(debug):
-        from engine import downloads
+        from fovea.engine import downloads
 
         if not name:
             for one in downloads.DOWNLOADS.values():
@@ -641,7 +641,7 @@ def download_dataset(name: Annotated[str, typer.Argument()] = "", debug: Debug =
 def remove_dataset(name: str) -> None:
     """Forget a data set's name; its files stay."""
     with _errors():
-        from engine.dataset import unregister_dataset
+        from fovea.engine.dataset import unregister_dataset
 
         unregister_dataset(name)
         print(f"removed {name}")
@@ -663,7 +663,7 @@ def list_runs(
 ) -> None:
     """The runs of this home, newest first."""
     with _errors():
-        from engine.store import Store
+        from fovea.engine.store import Store
 
         store = Store()
         store.sweep()
@@ -691,7 +691,7 @@ _alone(runs_app, list_runs)
 def show_run(run: str, as_json: Json = False) -> None:
     """A run's record, its summary and its files."""
     with _errors():
-        from engine.store import Store
+        from fovea.engine.store import Store
 
         stored = Store().run(run)
         if as_json:
@@ -713,7 +713,7 @@ def show_run(run: str, as_json: Json = False) -> None:
 def repeat_run(run: str, as_json: Json = False, debug: Debug = False) -> None:
     """Compute a run again from its record; one that was interrupted goes on where it stopped."""
     with _errors(debug, _json_failure if as_json else None):
-        from engine.store import Store
+        from fovea.engine.store import Store
 
         record = Store().run(run).record
         _execute(record.request(), fresh=record.status == "done", as_json=as_json, debug=debug)
@@ -728,11 +728,11 @@ def export_run(
 ) -> None:
     """Write a run as one HTML file or as a zip (default: RUN.zip here)."""
     with _errors(debug):
-        from engine.store import Store
+        from fovea.engine.store import Store
 
         store = Store()
         if html:
-            from engine.report import report_html
+            from fovea.engine.report import report_html
 
             _write(Path(html), report_html(store.run(run)))
             print(html)
@@ -751,7 +751,7 @@ def _write(path: Path, text: str) -> None:
 def import_run(file: Path, debug: Debug = False) -> None:
     """Take in a zip that `runs export` wrote."""
     with _errors(debug):
-        from engine.store import Store
+        from fovea.engine.store import Store
 
         print(Store().import_zip(file))
 
@@ -760,7 +760,7 @@ def import_run(file: Path, debug: Debug = False) -> None:
 def delete_runs(runs: list[str]) -> None:
     """Delete runs and their folders."""
     with _errors():
-        from engine.store import Store
+        from fovea.engine.store import Store
 
         store = Store()
         for run in runs:
@@ -778,7 +778,7 @@ def run_worker(
 ) -> None:
     """Serve a queue of runs until stopped; the dashboard starts its own."""
     with _errors():
-        from engine.worker import work
+        from fovea.engine.worker import work
 
         work(lane, supervised)
 
@@ -787,7 +787,7 @@ def run_worker(
 def run_doctor(as_json: Json = False, debug: Debug = False) -> None:
     """Which versions, devices and ONNX Runtime providers really work here."""
     with _errors(debug):
-        from engine.doctor import diagnose, report
+        from fovea.engine.doctor import diagnose, report
 
         found = diagnose()
         if as_json:

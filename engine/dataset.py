@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.errors import DatasetError, ImageError, UnknownNameError, unknown
-from engine.image import SUFFIXES, decoder, open_photo, shown, thumbnail
-from engine.samples import sample_pictures
-from models.card import Preprocessing
-from models.home import home, write_whole
+from fovea.engine.errors import DatasetError, ImageError, UnknownNameError, unknown
+from fovea.engine.image import SUFFIXES, decoder, open_photo, shown, thumbnail
+from fovea.engine.samples import sample_pictures
+from fovea.models.card import Preprocessing
+from fovea.models.home import home, write_whole
 
 SAMPLE = "sample"
 """The data set that needs nothing: crops of the sample photos."""

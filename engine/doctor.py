@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from engine.run import versions
-from engine.store import Store
-from models.home import home
+from fovea.engine.run import versions
+from fovea.engine.store import Store
+from fovea.models.home import home
 
 
 def diagnose() -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _providers() -> list[dict[str, Any]]:
-    from models.onnx_net import check_providers
+    from fovea.models.onnx_net import check_providers
 
     try:
         return [dict(one) for one in check_providers()]
@@ -75,8 +75,8 @@ def _home() -> dict[str, Any]:
 
 def _workers() -> list[dict[str, Any]]:
     """What the workers of this home last said of themselves."""
-    from engine.store import Lock
-    from engine.worker import LANES
+    from fovea.engine.store import Lock
+    from fovea.engine.worker import LANES
 
     found = []
     for lane in LANES:

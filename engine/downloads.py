@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.dataset import Dataset, register_dataset
-from engine.errors import DatasetError, unknown
-from models.home import home, write_whole
+from fovea.engine.dataset import Dataset, register_dataset
+from fovea.engine.errors import DatasetError, unknown
+from fovea.models.home import home, write_whole
 
 Rows = Iterable[tuple[Path, str]]
 
@@ -129,7 +129,7 @@ def download_dataset(name: str, folder: Path | None = None) -> Dataset:
         wanted = DOWNLOADS[name]
     except KeyError:
         raise unknown("public data set", name, DOWNLOADS) from None
-    import models.torchvision_compat  # noqa: F401 - before torchvision
+    import fovea.models.torchvision_compat  # noqa: F401 - before torchvision
 
     from torchvision import datasets  # isort: skip
 

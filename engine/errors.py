@@ -1,6 +1,6 @@
 """The one tree of errors. Every message is one line: what was expected, what came, what to do.
 
-FoveaError                  (models.errors)
+FoveaError                  (fovea.models.errors)
 ├── UnknownNameError        a network, layer, unit, class, method, data set or sample does not exist
 ├── NetworkError            a network cannot be found, built, loaded or exported
 │   ├── WeightsError        missing, unreadable, unsafe, or of another architecture
@@ -16,7 +16,7 @@ FoveaError                  (models.errors)
 
 from __future__ import annotations
 
-from models.errors import (
+from fovea.models.errors import (
     FoveaError,
     NetworkError,
     ParityError,

@@ -8,10 +8,10 @@ import statistics
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from engine.errors import FoveaError
-from engine.method import Options, find_method
-from engine.store import Store
-from models.home import home, write_whole
+from fovea.engine.errors import FoveaError
+from fovea.engine.method import Options, find_method
+from fovea.engine.store import Store
+from fovea.models.home import home, write_whole
 
 TELLING = 32
 """Another method's run tells of forward passes only if it made this many; a shorter one is mostly its start."""
@@ -29,7 +29,7 @@ def expect(
     method: str, network: str, options: Options | Mapping[str, Any], images: int = 0, store: Store | None = None
 ) -> Expected:
     """What this run will take on this machine, without loading the network. `images`: the size of its data set."""
-    from models.zoo import cached_card
+    from fovea.models.zoo import cached_card
 
     seconds = estimate_seconds(method, network, options, images, store)
     card, chosen = cached_card(network), find_method(method)
@@ -81,7 +81,7 @@ def estimate_seconds(
     `images`: the size of the chosen data set. Measured runs count first (of this method on this network, then of
     any method on it), then its timed forward pass, then other networks' scaled by the number of parameters.
     """
-    from models.zoo import cached_card
+    from fovea.models.zoo import cached_card
 
     card = cached_card(network)
     if card is None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from engine.errors import UnsupportedError
+from fovea.engine.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from models.card import Layer
+    from fovea.models.card import Layer
 
 
 def unit_maps(features: Tensor, layer: Layer) -> Tensor:

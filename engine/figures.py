@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 from plotly.colors import get_colorscale, sample_colorscale
 
-from engine.errors import OptionsError
-from engine.method import Cells, Panel
-from engine.sheet import compose_sheet, map_tiles, square_columns
+from fovea.engine.errors import OptionsError
+from fovea.engine.method import Cells, Panel
+from fovea.engine.sheet import compose_sheet, map_tiles, square_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from engine.errors import FoveaError, ImageError, unknown
-from engine.samples import SAMPLES, Sample
-from models.home import home, write_whole
+from fovea.engine.errors import FoveaError, ImageError, unknown
+from fovea.engine.samples import SAMPLES, Sample
+from fovea.models.home import home, write_whole
 
 __all__ = [
     "MAX_PIXELS",
@@ -111,7 +111,7 @@ def open_photo(reference: str | Path) -> Image.Image:
     if text.startswith("sample:"):
         return _open_sample(text.removeprefix("sample:"))
     if text.startswith("item:"):
-        from engine.dataset import open_item
+        from fovea.engine.dataset import open_item
 
         return open_item(text)
     path = photo_path(text)

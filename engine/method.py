@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engine.errors import OptionsError, UnknownNameError, UnsupportedError, unknown
+from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from engine.dataset import Dataset
-    from engine.figures import RunView
-    from models.card import Card
-    from models.network import Network
+    from fovea.engine.dataset import Dataset
+    from fovea.engine.figures import RunView
+    from fovea.models.card import Card
+    from fovea.models.network import Network
 
 VERBS = {"look": "Look", "explain": "Explain", "make": "Make"}
 """The folders that hold methods, in the order of the navigation, with their titles."""
@@ -171,7 +171,7 @@ class Panel(BaseModel):
 
 @dataclass
 class Result:
-    """What a method's function returns; `engine.run` saves it.
+    """What a method's function returns; `fovea.engine.run` saves it.
 
     `arrays`: name to array. `tables`: name to data frame. `images`: name to uint8 (H, W), (H, W, 3) or
     (H, W, 4), or a Pillow picture; saved as PNG, or in the format that the name's suffix tells ("sheet.jpg",
@@ -379,7 +379,7 @@ class Method:
         for name in self.options_of_kind("classes"):
             listed_classes(card, getattr(options, name))
         for name in self.options_of_kind("networks"):
-            from models.zoo import cached_card
+            from fovea.models.zoo import cached_card
 
             for other in listed(getattr(options, name)):
                 cached_card(other)
@@ -435,7 +435,7 @@ def methods() -> dict[str, Method]:
     for verb in VERBS:
         for path in sorted((Path(__file__).parent / verb).glob("*.py")):
             if re.search(r"^METHOD\b", path.read_text(encoding="utf-8"), re.MULTILINE):
-                found.append(importlib.import_module(f"engine.{verb}.{path.stem}").METHOD)
+                found.append(importlib.import_module(f"fovea.engine.{verb}.{path.stem}").METHOD)
     return {method.name: method for method in found}
 
 

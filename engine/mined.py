@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import FoveaError, OptionsError, UnsupportedError
+from fovea.engine.errors import FoveaError, OptionsError, UnsupportedError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from engine.dataset import Dataset
-    from engine.figures import RunView
-    from engine.method import Job, Panel
-    from models.card import Layer
+    from fovea.engine.dataset import Dataset
+    from fovea.engine.figures import RunView
+    from fovea.engine.method import Job, Panel
+    from fovea.models.card import Layer
 
 MINING = "patches"
 """The method whose runs are read; its table of this name has a row for each patch of each unit."""
@@ -72,7 +72,7 @@ class Mined:
 
     def pictures(self, panel: Panel, most: int) -> tuple[pd.DataFrame, dict[int, NDArray[np.uint8]]]:
         """Of a gallery the rows (unit, rank, score, tile, …) of the `most` best patches of each unit, and each tile."""
-        from engine.sheet import cut_tile
+        from fovea.engine.sheet import cut_tile
 
         table = self.run.table(panel.table)
         for column, value in panel.where.items():

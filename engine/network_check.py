@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.dataset import Dataset, Unreadable, spread
-from engine.errors import DatasetError, UnsupportedError
-from models.card import OUTPUT, Card
+from fovea.engine.dataset import Dataset, Unreadable, spread
+from fovea.engine.errors import DatasetError, UnsupportedError
+from fovea.models.card import OUTPUT, Card
 
 if TYPE_CHECKING:
-    from engine.look.probe import Build
-    from engine.look.reducers import Editor
-    from engine.method import Job
-    from models.network import Network
-    from models.onnx_net import Gap
+    from fovea.engine.look.probe import Build
+    from fovea.engine.look.reducers import Editor
+    from fovea.engine.method import Job
+    from fovea.models.network import Network
+    from fovea.models.onnx_net import Gap
 
 BATCHES = (1, 3)
 """The batch sizes that are compared; an export is recorded with another, so that one that stuck in it shows."""
@@ -37,7 +37,7 @@ def parity(network: Network) -> dict[str, Gap]:
     torch twin, NetworkError if the network cannot be exported, and ParityError if an export disagrees while it is
     made, or in a shape.
     """
-    from models.onnx_net import Gap, compare
+    from fovea.models.onnx_net import Gap, compare
 
     if not network.card.gradients:
         raise UnsupportedError(f"{network.name} is an ONNX file: it has no torch twin to compare with")
@@ -151,7 +151,7 @@ def measure_accuracy(job: Job, dataset: Dataset, limit: int = 0, begin: float = 
     `limit`: at most so many, evenly spread (0: all). Images that cannot be read are skipped and listed. Progress
     goes from `begin` to 1. Raises what `match_labels` raises, and ProviderError.
     """
-    from engine.look.probe import Probe, batch_size
+    from fovea.engine.look.probe import Probe, batch_size
 
     labels = match_labels(dataset, job.card)
     wanted = [index for index in range(len(dataset)) if dataset.label(index) in labels.classes]

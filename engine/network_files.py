@@ -13,10 +13,10 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.errors import NetworkError, OptionsError, StoreError, WeightsError, unknown
-from models.home import home
-from models.weights import TORCHVISION_WEIGHTS
-from models.zoo import registered, unregister
+from fovea.engine.errors import NetworkError, OptionsError, StoreError, WeightsError, unknown
+from fovea.models.home import home
+from fovea.models.weights import TORCHVISION_WEIGHTS
+from fovea.models.zoo import registered, unregister
 
 WEIGHTS_BYTES = 1 << 30
 CLASSES_BYTES = 1 << 20

@@ -22,10 +22,10 @@ from markupsafe import Markup
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from engine.errors import FoveaError, UnknownNameError
-from engine.figures import RunView, captions, data_uri, figure, rows_of, template, words
-from engine.method import Cells, Panel, find_method
-from engine.sheet import cut_tile
+from fovea.engine.errors import FoveaError, UnknownNameError
+from fovea.engine.figures import RunView, captions, data_uri, figure, rows_of, template, words
+from fovea.engine.method import Cells, Panel, find_method
+from fovea.engine.sheet import cut_tile
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -28,14 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine import __version__
-from engine.errors import Cancelled, FoveaError, OptionsError, ProviderError
-from engine.method import Job, Method, Options, Panel, Result, find_method, listed
+from fovea import __version__
+from fovea.engine.errors import Cancelled, FoveaError, OptionsError, ProviderError
+from fovea.engine.method import Job, Method, Options, Panel, Result, find_method, listed
 
 if TYPE_CHECKING:
-    from engine.store import LiveRun, Store, StoredRun
-    from models.card import Card
-    from models.network import Network
+    from fovea.engine.store import LiveRun, Store, StoredRun
+    from fovea.models.card import Card
+    from fovea.models.network import Network
 
 SCHEMA = 1
 """The version of run.json."""
@@ -205,7 +205,7 @@ def validate(request: Request) -> tuple[Method, Options]:
     if method.photo and not request.image:
         raise OptionsError(f"{method.name} needs a photo: give --image PATH or --image sample:cat")
     if request.image:
-        from engine.image import photo_sha256
+        from fovea.engine.image import photo_sha256
 
         photo_sha256(request.image)
     card = _cached_card(request.network)
@@ -246,7 +246,7 @@ def plan(request: Request, *, quick: bool = False) -> Plan | None:
     card = _cached_card(request.network)
     device = _remembered_device(request.device) if quick else resolve_device(request.device)
     if card is None and not quick:
-        from models.zoo import load
+        from fovea.models.zoo import load
 
         card = load(request.network).card
         method.verify(card, options)
@@ -298,7 +298,7 @@ def execute(
 
 
 def _expected(planned: Plan, images: int, store: Store) -> str:
-    from engine.estimate import expect, in_words
+    from fovea.engine.estimate import expect, in_words
 
     return in_words(expect(planned.method.name, planned.request.network, planned.options, images, store), images)
 
@@ -321,7 +321,7 @@ def _run(planned: Plan, store: Store, live: LiveRun, fresh: bool, listener: List
     frame: NDArray[np.uint8] | None = None
     job: Job | None = None
     try:
-        from models.zoo import load
+        from fovea.models.zoo import load
 
         reporter = _Reporter(live, listener)
         reporter(0.0, "loading the network")
@@ -382,8 +382,8 @@ class _Reporter:
 
 
 def _job(planned: Plan, network: Network, checkpoints: Path, progress: _Reporter, store: Store) -> Job:
-    from engine.dataset import open_dataset
-    from engine.image import open_photo
+    from fovea.engine.dataset import open_dataset
+    from fovea.engine.image import open_photo
 
     image = next((one.reference for one in planned.inputs if one.name == "image"), None)
     return Job(
@@ -478,7 +478,7 @@ def plain(value: Any) -> Any:
 
 
 def _cached_card(network: str) -> Card | None:
-    from models.zoo import cached_card
+    from fovea.models.zoo import cached_card
 
     return cached_card(network)
 
@@ -513,7 +513,7 @@ def _other_networks(method: Method, options: Options) -> list[str]:
 
 
 def _photo_input(name: str, reference: str) -> Input:
-    from engine.image import photo_name, photo_sha256
+    from fovea.engine.image import photo_name, photo_sha256
 
     title = photo_name(reference)
     reference = _kept_photo(reference)
@@ -522,7 +522,7 @@ def _photo_input(name: str, reference: str) -> Input:
 
 def _kept_photo(reference: str) -> str:
     """The same photo by content; a file or a data set's image is kept, so that it is there when it is gone there."""
-    from engine.image import is_reference, keep_photo, open_photo, photo_name
+    from fovea.engine.image import is_reference, keep_photo, open_photo, photo_name
 
     if reference.startswith(("sample:", "photo:")):
         return reference
@@ -532,7 +532,7 @@ def _kept_photo(reference: str) -> str:
 
 
 def _dataset_input(name: str, reference: str) -> Input:
-    from engine.dataset import open_dataset
+    from fovea.engine.dataset import open_dataset
 
     dataset = open_dataset(reference)
     path = Path(reference).expanduser()
@@ -551,7 +551,7 @@ def _dataset_input(name: str, reference: str) -> Input:
 def _network_input(name: str, reference: str) -> Input:
     card = _cached_card(reference)
     if card is None:
-        from models.zoo import load
+        from fovea.models.zoo import load
 
         card = load(reference).card
     return Input(name=name, kind="network", reference=reference, sha256=_card_sha256(card), title=card.title)
@@ -587,7 +587,7 @@ def _fingerprint(
         "precision": "fp32",
     }
     if method.reads:
-        from engine.store import Store
+        from fovea.engine.store import Store
 
         content["reads"] = [run.id for name in method.reads for run in _finished_runs(Store(), name, card)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -610,7 +610,7 @@ def resolve_device(device: str) -> str:
 
 
 def _machine_file() -> Path:
-    from models.home import home
+    from fovea.models.home import home
 
     return home() / "machine.json"
 
@@ -649,7 +649,7 @@ def _checkpoint_folder(store: Store, planned: Plan) -> Path:
 @contextlib.contextmanager
 def _checkpoints(store: Store, planned: Plan, fresh: bool) -> Iterator[Path]:
     """The folder that the same request finds again, emptied if `fresh`; a twin running now gets one of its own."""
-    from engine.store import Lock
+    from fovea.engine.store import Lock
 
     folder = _checkpoint_folder(store, planned)
     folder.mkdir(parents=True, exist_ok=True)

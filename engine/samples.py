@@ -8,7 +8,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import ImageError
+from fovea.engine.errors import ImageError
 
 FOLDERS = {"scikit-image": ("skimage", "data"), "scikit-learn": ("sklearn", "datasets/images")}
 """Package on the index -> (its import name, the folder of pictures in it)."""

@@ -37,10 +37,10 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from pydantic import ValidationError
 
-from engine.errors import Cancelled, FoveaError, StoreError, UnknownNameError, unknown
-from engine.method import Result
-from engine.run import SCHEMA, UNFINISHED, NetworkRef, Request, RunRecord, Status, now
-from models.home import whole, write_whole
+from fovea.engine.errors import Cancelled, FoveaError, StoreError, UnknownNameError, unknown
+from fovea.engine.method import Result
+from fovea.engine.run import SCHEMA, UNFINISHED, NetworkRef, Request, RunRecord, Status, now
+from fovea.models.home import whole, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -331,7 +331,7 @@ class Store:
     """All runs of one home. Cheap to make; safe to use from many threads and processes."""
 
     def __init__(self, home: Path | str | None = None) -> None:
-        from models.home import home as default_home
+        from fovea.models.home import home as default_home
 
         self.home = Path(home) if home is not None else default_home()
         self.runs = self.home / "runs"
@@ -361,7 +361,7 @@ class Store:
         )
 
     def submit(self, request: Request, lane: str = "", fingerprint: str = "") -> str:
-        """Record a queued run and return its id; `engine.worker.submit` also sees to it that it runs."""
+        """Record a queued run and return its id; `fovea.engine.worker.submit` also sees to it that it runs."""
         record = self.new_record(request, lane)
         record.fingerprint = fingerprint
         with _saving():
@@ -980,7 +980,7 @@ def _filters(
 
 
 def _request_inputs(request: Request) -> list[Any]:
-    from engine.run import Input
+    from fovea.engine.run import Input
 
     if not request.image:
         return []
@@ -989,7 +989,7 @@ def _request_inputs(request: Request) -> list[Any]:
 
 def _photo_title(reference: str) -> str:
     with contextlib.suppress(FoveaError):
-        from engine.image import photo_name
+        from fovea.engine.image import photo_name
 
         return photo_name(reference)
     return reference
@@ -1036,7 +1036,7 @@ def _saving() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        from models.home import home
+        from fovea.models.home import home
 
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(_disk_full(home())) from None
@@ -1153,7 +1153,7 @@ def _png(picture: Image.Image, level: int) -> bytes:
 
 def _original_photos(record: RunRecord) -> Iterator[tuple[str, bytes]]:
     """The photos that were kept by content, as (file name, bytes), so that an imported run can be repeated."""
-    from engine.image import photo_path
+    from fovea.engine.image import photo_path
 
     for one in record.inputs:
         if one.kind == "photo" and one.reference.startswith("photo:"):
@@ -1164,7 +1164,7 @@ def _original_photos(record: RunRecord) -> Iterator[tuple[str, bytes]]:
 
 
 def _keep_imported_photo(path: Path) -> None:
-    from engine.image import keep_photo
+    from fovea.engine.image import keep_photo
 
     keep_photo(path.read_bytes())
     path.unlink()

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from engine import method as registry
-from engine.errors import Cancelled, FoveaError, StoreError
-from engine.method import Method, Options, option_extra
-from engine.run import Request, execute, plan, portable, resolve_device, validate
-from engine.store import Lock, Store
-from models.home import home, write_whole
+from fovea.engine import method as registry
+from fovea.engine.errors import Cancelled, FoveaError, StoreError
+from fovea.engine.method import Method, Options, option_extra
+from fovea.engine.run import Request, execute, plan, portable, resolve_device, validate
+from fovea.engine.store import Lock, Store
+from fovea.models.home import home, write_whole
 
 Lane = Literal["interactive", "long"]
 LANES: tuple[Lane, ...] = ("interactive", "long")
@@ -103,7 +103,7 @@ def request_card(name: str) -> CardStatus:
 
 def card_status(name: str) -> CardStatus:
     """How a network's card stands, without loading anything."""
-    from models.zoo import cached_card
+    from fovea.models.zoo import cached_card
 
     try:
         if cached_card(name) is not None:
@@ -127,7 +127,7 @@ def seed_library() -> None:
 
 
 def _lane(method: Method, options: Options, network: str) -> Lane:
-    from engine.estimate import estimate_seconds
+    from fovea.engine.estimate import estimate_seconds
 
     if method.long:
         return "long"
@@ -189,7 +189,7 @@ def _run_task(run_id: str, fresh: bool = False) -> None:
 
 def _card_task(name: str) -> None:
     """Load a network, which caches its card, and time one forward pass."""
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     try:
         network = load(name)
@@ -208,7 +208,7 @@ def _time_forward(network: Any) -> None:
     """Measure one forward pass of one picture, for estimates before anything has run."""
     import torch
 
-    from engine.estimate import forward_times, remember_forward
+    from fovea.engine.estimate import forward_times, remember_forward
 
     if network.name in forward_times() or not network.card.gradients:
         return
@@ -229,7 +229,7 @@ def _time_forward(network: Any) -> None:
 
 def _seed_task() -> None:
     """Queue one first run of each method; without the bundled network, leave it to the next start."""
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     try:
         load(BUNDLED)
@@ -242,7 +242,7 @@ def _seed_task() -> None:
 
 def _seed_method_task(name: str) -> None:
     """Compute a method's first run with its defaults, made small; keep nothing that does not work."""
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     store = Store()
     method = registry.methods()[name]
@@ -264,14 +264,14 @@ def _seed_method_task(name: str) -> None:
 
 
 def _seed_photo() -> str:
-    from engine.image import SAMPLES
+    from fovea.engine.image import SAMPLES
 
     return f"sample:{'motorcycle' if 'motorcycle' in SAMPLES else next(iter(SAMPLES))}"
 
 
 def _smaller(method: Method, card: Any, options: Options) -> Options:
     """The same options with fewer steps, if the method would take long; only options counted in steps change."""
-    from engine.estimate import estimate_seconds
+    from fovea.engine.estimate import estimate_seconds
 
     seconds = estimate_seconds(method.name, BUNDLED, options)
     if seconds is None or seconds <= SEED_SECONDS:
@@ -362,7 +362,7 @@ def _warm_up() -> None:
     with contextlib.suppress(Exception):
         resolve_device("auto")
     with contextlib.suppress(Exception):
-        from models.zoo import load
+        from fovea.models.zoo import load
 
         network = load(BUNDLED)
         _time_forward(network)
@@ -417,7 +417,7 @@ def _exit_at_end_of_input() -> None:
 class Workers:
     """The worker processes of a server: started, restarted when they die, ended with it."""
 
-    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "engine", "worker")) -> None:
+    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "fovea.engine", "worker")) -> None:
         self._command = command
         self._processes: dict[Lane, subprocess.Popen[bytes]] = {}
         self._started: dict[Lane, float] = {}

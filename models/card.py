@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from models.errors import UnknownNameError, unknown
+from fovea.models.errors import UnknownNameError, unknown
 
 OUTPUT = "output"
 """The tap that names what the network returns (logits, for most classifiers)."""

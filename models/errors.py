@@ -1,4 +1,4 @@
-"""Errors that are about networks; `engine.errors` draws the whole tree.
+"""Errors that are about networks; `fovea.engine.errors` draws the whole tree.
 
 Every message is one line: what was expected, what came, what to do.
 """

@@ -8,14 +8,14 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from models.card import Card
-from models.errors import NetworkError
-from models.home import home
+from fovea.models.card import Card
+from fovea.models.errors import NetworkError
+from fovea.models.home import home
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from models.onnx_net import TappedGraph
+    from fovea.models.onnx_net import TappedGraph
 
 EXPORT_VERSION = 2
 """Raised when an export of the same network would come out different."""
@@ -81,7 +81,7 @@ def _on_device(module: nn.Module, device: str) -> nn.Module:
 def _exported(card: Card, module: Callable[[], nn.Module]) -> TappedGraph:
     from filelock import FileLock
 
-    from models import onnx_net
+    from fovea.models import onnx_net
 
     shape = (card.preprocessing.channels, *card.preprocessing.size)
     facts = [card.sha256, card.architecture, shape, EXPORT_VERSION]

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from models.card import OUTPUT, Card, Layer, Preprocessing
-from models.errors import FoveaError, NetworkError
-from models.network import Network
+from fovea.models.card import OUTPUT, Card, Layer, Preprocessing
+from fovea.models.errors import FoveaError, NetworkError
+from fovea.models.network import Network
 
 if TYPE_CHECKING:
     import onnx
     from torch import Tensor
 
-    from models.onnx_receptive import Graph as OnnxGraph
-    from models.onnx_receptive import Layout
+    from fovea.models.onnx_receptive import Graph as OnnxGraph
+    from fovea.models.onnx_receptive import Layout
 
 Kind: TypeAlias = Literal["logits", "probabilities", "features"]
 
@@ -53,7 +53,7 @@ class Hints:
 def load(name: str, path: Path, hints: Hints) -> Network:
     """The network in the file at `path`. Raises NetworkError, one line, for what cannot be read or is refused:
     external data, custom operators, control flow, an input that is no image."""
-    from models.onnx_net import OWN, TappedGraph, own_names
+    from fovea.models.onnx_net import OWN, TappedGraph, own_names
 
     path = path.expanduser()
     model = _read(path)
@@ -156,7 +156,7 @@ def _declared_batches(model: onnx.ModelProto) -> list[int]:
 
 def _preprocessing(name: str, model: onnx.ModelProto, path: Path, hints: Hints) -> tuple[Preprocessing, bool]:
     """The card's preprocessing, and whether the file takes (N, H, W, C)."""
-    from models.zoo import preprocessing_from
+    from fovea.models.zoo import preprocessing_from
 
     _, a, b, c = [d.dim_value for d in _image_input(model, path).type.tensor_type.shape.dim]
     channels_last = c in (1, 3, 4) and a not in (1, 3, 4)
@@ -253,7 +253,7 @@ def _run(
     path: Path,
 ) -> _Trial:
     """Try the graph with two images and with the first of them alone, and else with the batch sizes it declares."""
-    from models.onnx_net import Session
+    from fovea.models.onnx_net import Session
 
     try:
         session = Session(model, "cpu", optimise=False)
@@ -349,7 +349,7 @@ def _layers(
     trial: _Trial,
 ) -> tuple[Layer, ...]:
     """Every tap as a layer, with its axes and what its units see, which tells rows and columns from channels."""
-    from models import onnx_receptive as receptive
+    from fovea.models import onnx_receptive as receptive
 
     weights = {t.name: t for t in model.graph.initializer}
     producer = {o: n for n in model.graph.node for o in n.output}
@@ -407,7 +407,7 @@ def _frame(model: onnx.ModelProto) -> tuple[int, int]:
 def _graph(model: onnx.ModelProto, input_name: str, trial: _Trial) -> OnnxGraph:
     from onnx import numpy_helper
 
-    from models.onnx_receptive import Graph
+    from fovea.models.onnx_receptive import Graph
 
     weights = {t.name: t for t in model.graph.initializer}
     small = {name: numpy_helper.to_array(t) for name, t in weights.items() if t.data_type in _INTEGERS}
@@ -424,7 +424,7 @@ def _layout(node: onnx.NodeProto, seen: Tensor, layouts: Mapping[str, Layout], g
     all see the same, as its node makes it, as its input has them, or as the last map's rows and columns fit."""
     from onnx import helper
 
-    from models import onnx_receptive as receptive
+    from fovea.models import onnx_receptive as receptive
 
     told = receptive.layout(seen)
     if told is not None:

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.card import OUTPUT, Card
-from models.errors import NetworkError, ParityError, ProviderError, unknown
-from models.home import home
+from fovea.models.card import OUTPUT, Card
+from fovea.models.errors import NetworkError, ParityError, ProviderError, unknown
+from fovea.models.home import home
 
 if TYPE_CHECKING:
     import onnx
@@ -92,7 +92,7 @@ def _trace(module: nn.Module, x: Any, path: Path, input_name: str, names: list[s
     import torch
     from torch import nn
 
-    from models import torch_net
+    from fovea.models import torch_net
 
     class AllTaps(nn.Module):
         def __init__(self) -> None:
@@ -228,7 +228,7 @@ def compare(
     """
     import torch
 
-    from models import torch_net
+    from fovea.models import torch_net
 
     x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
@@ -284,7 +284,7 @@ def _exact(module: nn.Module, x: Any) -> dict[str, Array]:
 
     import torch
 
-    from models import torch_net
+    from fovea.models import torch_net
 
     try:
         with torch.inference_mode():

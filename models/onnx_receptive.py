@@ -1,5 +1,5 @@
-"""Receptive fields of an ONNX graph's tensors, found as for torch (see `models.receptive`): node by node, coordinates
-in place of activations, a union of dependencies as their maximum.
+"""Receptive fields of an ONNX graph's tensors, found as for torch (see `fovea.models.receptive`): node by node,
+coordinates in place of activations, a union of dependencies as their maximum.
 
 The shapes of all tensors and the values of those that do not depend on the image come from one real pass, so that
 what only moves data is moved by the operator itself. An operator that is not in the tables is taken to see all that
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from onnx import helper
 from torch import Tensor
 
-from models.card import ReceptiveField
-from models.receptive import NOTHING, PLANES, distinct, field, pad, reach, union, windows
+from fovea.models.card import ReceptiveField
+from fovea.models.receptive import NOTHING, PLANES, distinct, field, pad, reach, union, windows
 
 Layout = tuple[int, int, int]
 """The axes of channels, rows and columns."""

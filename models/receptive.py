@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from models.card import ReceptiveField
+from fovea.models.card import ReceptiveField
 
 PLANES = 4
 

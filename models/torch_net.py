@@ -14,8 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from models.card import OUTPUT, Layer
-from models.errors import NetworkError, unknown
+from fovea.models.card import OUTPUT, Layer
+from fovea.models.errors import NetworkError, unknown
 
 # The fused path of transformer layers skips their submodules, which then could not be tapped.
 torch.backends.mha.set_fastpath_enabled(False)
@@ -213,10 +213,10 @@ def trace_layers(module: nn.Module, input_shape: Sequence[int]) -> tuple[Layer, 
 def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
     """The layers of a prepared `module` for an input (C, H, W), and the shape of its output without the batch.
 
-    The network is run on coordinates (see `models.receptive`), which also gives receptive fields and axes; a
+    The network is run on coordinates (see `fovea.models.receptive`), which also gives receptive fields and axes; a
     network whose code reads values out of its activations is run on a grey image instead, without fields.
     """
-    from models import receptive
+    from fovea.models import receptive
 
     channels, height, width = (int(v) for v in input_shape)
     with torch.inference_mode():
@@ -247,7 +247,7 @@ def _grows(module: nn.Module) -> bool:
 
 
 def _on_coordinates(module: nn.Module, shape: tuple[int, int, int]) -> tuple[_Tape, Tensor | None]:
-    from models import receptive
+    from fovea.models import receptive
 
     dtype = next(iter(module.parameters()), torch.zeros(())).dtype
 
@@ -265,7 +265,7 @@ def _on_coordinates(module: nn.Module, shape: tuple[int, int, int]) -> tuple[_Ta
 
 
 def _layer(name: str, module: nn.Module, value: Tensor, grid: tuple[int, int], frame: tuple[int, int]) -> Layer:
-    from models import receptive
+    from fovea.models import receptive
 
     shape = tuple(value.shape[1:])
     facts: dict[str, Any] = {

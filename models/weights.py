@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.errors import WeightsError
-from models.home import whole
+from fovea.models.errors import WeightsError
+from fovea.models.home import whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -20,16 +20,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.card import RESAMPLING, Card, Preprocessing
-from models.errors import FoveaError, NetworkError, UnknownNameError, WeightsError, unknown
-from models.home import home, write_whole
-from models.network import Network
-from models.weights import RANDOM, TORCHVISION_ARGUMENTS, TORCHVISION_WEIGHTS
+from fovea.models.card import RESAMPLING, Card, Preprocessing
+from fovea.models.errors import FoveaError, NetworkError, UnknownNameError, WeightsError, unknown
+from fovea.models.home import home, write_whole
+from fovea.models.network import Network
+from fovea.models.weights import RANDOM, TORCHVISION_ARGUMENTS, TORCHVISION_WEIGHTS
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from models.onnx_file import Hints
+    from fovea.models.onnx_file import Hints
 
 BUNDLED = "fovea"
 CARD_VERSION = 4
@@ -130,7 +130,7 @@ _load_lock = threading.RLock()
 def _load(name: str, key: str) -> Network:
     source, rest, choice = _parse(name)
     if source == "onnx":
-        from models import onnx_file
+        from fovea.models import onnx_file
 
         network = onnx_file.load(name, Path(rest), onnx_file.Hints())
         _store_card(key, network.card)
@@ -138,7 +138,7 @@ def _load(name: str, key: str) -> Network:
     if source == "registered":
         entry = registered()[rest]
         if entry["architecture"].startswith("onnx:"):
-            from models import onnx_file
+            from fovea.models import onnx_file
 
             network = onnx_file.load(name, _resolve(entry["architecture"][5:]), _hints(rest, entry))
             _store_card(key, network.card)
@@ -228,8 +228,8 @@ def _store_card(key: str, card: Card) -> None:
 
 def _finish(name: str, built: _Built, known: Card | None) -> Network:
     """A `Network` from a module: frozen, traced (unless `known` is its card), its classes checked."""
-    from models import torch_net
-    from models.weights import fingerprint
+    from fovea.models import torch_net
+    from fovea.models.weights import fingerprint
 
     module = torch_net.prepare(built.module)
     # Runs and exports are found again by this: how a photo is prepared decides what they show, as weights do.
@@ -272,9 +272,9 @@ def _finish(name: str, built: _Built, known: Card | None) -> Network:
 
 
 def _build_bundled(choice: str | None) -> _Built:
-    from models import torch_net
-    from models.bundled import net
-    from models.weights import read_state_dict
+    from fovea.models import torch_net
+    from fovea.models.bundled import net
+    from fovea.models.weights import read_state_dict
 
     module: nn.Module = net.FoveaNet()
     random = choice == RANDOM
@@ -306,7 +306,7 @@ def _build_bundled(choice: str | None) -> _Built:
 
 
 def _torchvision() -> Any:
-    importlib.import_module("models.torchvision_compat")
+    importlib.import_module("fovea.models.torchvision_compat")
     return importlib.import_module("torchvision.models")
 
 
@@ -335,8 +335,8 @@ def _torchvision_preset(weights: Any) -> Preprocessing:
 
 
 def _build_torchvision(name: str, choice: str | None) -> _Built:
-    from models import torch_net
-    from models.weights import download
+    from fovea.models import torch_net
+    from fovea.models.weights import download
 
     sets = _torchvision().get_model_weights(name)
     random = choice == RANDOM
@@ -369,8 +369,8 @@ def _build_timm(name: str, choice: str | None, arguments: Mapping[str, Any], sta
     """A timm network: its own weights, random ones (`choice`), or those of `state`, a file's tensors."""
     if importlib.util.find_spec("timm") is None:
         raise NetworkError(f"timm:{name} needs the package timm: pip install timm")
-    from models import torch_net
-    from models.weights import load_into
+    from fovea.models import torch_net
+    from fovea.models.weights import load_into
 
     _torchvision()  # before timm, which imports it
     timm: Any = importlib.import_module("timm")
@@ -419,8 +419,8 @@ def _build_timm(name: str, choice: str | None, arguments: Mapping[str, Any], sta
 
 
 def _build_registered(name: str, entry: Mapping[str, Any]) -> _Built:
-    from models import torch_net
-    from models.weights import load_into, read_state_dict
+    from fovea.models import torch_net
+    from fovea.models.weights import load_into, read_state_dict
 
     architecture: str = entry["architecture"]
     arguments: dict[str, Any] = dict(entry.get("arguments", {}))
@@ -539,7 +539,7 @@ def class_names(given: str) -> tuple[str, ...]:
     """
     if given != IMAGENET:
         return read_classes(_resolve(given))
-    importlib.import_module("models.torchvision_compat")
+    importlib.import_module("fovea.models.torchvision_compat")
     from torchvision.models import AlexNet_Weights
 
     return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
@@ -675,7 +675,7 @@ def _code_file(architecture: str) -> Path | None:
 
 
 def _hints(name: str, entry: Mapping[str, Any]) -> Hints:
-    from models.onnx_file import Hints
+    from fovea.models.onnx_file import Hints
 
     classes = class_names(entry["classes"]) if entry.get("classes") else ()
     return Hints(entry.get("input"), classes, entry.get("output"), str(entry.get("title") or name))

@@ -1,6 +1,6 @@
 """Adversarial examples: how little a photo has to change for the network to fall for it."""
 
-from pages.ui.workbench import family_page
+from fovea.pages.ui.workbench import family_page
 
 ABOUT = (
     "This is for testing one's own networks. A network that a change of a few grey levels leads astray has learnt "

@@ -1,6 +1,6 @@
 """Gradient ascent: an image that excites a class or a unit, drawn step by step."""
 
-from pages.ui.workbench import family_page
+from fovea.pages.ui.workbench import family_page
 
 ABOUT = (
     "What regularisers are for: without any, the picture that excites a network most is noise to a person and to other "

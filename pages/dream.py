@@ -1,5 +1,5 @@
 """DeepDream: what layers see in a photo, made stronger from coarse to fine."""
 
-from pages.ui.workbench import family_page
+from fovea.pages.ui.workbench import family_page
 
 family_page("dream")

@@ -1,5 +1,5 @@
 """Fooling images, of which a network is certain though they mean nothing; and its robustness on a data set."""
 
-from pages.ui.workbench import family_page
+from fovea.pages.ui.workbench import family_page
 
 family_page("fooling")

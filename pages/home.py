@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from engine.errors import FoveaError
-from engine.method import methods
-from engine.run import Request, validate
-from engine.worker import repeat, submit
-from pages.ui import reads, state
-from pages.ui.cards import card_or_wait
-from pages.ui.links import photo_url
-from pages.ui.nav import method_page, page
-from pages.ui.panels import show_bars
-from pages.ui.pickers import network_title, photo_title
-from pages.ui.progress import POLL_SECONDS, show_unfinished
-from pages.ui.text import errors_as_lines, escaped, plain
-from pages.ui.workbench import show_next
+from fovea.engine.errors import FoveaError
+from fovea.engine.method import methods
+from fovea.engine.run import Request, validate
+from fovea.engine.worker import repeat, submit
+from fovea.pages.ui import reads, state
+from fovea.pages.ui.cards import card_or_wait
+from fovea.pages.ui.links import photo_url
+from fovea.pages.ui.nav import method_page, page
+from fovea.pages.ui.panels import show_bars
+from fovea.pages.ui.pickers import network_title, photo_title
+from fovea.pages.ui.progress import POLL_SECONDS, show_unfinished
+from fovea.pages.ui.text import errors_as_lines, escaped, plain
+from fovea.pages.ui.workbench import show_next
 
 
 def _sees() -> str:
@@ -89,7 +89,7 @@ def _start(name: str) -> None:
 
 def newest() -> None:
     """The newest pictures of the library."""
-    from pages.ui.runs import run_cards
+    from fovea.pages.ui.runs import run_cards
 
     rows = [row for row in reads.store().list(status="done", limit=12) if row.method != _sees()][:6]
     if rows:

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 from PIL import ImageOps
 
-from engine.dataset import (
+from fovea.engine.dataset import (
     SAMPLE,
     Dataset,
     inspect_dataset,
@@ -20,16 +20,16 @@ from engine.dataset import (
     register_dataset,
     unregister_dataset,
 )
-from engine.downloads import DOWNLOADS
-from engine.errors import DatasetError, FoveaError
-from engine.image import keep_photo
-from models.home import home
-from pages.ui import state
-from pages.ui.cards import card_or_wait
-from pages.ui.links import loopback_only
-from pages.ui.nav import page
-from pages.ui.pickers import change
-from pages.ui.text import errors_as_lines, escaped, plain, show_error
+from fovea.engine.downloads import DOWNLOADS
+from fovea.engine.errors import DatasetError, FoveaError
+from fovea.engine.image import keep_photo
+from fovea.models.home import home
+from fovea.pages.ui import state
+from fovea.pages.ui.cards import card_or_wait
+from fovea.pages.ui.links import loopback_only
+from fovea.pages.ui.nav import page
+from fovea.pages.ui.pickers import change
+from fovea.pages.ui.text import errors_as_lines, escaped, plain, show_error
 
 TILES, TILE = 32, 114
 """Pictures a page, and their width in pixels."""

@@ -1,5 +1,5 @@
 """Feature inversion: the photo as layers from shallow to deep remember it."""
 
-from pages.ui.workbench import family_page
+from fovea.pages.ui.workbench import family_page
 
 family_page("inversion")

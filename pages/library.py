@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from engine.errors import FoveaError
-from engine.method import methods
-from pages.ui import reads
-from pages.ui.nav import page
-from pages.ui.pickers import network_title
-from pages.ui.progress import show_run
-from pages.ui.runs import method_title, run_cards
-from pages.ui.text import errors_as_lines, plain, show_error
+from fovea.engine.errors import FoveaError
+from fovea.engine.method import methods
+from fovea.pages.ui import reads
+from fovea.pages.ui.nav import page
+from fovea.pages.ui.pickers import network_title
+from fovea.pages.ui.progress import show_run
+from fovea.pages.ui.runs import method_title, run_cards
+from fovea.pages.ui.text import errors_as_lines, plain, show_error
 
 CARDS_A_PAGE = 24
 SINCE = {"any time": None, "today": 1, "the last 7 days": 7, "the last 30 days": 30}

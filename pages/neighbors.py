@@ -1,5 +1,5 @@
 """Nearest neighbours: what the network takes for alike, by features and by pixels, and a data set as a map."""
 
-from pages.ui.workbench import family_page
+from fovea.pages.ui.workbench import family_page
 
 family_page("neighbors")

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from engine.errors import FoveaError, OptionsError, WeightsError
-from engine.network_files import (
+from fovea.engine.errors import FoveaError, OptionsError, WeightsError
+from fovea.engine.network_files import (
     WEIGHTS_BYTES,
     check_architecture,
     check_new_name,
@@ -22,17 +22,17 @@ from engine.network_files import (
     keep_weights,
     remove_network,
 )
-from engine.run import Request
-from engine.worker import card_status, request_card, submit
-from models.card import RESAMPLING, Card
-from models.weights import TORCHVISION_WEIGHTS
-from models.zoo import register, registered
-from pages.ui import reads, state
-from pages.ui.cards import card_or_wait
-from pages.ui.nav import page
-from pages.ui.pickers import change
-from pages.ui.progress import show_run
-from pages.ui.text import errors_as_lines, escaped, plain, show_error
+from fovea.engine.run import Request
+from fovea.engine.worker import card_status, request_card, submit
+from fovea.models.card import RESAMPLING, Card
+from fovea.models.weights import TORCHVISION_WEIGHTS
+from fovea.models.zoo import register, registered
+from fovea.pages.ui import reads, state
+from fovea.pages.ui.cards import card_or_wait
+from fovea.pages.ui.nav import page
+from fovea.pages.ui.pickers import change
+from fovea.pages.ui.progress import show_run
+from fovea.pages.ui.text import errors_as_lines, escaped, plain, show_error
 
 CHECK = "check"
 ADDING, PROBLEM, ROUND = "networks:adding", "networks:problem", "networks:round"

@@ -1,5 +1,5 @@
 """Occlusion: where the network looks, by covering the photo window by window."""
 
-from pages.ui.workbench import family_page
+from fovea.pages.ui.workbench import family_page
 
 family_page("occlusion")

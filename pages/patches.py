@@ -1,5 +1,5 @@
 """Maximally activating patches: what of a data set excites each unit most."""
 
-from pages.ui.workbench import family_page
+from fovea.pages.ui.workbench import family_page
 
 family_page("patches")

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import streamlit as st
 
-from engine.errors import FoveaError
-from engine.method import find_method
-from engine.run import RunRecord
-from engine.store import StoredRun
-from engine.worker import repeat
-from pages.ui import reads, state
-from pages.ui.forms import prefill
-from pages.ui.leads import lead_buttons, values_button
-from pages.ui.links import loopback_only, report_url, run_link, zip_url
-from pages.ui.nav import method_page, page
-from pages.ui.pickers import network_title
-from pages.ui.progress import show_run
-from pages.ui.runs import STATUS, method_title
-from pages.ui.text import ago, duration, errors_as_lines, plain, show_error
+from fovea.engine.errors import FoveaError
+from fovea.engine.method import find_method
+from fovea.engine.run import RunRecord
+from fovea.engine.store import StoredRun
+from fovea.engine.worker import repeat
+from fovea.pages.ui import reads, state
+from fovea.pages.ui.forms import prefill
+from fovea.pages.ui.leads import lead_buttons, values_button
+from fovea.pages.ui.links import loopback_only, report_url, run_link, zip_url
+from fovea.pages.ui.nav import method_page, page
+from fovea.pages.ui.pickers import network_title
+from fovea.pages.ui.progress import show_run
+from fovea.pages.ui.runs import STATUS, method_title
+from fovea.pages.ui.text import ago, duration, errors_as_lines, plain, show_error
 
 
 def headline(run: StoredRun) -> None:

@@ -1,5 +1,5 @@
 """Saliency: which pixels a class or unit answers to, by one backward pass."""
 
-from pages.ui.workbench import family_page
+from fovea.pages.ui.workbench import family_page
 
 family_page("saliency")

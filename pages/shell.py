@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 
-from pages.ui import state
-from pages.ui.nav import menu, navigation
-from pages.ui.pickers import network_picker, photo_picker
-from pages.ui.style import style
-from pages.ui.text import errors_as_lines, plain
+from fovea.pages.ui import state
+from fovea.pages.ui.nav import menu, navigation
+from fovea.pages.ui.pickers import network_picker, photo_picker
+from fovea.pages.ui.style import style
+from fovea.pages.ui.text import errors_as_lines, plain
 
 UI = Path(__file__).resolve().parent / "ui"
 

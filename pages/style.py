@@ -1,5 +1,5 @@
 """Style transfer: the content of one photo in the style of others."""
 
-from pages.ui.workbench import family_page
+from fovea.pages.ui.workbench import family_page
 
 family_page("style")

@@ -1,5 +1,5 @@
 """Texture synthesis: new pictures of any size with the photo's statistics."""
 
-from pages.ui.workbench import family_page
+from fovea.pages.ui.workbench import family_page
 
 family_page("texture")

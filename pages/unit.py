@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from models.card import Card
-from pages.ui import state
-from pages.ui.about_unit import card_of, methods_of_every_unit, methods_of_one_unit, share_of
-from pages.ui.cards import card_or_wait
-from pages.ui.forms import layer_label
-from pages.ui.text import errors_as_lines, plain, show_error
+from fovea.models.card import Card
+from fovea.pages.ui import state
+from fovea.pages.ui.about_unit import card_of, methods_of_every_unit, methods_of_one_unit, share_of
+from fovea.pages.ui.cards import card_or_wait
+from fovea.pages.ui.forms import layer_label
+from fovea.pages.ui.text import errors_as_lines, plain, show_error
 
 ACROSS = 4
 

@@ -63,7 +63,12 @@ def fresh(code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "what", ["engine.method; engine.method.methods()", "models.zoo; models.zoo.known_networks()", "engine.__main__"]
+    "what",
+    [
+        "fovea.engine.method; fovea.engine.method.methods()",
+        "fovea.models.zoo; fovea.models.zoo.known_networks()",
+        "fovea.engine.__main__",
+    ],
 )
 def test_listing_loads_nothing_heavy(what: str) -> None:
     found = fresh(f"import sys, {what}; print([m for m in {HEAVY!r} if m in sys.modules])")
@@ -84,7 +89,7 @@ def test_no_page_bears_the_name_of_a_module() -> None:
 
 
 def test_every_method_declares_itself_in_full() -> None:
-    from engine.method import VERBS, methods, option_extra
+    from fovea.engine.method import VERBS, methods, option_extra
 
     assert methods()
     for name, method in methods().items():

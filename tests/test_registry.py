@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.errors import FoveaError, UnsupportedError
-from engine.method import methods, option_extra
-from engine.run import Request, execute
-from engine.store import Store
+from fovea.engine.errors import FoveaError, UnsupportedError
+from fovea.engine.method import methods, option_extra
+from fovea.engine.run import Request, execute
+from fovea.engine.store import Store
 
 NETWORKS = ["residual", "branching", "depthwise", "functional", "grey", "wide"]
 
@@ -123,7 +123,7 @@ def store(fovea_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     import torch
     from safetensors.torch import save_file
 
-    from models.zoo import register
+    from fovea.models.zoo import register
 
     folder = tmp_path_factory.mktemp("tiny")
     source = folder / "tiny_nets.py"
@@ -222,7 +222,7 @@ def small_options(name: str, photos: Path, card: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", sorted(methods()))
 def test_every_method_runs_on_every_kind_of_network(name: str, network: str, store: Store, photos: Path) -> None:
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     method = methods()[name]
     options = small_options(name, photos, load(f"tiny-{network}").card)
@@ -263,7 +263,7 @@ def cuda() -> None:
     """The test is skipped where torch or ONNX Runtime has no CUDA device."""
     import torch
 
-    from models.onnx_net import check_providers
+    from fovea.models.onnx_net import check_providers
 
     if not torch.cuda.is_available():
         pytest.skip("torch finds no CUDA device")
@@ -278,7 +278,7 @@ def cuda() -> None:
 @pytest.mark.parametrize("name", sorted(methods()))
 def test_the_gpu_gives_what_the_cpu_gives(name: str, network: str, store: Store, photos: Path) -> None:
     """Maps up to rounding; what is made, where roundings grow with the steps, at least the same each time."""
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     method = methods()[name]
     options = small_options(name, photos, load(f"tiny-{network}").card)
@@ -308,7 +308,7 @@ def test_the_gpu_gives_what_the_cpu_gives(name: str, network: str, store: Store,
 @pytest.mark.parametrize("name", sorted(methods()))
 def test_every_method_bears_other_inputs_and_outputs(name: str, network: str, store: Store, photos: Path) -> None:
     """It runs on a photo of 16-bit grey, or says in one line why it cannot."""
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     method = methods()[name]
     options = small_options(name, photos, load(f"tiny-{network}").card)

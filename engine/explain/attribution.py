@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from engine.errors import NetworkError
-from engine.explain.rules import Rule, backward_rule
-from engine.explain.scores import Score
-from models.onnx_net import out_of_memory
-from models.torch_net import forward_taps
+from fovea.engine.errors import NetworkError
+from fovea.engine.explain.rules import Rule, backward_rule
+from fovea.engine.explain.scores import Score
+from fovea.models.onnx_net import out_of_memory
+from fovea.models.torch_net import forward_taps
 
 
 @dataclass(frozen=True)

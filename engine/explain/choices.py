@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.errors import OptionsError
+from fovea.engine.errors import OptionsError
 
 POSITION_HELP = "Where in the unit's map: max, centre, sum of all, or row,column such as 3,5"
 

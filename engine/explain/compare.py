@@ -11,19 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.errors import OptionsError, UnknownNameError, UnsupportedError
-from engine.explain import maps
-from engine.explain.maps import Subject
-from engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
+from fovea.engine.explain import maps
+from fovea.engine.explain.maps import Subject
+from fovea.engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
-    from engine.explain.trust_trial import Changed, Curves, CurveTest
-    from engine.explain.trust_verdict import Verdict
-    from models.card import Card
+    from fovea.engine.explain.trust_trial import Changed, Curves, CurveTest
+    from fovea.engine.explain.trust_verdict import Verdict
+    from fovea.models.card import Card
 
 
 class CompareOptions(Options):
@@ -121,7 +121,7 @@ def _rows(job: Job) -> list[Row]:
 
 def _other_job(job: Job) -> Job:
     """The same photo before the second network. Raises what loading it raises."""
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     if job.options.second_network == job.card.name:
         raise OptionsError(f"second_network: {job.card.name} is the first network: choose another one, or none")
@@ -143,8 +143,8 @@ def _same_class(job: Job, subject: Subject) -> Subject:
 
 def _measure(row: Row, job: Job, start: float, share: float) -> None:
     """Draw the row's maps and put each to the tests."""
-    from engine.explain.trust_trial import CurveTest, agreement_matrix, randomisation_test
-    from engine.explain.trust_verdict import judge, told_of_score
+    from fovea.engine.explain.trust_trial import CurveTest, agreement_matrix, randomisation_test
+    from fovea.engine.explain.trust_verdict import judge, told_of_score
 
     card, options = row.job.card, job.options
     names = maps.usable(card)
@@ -192,8 +192,8 @@ def _measure(row: Row, job: Job, start: float, share: float) -> None:
 
 def _drawn_so_far(row: Row) -> NDArray[np.uint8]:
     """The grid as it grows, each map by its own scale."""
-    from engine.explain.trust_pictures import TILE, map_tile, photo_tile, scale_of
-    from engine.sheet import compose_sheet
+    from fovea.engine.explain.trust_pictures import TILE, map_tile, photo_tile, scale_of
+    from fovea.engine.sheet import compose_sheet
 
     tiles = [map_tile(row.job.frame, values, scale_of(values)) for values in row.drawn.values()]
     return compose_sheet([photo_tile(row.job.frame), *tiles], TILE, 4)
@@ -217,7 +217,7 @@ def _table(rows: list[Row]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    from engine.explain.trust_verdict import mean_rank, mean_ssim
+    from fovea.engine.explain.trust_verdict import mean_rank, mean_ssim
 
     found: list[dict[str, Any]] = []
     for row in rows:
@@ -288,8 +288,8 @@ def _verdict_panel(row: Row, alone: bool) -> Panel:
 
 def _add_grids(result: Result, rows: list[Row]) -> None:
     """A grid for each row, and what tells the first class from the second."""
-    from engine.explain.trust_pictures import TILE, map_tile, photo_tile, scale_of
-    from engine.sheet import compose_sheet
+    from fovea.engine.explain.trust_pictures import TILE, map_tile, photo_tile, scale_of
+    from fovea.engine.sheet import compose_sheet
 
     shared = [row for row in rows if row.job is rows[0].job]
     scales = {name: max(scale_of(row.drawn[name]) for row in shared) for name in rows[0].drawn}
@@ -344,7 +344,7 @@ def _captions(row: Row) -> pd.DataFrame:
 
 
 def _grid(name: str, title: str, words: str) -> Panel:
-    from engine.explain.trust_pictures import TILE
+    from fovea.engine.explain.trust_pictures import TILE
 
     return Panel(
         kind="gallery",
@@ -379,7 +379,7 @@ def _add_agreement(result: Result, rows: list[Row]) -> None:
 
 def work(card: Card, options: Any, images: int) -> float:
     """Forward passes of every row: its maps, the same again for each stage, their curves and the baselines'."""
-    from engine.explain.trust import map_work
+    from fovea.engine.explain.trust import map_work
 
     names = maps.usable(card)
     drawn = sum(map_work(card, name, maps.RECIPES[name].lean(card)) for name in names)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from engine.errors import UnsupportedError
-from engine.explain.maps import trust_lead
-from engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.errors import UnsupportedError
+from fovea.engine.explain.maps import trust_lead
+from fovea.engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
 
-    from engine.explain.scores import Score
-    from models.card import Card, Layer
+    from fovea.engine.explain.scores import Score
+    from fovea.models.card import Card, Layer
 
 
 class GradcamOptions(Options):
@@ -68,10 +68,10 @@ def _maps_and_gradients(
     """
     import torch
 
-    from engine.explain.scores import class_score
-    from engine.features import unit_maps
-    from models.card import OUTPUT
-    from models.torch_net import forward_taps
+    from fovea.engine.explain.scores import class_score
+    from fovea.engine.features import unit_maps
+    from fovea.models.card import OUTPUT
+    from fovea.models.torch_net import forward_taps
 
     names = [layer.name for layer in layers]
     with torch.enable_grad():
@@ -91,11 +91,11 @@ def gradcam(job: Job) -> Result:
     import torch
     import torch.nn.functional as F
 
-    from engine.errors import NetworkError
-    from engine.explain.attribution import explain
-    from engine.explain.pictures import signed_picture
-    from engine.explain.trust_pictures import map_over_photo
-    from models.card import OUTPUT
+    from fovea.engine.errors import NetworkError
+    from fovea.engine.explain.attribution import explain
+    from fovea.engine.explain.pictures import signed_picture
+    from fovea.engine.explain.trust_pictures import map_over_photo
+    from fovea.models.card import OUTPUT
 
     options, card = job.options, job.card
     module = job.network.module(job.device)

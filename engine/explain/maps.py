@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import OptionsError, UnsupportedError
-from engine.method import Job, Lead, find_method
+from fovea.engine.errors import OptionsError, UnsupportedError
+from fovea.engine.method import Job, Lead, find_method
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from engine.explain.scores import Score
-    from models.card import Card
+    from fovea.engine.explain.scores import Score
+    from fovea.models.card import Card
 
 MapName = Literal[
     "gradient",
@@ -115,7 +115,7 @@ class Subject:
     @property
     def tap(self) -> str:
         """The layer whose output holds the score."""
-        from models.card import OUTPUT
+        from fovea.models.card import OUTPUT
 
         return self.layer or OUTPUT
 
@@ -139,14 +139,14 @@ def choose_subject(job: Job, target: str, layer: str, unit: int | None, position
     """The subject that options name on this photo: the top class and the strongest unit where they are left out."""
     card = job.card
     if layer:
-        from engine.explain.scores import unit_score
+        from fovea.engine.explain.scores import unit_score
 
         score = unit_score(card, _tapped(job, layer), layer, unit, position)
         chosen = int(str(score.summary["unit"]))
         return Subject(layer=layer, unit=chosen, place=score.place, words=f"{layer} unit {chosen}")
     if target:
         return class_subject(card, card.class_index(target))
-    from models.card import OUTPUT
+    from fovea.models.card import OUTPUT
 
     class_subject(card, 0)
     return class_subject(card, int(_tapped(job, OUTPUT)[0].argmax()))
@@ -156,7 +156,7 @@ def _tapped(job: Job, tap: str) -> Any:
     """The photo's own output (1, …) at a tap, as a tensor, from the ONNX graph."""
     import torch
 
-    from engine.look.probe import Probe
+    from fovea.engine.look.probe import Probe
 
     probe = Probe(job, [tap], lambda editor, tensors: editor.answer(editor.float32(tensors[tap]), "tapped"))
     feed = job.network.graph().input
@@ -267,7 +267,7 @@ class _Copy:
 
 
 def _score(job: Job, subject: Subject, output: Any, score: str = "logit") -> Score:
-    from engine.explain.scores import class_score, unit_score
+    from fovea.engine.explain.scores import class_score, unit_score
 
     if subject.layer:
         return unit_score(job.card, output, subject.layer, subject.unit, subject.options()["position"])
@@ -278,7 +278,7 @@ def _by_rule(job: Job, subject: Subject) -> NDArray[Any]:
     """The gradient (C, H, W) of the subject's score under the rule of the job's options."""
     import torch
 
-    from engine.explain.attribution import explain
+    from fovea.engine.explain.attribution import explain
 
     x = torch.from_numpy(job.input).to(job.device)
     module = job.network.module(job.device)
@@ -292,10 +292,10 @@ def _occluded(job: Job, subject: Subject) -> NDArray[np.float32]:
     """The occlusion map (H, W) computed by torch: a changed copy of a network has no ONNX graph."""
     import torch
 
-    from engine.explain.attribution import batch_for
-    from engine.features import unit_maps
-    from engine.look.occlusion import corners, cover_picture, mean_drop
-    from models.torch_net import forward_taps
+    from fovea.engine.explain.attribution import batch_for
+    from fovea.engine.features import unit_maps
+    from fovea.engine.look.occlusion import corners, cover_picture, mean_drop
+    from fovea.models.torch_net import forward_taps
 
     options, card = job.options, job.card
     height, width = card.preprocessing.size

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from models.card import Layer
+    from fovea.models.card import Layer
 
 
 def signed_picture(values: NDArray[np.floating], clip: float = 99.8) -> NDArray[np.uint8]:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from engine.explain.attribution import explain
-from engine.explain.rules import Rule
-from engine.explain.scores import Score
-from engine.features import unit_maps
+from fovea.engine.explain.attribution import explain
+from fovea.engine.explain.rules import Rule
+from fovea.engine.explain.scores import Score
+from fovea.engine.features import unit_maps
 
 if TYPE_CHECKING:
-    from models.card import Layer
+    from fovea.models.card import Layer
 
 
 @dataclass(frozen=True)

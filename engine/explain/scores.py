@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from engine.errors import OptionsError, UnsupportedError
-from engine.features import unit_maps
-from models.card import OUTPUT
+from fovea.engine.errors import OptionsError, UnsupportedError
+from fovea.engine.features import unit_maps
+from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
-    from engine.method import Job
-    from models.card import Card, Layer
+    from fovea.engine.method import Job
+    from fovea.models.card import Card, Layer
 
 
 @dataclass(frozen=True)

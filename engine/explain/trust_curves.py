@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.look.probe import Probe, batch_size
-from engine.look.reducers import Editor, as_maps, class_scores, read_layer
+from fovea.engine.look.probe import Probe, batch_size
+from fovea.engine.look.reducers import Editor, as_maps, class_scores, read_layer
 
 if TYPE_CHECKING:
-    from engine.explain.maps import Subject
-    from engine.method import Job
+    from fovea.engine.explain.maps import Subject
+    from fovea.engine.method import Job
 
 
 class PixelCurves:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.explain.pictures import as_colour
-from engine.sheet import fit_tile
+from fovea.engine.explain.pictures import as_colour
+from fovea.engine.sheet import fit_tile
 
 TILE = 224
 """Side of a tile in pixels."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.explain import maps
-from engine.explain.trust_curves import PixelCurves, cover
-from engine.explain.trust_metrics import (
+from fovea.engine.explain import maps
+from fovea.engine.explain.trust_curves import PixelCurves, cover
+from fovea.engine.explain.trust_metrics import (
     area,
     centre_blob,
     curve_counts,
@@ -23,8 +23,8 @@ from engine.explain.trust_metrics import (
 )
 
 if TYPE_CHECKING:
-    from engine.explain.maps import Subject
-    from engine.method import Job
+    from fovea.engine.explain.maps import Subject
+    from fovea.engine.method import Job
 
 Told = Callable[[float, str], None]
 
@@ -126,7 +126,7 @@ def randomisation_test(
 
     Raises NetworkError for an ONNX file, which has no torch module.
     """
-    from engine.explain.trust_randomise import cascade
+    from fovea.engine.explain.trust_randomise import cascade
 
     calls = [layer.name for layer in job.card.layers]
     found: dict[str, list[Changed]] = {name: [] for name in originals}
@@ -145,7 +145,7 @@ def randomisation_test(
 
 def agreement_matrix(drawn: Mapping[str, NDArray[Any]], names: Sequence[str]) -> NDArray[np.float64]:
     """The agreement of every two maps, (maps, maps), 1 on the diagonal and NaN beside a constant map."""
-    from engine.explain.trust_metrics import agreement
+    from fovea.engine.explain.trust_metrics import agreement
 
     signed = {name: bool((drawn[name] < 0).any()) for name in names}
     found = np.ones((len(names), len(names)))

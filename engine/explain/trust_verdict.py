@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.explain.maps import RECIPES
+from fovea.engine.explain.maps import RECIPES
 
 if TYPE_CHECKING:
-    from engine.explain.trust_trial import Changed, Curves, CurveTest
+    from fovea.engine.explain.trust_trial import Changed, Curves, CurveTest
 
 MARGIN = 0.05
 """A difference of areas counts from this share of the score's fall between the photo and nothing of it."""

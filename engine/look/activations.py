@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import UnsupportedError
-from engine.look.layers import last_of_each_resolution, with_units
-from engine.look.pairs import cells
-from engine.method import Cells, Job, Method, Options, Panel, Result, option
+from fovea.engine.errors import UnsupportedError
+from fovea.engine.look.layers import last_of_each_resolution, with_units
+from fovea.engine.look.pairs import cells
+from fovea.engine.method import Cells, Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from engine.look.reducers import Editor
-    from models.card import Card, Layer
+    from fovea.engine.look.reducers import Editor
+    from fovea.models.card import Card, Layer
 
 
 class ActivationsOptions(Options):
@@ -68,7 +68,7 @@ def run(job: Job) -> Result:
     order) and `layers` (the same in sum for every layer). Arrays `ys`, `xs`: the frame's pixels where the cells
     of the map's rows and columns begin. `pair`, `pair_beside`: the maps of both side by side.
     """
-    from engine.look.glance import look_over
+    from fovea.engine.look.glance import look_over
 
     options = job.options
     layer = chosen_layer(job.card, options.layer)
@@ -118,7 +118,7 @@ def _beside_photo(job: Job, layer: Layer, result: Result) -> None:
 
 def _beside_network(job: Job, layer: Layer, result: Result) -> None:
     """The other network's maps of the same photo, and both side by side. Raises what loading it or its layer does."""
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     other = dataclasses.replace(job, network=load(job.options.beside))
     wanted = job.options.beside_layer
@@ -142,7 +142,7 @@ def _pair(
     alike: bool,
 ) -> None:
     """Add one pair: its array, its photos, its table and panel."""
-    from engine.look.pairs import gap_between, pair_up, photos_beside
+    from fovea.engine.look.pairs import gap_between, pair_up, photos_beside
 
     size = job.card.preprocessing.size
     gap, pixels = gap_between(layer, size)
@@ -170,8 +170,8 @@ def _pair(
 
 def _maps(job: Job, layer: Layer, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
     """The layer's maps (C, h, w) for one input (1, channels, H, W)."""
-    from engine.look import reducers
-    from engine.look.probe import Probe
+    from fovea.engine.look import reducers
+    from fovea.engine.look.probe import Probe
 
     def build(editor: Editor, tensors: Mapping[str, str]) -> None:
         editor.answer(reducers.as_maps(editor, tensors[layer.name], layer), "maps")
@@ -203,7 +203,7 @@ def _units_table(maps: NDArray[np.float32], order: str) -> pd.DataFrame:
 
 def _preview(maps: NDArray[np.float32], order: NDArray[np.int64]) -> NDArray[np.uint8]:
     """The first maps in the chosen order as one small sheet."""
-    from engine.sheet import compose_sheet, map_tiles, square_columns
+    from fovea.engine.sheet import compose_sheet, map_tiles, square_columns
 
     first = maps[order[:64]]
     return compose_sheet(map_tiles(first, 40), 40, square_columns(len(first)))

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import UnsupportedError
-from engine.method import Job, Method, Options, Panel, Result, option
-from models.card import Card
+from fovea.engine.errors import UnsupportedError
+from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.models.card import Card
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
-    from engine.network_check import Accuracy
+    from fovea.engine.network_check import Accuracy
 
 PARITY_WORK = 40.0
 """What comparing every layer costs, in forward passes: both run unfused, and everything is kept."""
@@ -40,7 +40,7 @@ def _check(card: Card, options: Any) -> None:
 
 
 def _run(job: Job) -> Result:
-    from engine.network_check import match_labels, measure_accuracy
+    from fovea.engine.network_check import match_labels, measure_accuracy
 
     result = Result()
     dataset = job.dataset(job.options.dataset) if job.options.dataset else None
@@ -60,8 +60,8 @@ def _compare(job: Job, result: Result) -> None:
     import numpy as np
     import pandas as pd
 
-    from engine.network_check import BATCHES, parity
-    from models.onnx_net import PARITY_TOLERANCE
+    from fovea.engine.network_check import BATCHES, parity
+    from fovea.models.onnx_net import PARITY_TOLERANCE
 
     if not job.card.gradients:
         result.summary |= {"torch twin": "none: an ONNX file"}

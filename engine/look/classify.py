@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.errors import UnsupportedError
-from engine.method import Job, Method, Options, Panel, Result, option
-from models.card import OUTPUT, Card
+from fovea.engine.errors import UnsupportedError
+from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.models.card import OUTPUT, Card
 
 
 class ClassifyOptions(Options):
@@ -27,8 +27,8 @@ def _run(job: Job) -> Result:
     import numpy as np
     import pandas as pd
 
-    from engine.look.probe import filled
-    from models.onnx_net import Session
+    from fovea.engine.look.probe import filled
+    from fovea.models.onnx_net import Session
 
     job.progress(0.0, "reading the network")
     graph = job.network.graph()

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.look.feature_store import THUMB, Features
-from engine.look.search import Metric, Space, leave_one_out
-from engine.method import Job, Panel, Result
+from fovea.engine.look.feature_store import THUMB, Features
+from fovea.engine.look.search import Metric, Space, leave_one_out
+from fovea.engine.method import Job, Panel, Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from engine.dataset import Dataset
+    from fovea.engine.dataset import Dataset
 
 COMPARED = 20_000_000
 """Images that are classified times images that are compared with each stay below this."""
@@ -88,7 +88,7 @@ def add_map(
     """
     import pandas as pd
 
-    from engine.sheet import compose_sheet, square_columns
+    from fovea.engine.sheet import compose_sheet, square_columns
 
     if how == "none" or len(features.shown) < 3:
         return

@@ -23,19 +23,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.errors import DatasetError, OptionsError, StoreError, UnsupportedError
-from engine.look.feature_cache import drop_unused, mark_used
-from engine.look.layers import with_units
-from engine.look.search import Metric, Neighbors, Pixels
-from engine.look.weights import weighted_layers
-from models.home import home, write_whole
+from fovea.engine.errors import DatasetError, OptionsError, StoreError, UnsupportedError
+from fovea.engine.look.feature_cache import drop_unused, mark_used
+from fovea.engine.look.layers import with_units
+from fovea.engine.look.search import Metric, Neighbors, Pixels
+from fovea.engine.look.weights import weighted_layers
+from fovea.models.home import home, write_whole
 
 if TYPE_CHECKING:
-    from engine.dataset import Dataset
-    from engine.look.probe import Probe
-    from engine.look.reducers import Editor
-    from engine.method import Job
-    from models.card import Card
+    from fovea.engine.dataset import Dataset
+    from fovea.engine.look.probe import Probe
+    from fovea.engine.look.reducers import Editor
+    from fovea.engine.method import Job
+    from fovea.models.card import Card
 
 SIDE = 32
 """Pixel space is the frame at this side, as bytes: what is lost cannot be seen in a thumbnail either."""
@@ -120,7 +120,7 @@ def _told(job: Job, low: float, high: float) -> Callable[[float, str], None]:
 @contextmanager
 def _alone(job: Job, folder: Path) -> Iterator[None]:
     """Nobody else writes these files meanwhile: who comes second waits, and then finds them."""
-    from engine.store import Lock
+    from fovea.engine.store import Lock
 
     lock = Lock(folder.with_suffix(".lock"))
     while not lock.acquire():
@@ -146,10 +146,10 @@ def open_source(job: Job, layer: str = "") -> Source:
     They are those of `layer`, or of the option of that name; without one, of what the last layer of weights reads,
     which need not be the output of any module.
     """
-    from engine.look import reducers
-    from engine.look.probe import Probe
-    from engine.look.weights import weighted_node
-    from models.card import OUTPUT
+    from fovea.engine.look import reducers
+    from fovea.engine.look.probe import Probe
+    from fovea.engine.look.weights import weighted_node
+    from fovea.models.card import OUTPUT
 
     named = layer or str(job.options.layer)
     tap = named or weighted_layers(job.card)[-1]
@@ -261,7 +261,7 @@ class _Writer:
             self._unreadable_before = 0
 
     def _batches(self, part: range, unreadable: list[Any]) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
-        from engine.look.probe import batch_size
+        from fovea.engine.look.probe import batch_size
 
         size = batch_size(self.source.probe.provider)
         batch: list[int] = []
@@ -337,6 +337,6 @@ def small_pixels(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def thumbnail(frame: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
     """The whole frame inside a tile, uint8 (tile, tile, 3)."""
-    from engine.sheet import fit_tile
+    from fovea.engine.sheet import fit_tile
 
     return fit_tile(frame[..., 0] if frame.shape[2] == 1 else frame[..., :3], tile)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
-    from models.card import Card
+    from fovea.models.card import Card
 
 SAVED_BYTES = 64 * 2**20
 """Features are also saved with the run up to this size; larger ones stay in their own file alone."""
@@ -31,7 +31,7 @@ class FeaturesOptions(Options):
 
 def check(card: Card, options: Any) -> None:
     """Raises UnknownNameError or UnsupportedError if the layer has no features."""
-    from engine.look.feature_store import check_layer
+    from fovea.engine.look.feature_store import check_layer
 
     check_layer(card, options.layer)
 
@@ -44,8 +44,8 @@ def run(job: Job) -> Result:
     import numpy as np
     import pandas as pd
 
-    from engine.look.feature_space import add_accuracy, add_map
-    from engine.look.feature_store import dataset_features, open_source
+    from fovea.engine.look.feature_space import add_accuracy, add_map
+    from fovea.engine.look.feature_store import dataset_features, open_source
 
     options = job.options
     dataset = job.dataset(options.dataset)

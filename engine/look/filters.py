@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import OptionsError, UnknownNameError, UnsupportedError
-from engine.look.weights import LayerWeights, input_layers, layer_weights, same_units, weighted_layers
-from engine.method import Job, Method, Options, Panel, Result, option
-from engine.mined import MINING, Mined, mined_gallery
+from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
+from fovea.engine.look.weights import LayerWeights, input_layers, layer_weights, same_units, weighted_layers
+from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.mined import MINING, Mined, mined_gallery
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from models.card import Card
+    from fovea.models.card import Card
 
 TRACES = 9
 """An effective filter is the mean of so many gradients, at mean pictures with a trace of noise."""
@@ -201,8 +201,8 @@ def _directions(filters: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _maps(job: Job, name: str) -> NDArray[np.float32]:
     """The units' activation maps on the photo, (units, rows, columns)."""
-    from engine.look import reducers
-    from engine.look.probe import Probe
+    from fovea.engine.look import reducers
+    from fovea.engine.look.probe import Probe
 
     layer = job.card.layer(name)
 
@@ -297,7 +297,7 @@ def _tile_side(pictures: NDArray[np.uint8], least: int = 48) -> int:
 
 def _sheet(pictures: NDArray[np.uint8], gap: int = 0) -> tuple[NDArray[np.uint8], int, int]:
     """The sheet, its tile and its columns; `gap` pixels of white between the tiles."""
-    from engine.sheet import compose_sheet, fit_tile, square_columns
+    from fovea.engine.sheet import compose_sheet, fit_tile, square_columns
 
     most = max(24, math.isqrt(SHEET_PIXELS // max(1, len(pictures))))
     if max(pictures.shape[1:3]) > most:
@@ -357,8 +357,8 @@ def _filter_pictures(weights: LayerWeights, order: NDArray[np.int64], scaling: s
 
 def _add_maps(job: Job, name: str, maps: NDArray[np.float32] | None, result: Result) -> tuple[Panel, ...]:
     """Array `activations` and its panel: what each filter answers to the photo."""
-    from engine.look.pairs import cells
-    from engine.method import Cells
+    from fovea.engine.look.pairs import cells
+    from fovea.engine.method import Cells
 
     layer = job.card.layer(name)
     if maps is None or not layer.spatial or maps.size > MAP_VALUES:
@@ -391,7 +391,7 @@ def _add_maps(job: Job, name: str, maps: NDArray[np.float32] | None, result: Res
 
 def _add_mined(job: Job, name: str, result: Result) -> tuple[Panel, ...]:
     """Image `mined.jpg`, table `mined` and their panel: the best patches of each filter, if a run has mined them."""
-    from engine.sheet import compose_sheet, square_columns
+    from fovea.engine.sheet import compose_sheet, square_columns
 
     found = mined_gallery(job, same_units(job.network, name))
     if found is None:
@@ -433,7 +433,7 @@ def _how_to_mine(job: Job, why: str, layer: str) -> Panel:
 
 def _add_beside(job: Job, name: str, result: Result) -> None:
     """The same layer of another network, or its first one where it has no such layer."""
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     options = job.options
     job.progress(0.6, f"reading {options.beside}")
@@ -562,7 +562,7 @@ def _inputs_beside_patches(
     mined: Mined, panel: Panel, pictures: NDArray[np.uint8], result: Result
 ) -> tuple[NDArray[np.uint8], int, int]:
     """Table `inputs_shown`, two rows an input: its weights, and its best patch. Returns the sheet, tile and columns."""
-    from engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.sheet import compose_sheet, fit_tile
 
     inputs = result.tables["inputs"]
     best, tiles = mined.pictures(panel, 1)
@@ -629,8 +629,8 @@ def effective_filter(job: Job, name: str, unit: int) -> NDArray[np.float32]:
     """
     import torch
 
-    from engine.features import unit_maps
-    from models.torch_net import forward_taps
+    from fovea.engine.features import unit_maps
+    from fovea.models.torch_net import forward_taps
 
     card = job.card
     layer, (height, width) = card.layer(name), card.preprocessing.size

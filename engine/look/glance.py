@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.method import Panel, Result
+from fovea.engine.method import Panel, Result
 
 if TYPE_CHECKING:
-    from engine.look.reducers import Editor
-    from engine.method import Job
-    from models.card import Layer
+    from fovea.engine.look.reducers import Editor
+    from fovea.engine.method import Job
+    from fovea.models.card import Layer
 
 STRONGEST = 4
 """So many units are named and drawn for each layer."""
@@ -56,7 +56,7 @@ def look_over(job: Job, result: Result) -> None:
                 drawn.append({"layer": layer.name, "unit": int(unit), "maximum": float(value), "tile": len(drawn)})
     result.tables["layers"] = pd.DataFrame(rows)
     if drawn:
-        from engine.sheet import compose_sheet
+        from fovea.engine.sheet import compose_sheet
 
         result.tables["strongest"] = pd.DataFrame(drawn)
         result.images["strongest"] = compose_sheet(np.concatenate(tiles), TILE, COLUMNS)
@@ -66,8 +66,8 @@ def look_over(job: Job, result: Result) -> None:
 def _ask(job: Job, layers: list[Layer]) -> dict[str, NDArray[Any]]:
     """For layer i `values.i` and `units.i` (1, k) of its strongest units, their `maps.i` (1, k, h, w), and for each
     unit `mean.i` and `active.i`."""
-    from engine.look import reducers
-    from engine.look.probe import Probe
+    from fovea.engine.look import reducers
+    from fovea.engine.look.probe import Probe
 
     def build(editor: Editor, tensors: Mapping[str, str]) -> None:
         for index, layer in enumerate(layers):
@@ -91,7 +91,7 @@ def _ask(job: Job, layers: list[Layer]) -> dict[str, NDArray[Any]]:
 
 def _tiles(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Maps (k, h, w) as tiles, each from its smallest value in black to its largest in white."""
-    from engine.sheet import map_tiles
+    from fovea.engine.sheet import map_tiles
 
     return map_tiles(maps, TILE)
 

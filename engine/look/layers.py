@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engine.errors import UnsupportedError
-from models.card import Card, Layer
+from fovea.engine.errors import UnsupportedError
+from fovea.models.card import Card, Layer
 
 
 def last_of_each_resolution(card: Card, most: int = 4) -> list[Layer]:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import OptionsError
-from engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.errors import OptionsError
+from fovea.engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from engine.dataset import Dataset
-    from engine.look.feature_store import Features
-    from models.card import Card
+    from fovea.engine.dataset import Dataset
+    from fovea.engine.look.feature_store import Features
+    from fovea.models.card import Card
 
 TILE = 128
 
@@ -40,7 +40,7 @@ class NeighborsOptions(Options):
 
 def check(card: Card, options: Any) -> None:
     """Raises UnknownNameError or UnsupportedError if the layer has no features."""
-    from engine.look.feature_store import check_layer
+    from fovea.engine.look.feature_store import check_layer
 
     check_layer(card, options.layer)
 
@@ -51,8 +51,8 @@ def run(job: Job) -> Result:
     With labels also table `accuracy` (k, features, pixels): how often the majority of the k nearest others is
     right. Table `map`: x, y, tile, image, label, prediction, neighbours (the label that they vote for), error.
     """
-    from engine.look.feature_space import add_accuracy, add_map
-    from engine.look.feature_store import dataset_features, open_source, small_pixels
+    from fovea.engine.look.feature_space import add_accuracy, add_map
+    from fovea.engine.look.feature_store import dataset_features, open_source, small_pixels
 
     options = job.options
     dataset = job.dataset(options.dataset)
@@ -96,7 +96,7 @@ def _allowed(dataset: Dataset, features: Features, label: str, own: int | None) 
     keep = np.ones(len(features.indices), bool)
     if label:
         if label not in dataset.classes:
-            from engine.errors import unknown
+            from fovea.engine.errors import unknown
 
             raise unknown("label", label, dataset.classes, f"data set {dataset.name}")
         keep &= np.array([dataset.label(int(index)) == label for index in features.indices])
@@ -129,8 +129,8 @@ def _neighbors_table(
 
 def _add_gallery(job: Job, dataset: Dataset, table: str, result: Result) -> None:
     """A sheet of the neighbours as the network sees them."""
-    from engine.look.feature_store import thumbnail
-    from engine.sheet import compose_sheet
+    from fovea.engine.look.feature_store import thumbnail
+    from fovea.engine.sheet import compose_sheet
 
     rows = result.tables[table]
     by_index = {dataset.index_of(key): rank for rank, key in enumerate(rows["image"])}

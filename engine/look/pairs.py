@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-    from models.card import Layer
+    from fovea.models.card import Layer
 
 SPACE = 4
 """Pixels between two photos at least."""

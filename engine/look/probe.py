@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.look.reducers import Editor
+from fovea.engine.look.reducers import Editor
 
 if TYPE_CHECKING:
     import onnx
 
-    from engine.method import Job
+    from fovea.engine.method import Job
 
 Answer = Callable[[Mapping[str, NDArray[Any]], Sequence[str]], list[NDArray[Any]]]
 Build = Callable[[Editor, Mapping[str, str]], None]
@@ -56,7 +56,7 @@ class Probe:
 
     def open(self, model: onnx.ModelProto, provider: str, threads: int | None) -> tuple[Answer, str]:
         """What runs a batch of feeds, and the provider that it really runs on."""
-        from models.onnx_net import Session
+        from fovea.models.onnx_net import Session
 
         session = Session(model, provider, threads)
         return session.run, session.provider
@@ -68,7 +68,7 @@ class Probe:
         whole each time. A size that once ran out of memory is not tried again. A graph that takes one batch size
         alone (some users' ONNX files) gets that, the last row repeated, and its answers are cut off again.
         """
-        from models.onnx_net import out_of_memory
+        from fovea.models.onnx_net import out_of_memory
 
         count = len(feeds[batched[0]])
         parts = []

@@ -15,9 +15,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from engine.errors import UnsupportedError
-from engine.look.layers import with_units
-from models.card import OUTPUT, Card, Layer, Preprocessing
+from fovea.engine.errors import UnsupportedError
+from fovea.engine.look.layers import with_units
+from fovea.models.card import OUTPUT, Card, Layer, Preprocessing
 
 PREFIX = "look."
 """Names of added nodes and tensors begin with this, so that they cannot meet the network's own."""

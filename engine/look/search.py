@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.home import whole
+from fovea.models.home import whole
 
 Metric = Literal["l2", "cosine"]
 Tell = Callable[[float, str], None]

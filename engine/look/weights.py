@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import UnsupportedError
-from models.card import OUTPUT
+from fovea.engine.errors import UnsupportedError
+from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
     import onnx
 
-    from models.card import Card
-    from models.network import Network
+    from fovea.models.card import Card
+    from fovea.models.network import Network
 
 _PASSING = {"Identity", "Cast", "Pad"}
 """Operators that hand a tensor on: what is behind them is still the picture, or still the weights."""

@@ -16,17 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.make.attacks import Attack
-from engine.make.attacks_lanes import LanesNetwork
-from engine.make.canvas import Normalise, PixelCanvas
-from engine.make.loop import Made, Optimiser, gradient_steps, optimise
-from engine.make.losses import Term, View, ascend
-from engine.make.projection import Ball
-from models.card import OUTPUT
-from models.torch_net import forward_taps
+from fovea.engine.make.attacks import Attack
+from fovea.engine.make.attacks_lanes import LanesNetwork
+from fovea.engine.make.canvas import Normalise, PixelCanvas
+from fovea.engine.make.loop import Made, Optimiser, gradient_steps, optimise
+from fovea.engine.make.losses import Term, View, ascend
+from fovea.engine.make.projection import Ball
+from fovea.models.card import OUTPUT
+from fovea.models.torch_net import forward_taps
 
 if TYPE_CHECKING:
-    from engine.method import Job
+    from fovea.engine.method import Job
 
 Scores = Callable[[Tensor], Tensor]
 """Pictures (N, C, H, W) to class scores (N, classes), differentiable: logits, or logarithms of probabilities."""

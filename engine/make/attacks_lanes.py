@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from engine.make.quick import QuickNetwork
-from models.card import OUTPUT
-from models.network import Network
+from fovea.engine.make.quick import QuickNetwork
+from fovea.models.card import OUTPUT
+from fovea.models.network import Network
 
 T = TypeVar("T")
 

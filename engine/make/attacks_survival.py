@@ -12,13 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.errors import NetworkError
-from engine.make.canvas import to_image
-from engine.make.classifier import Classifier, classifier
+from fovea.engine.errors import NetworkError
+from fovea.engine.make.canvas import to_image
+from fovea.engine.make.classifier import Classifier, classifier
 
 if TYPE_CHECKING:
-    from engine.method import Job
-    from models.card import Card
+    from fovea.engine.method import Job
+    from fovea.models.card import Card
 
 Frame = NDArray[np.uint8]
 JPEG = (95, 85, 75, 65, 50)
@@ -90,7 +90,7 @@ def transfer(job: Job, attacked: Frame, networks: Sequence[str], target: int | N
     target_probability (of the target in the attacked picture, NaN where it has no class of that name: it is warned of,
     and such a network is not fooled). A network that cannot be had, or has no classes, is left out with a warning.
     """
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     rows: list[tuple[Any, ...]] = []
     for name in networks:

@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.explain.attribution import explain
-from engine.explain.gradcam import class_activation_map
-from engine.explain.reductions import REDUCTIONS
-from engine.explain.scores import class_score
-from engine.features import unit_maps
-from models.card import OUTPUT
-from models.torch_net import all_taps, forward_taps
+from fovea.engine.explain.attribution import explain
+from fovea.engine.explain.gradcam import class_activation_map
+from fovea.engine.explain.reductions import REDUCTIONS
+from fovea.engine.explain.scores import class_score
+from fovea.engine.features import unit_maps
+from fovea.models.card import OUTPUT
+from fovea.models.torch_net import all_taps, forward_taps
 
 if TYPE_CHECKING:
-    from engine.method import Job
+    from fovea.engine.method import Job
 
 Frame = NDArray[np.uint8]
 

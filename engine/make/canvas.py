@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from models.card import Preprocessing
+    from fovea.models.card import Preprocessing
 
 
 class Canvas(Protocol):

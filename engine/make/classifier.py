@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.card import OUTPUT
+from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
-    from engine.look.reducers import Editor
-    from engine.method import Job
+    from fovea.engine.look.reducers import Editor
+    from fovea.engine.method import Job
 
 TORCH_BATCH = 16
 
@@ -21,8 +21,8 @@ class RuntimeClassifier:
     """A session of ONNX Runtime with the normalisation inside; batches run on several cores at once."""
 
     def __init__(self, job: Job) -> None:
-        from engine.look.probe import Probe, batch_size, lanes_for_cores
-        from engine.look.reducers import normalised_input
+        from fovea.engine.look.probe import Probe, batch_size, lanes_for_cores
+        from fovea.engine.look.reducers import normalised_input
 
         def build(editor: Editor, tensors: Mapping[str, str]) -> None:
             normalised_input(editor, job.card.preprocessing)
@@ -56,8 +56,8 @@ class TorchClassifier:
         """Probabilities (N, classes) of frames uint8 (N, H, W, C)."""
         import torch
 
-        from engine.explain.scores import probabilities
-        from models.torch_net import forward_taps
+        from fovea.engine.explain.scores import probabilities
+        from fovea.models.torch_net import forward_taps
 
         job, found = self._job, []
         for start in range(0, len(frames), self.batch):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import NetworkError
+from fovea.engine.errors import NetworkError
 
 Frames = NDArray[np.uint8]
 Ask = Callable[[Frames], NDArray[np.float64]]

@@ -10,15 +10,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.errors import OptionsError, UnsupportedError
-from engine.method import Job, Method, Options, Panel, Result, listed_classes, option
+from fovea.engine.errors import OptionsError, UnsupportedError
+from fovea.engine.method import Job, Method, Options, Panel, Result, listed_classes, option
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from models.card import Card
+    from fovea.models.card import Card
 
 CHOSEN = 4
 MOST = 100
@@ -79,11 +79,11 @@ def _ascent(job: Job, wanted: list[int], ask: Any) -> tuple[NDArray[Any], list[d
     import numpy as np
     import torch
 
-    from engine.make.attacks_gradient import CrossEntropy
-    from engine.make.canvas import PixelCanvas, to_pixels
-    from engine.make.loop import gradient_steps, optimise
-    from engine.make.losses import Term
-    from engine.make.projection import Chain, Decay, box
+    from fovea.engine.make.attacks_gradient import CrossEntropy
+    from fovea.engine.make.canvas import PixelCanvas, to_pixels
+    from fovea.engine.make.loop import gradient_steps, optimise
+    from fovea.engine.make.losses import Term
+    from fovea.engine.make.projection import Chain, Decay, box
 
     options, preprocessing = job.options, job.card.preprocessing
     height, width = preprocessing.size
@@ -158,7 +158,7 @@ def _mean_colour(job: Job) -> Any:
     """The colour that the network's normalisation takes for zero, (1, C, 1, 1) of pixel values."""
     import torch
 
-    from engine.make.canvas import Normalise
+    from fovea.engine.make.canvas import Normalise
 
     normalise = Normalise(job.card.preprocessing, job.device)
     zero = torch.zeros(1, job.card.preprocessing.channels, 1, 1, device=job.device)
@@ -166,15 +166,15 @@ def _mean_colour(job: Job) -> Any:
 
 
 def _grid_preview(picture: Any) -> NDArray[Any]:
-    from engine.make.canvas import to_pixels
+    from fovea.engine.make.canvas import to_pixels
 
     return _grid(to_pixels(picture))[0]
 
 
 def _grid(frames: NDArray[Any]) -> tuple[NDArray[Any], int, int]:
     """Frames (N, H, W, C) as one sheet of square tiles; the tile's side and the columns."""
-    from engine.explain.pictures import as_colour
-    from engine.sheet import compose_sheet, fit_tile, square_columns
+    from fovea.engine.explain.pictures import as_colour
+    from fovea.engine.sheet import compose_sheet, fit_tile, square_columns
 
     tile, columns = max(64, *frames.shape[1:3]), square_columns(len(frames), 10)
     return compose_sheet((fit_tile(as_colour(frame), tile) for frame in frames), tile, columns), tile, columns
@@ -184,8 +184,8 @@ def _evolution(job: Job, wanted: list[int]) -> tuple[NDArray[Any], list[dict[str
     """All classes by forward passes: the best frames (N, H, W, C), and their probabilities by generation."""
     import numpy as np
 
-    from engine.make.classifier import RuntimeClassifier
-    from engine.make.evolution import Elites, evolve
+    from fovea.engine.make.classifier import RuntimeClassifier
+    from fovea.engine.make.evolution import Elites, evolve
 
     options, preprocessing = job.options, job.card.preprocessing
     steps = options.steps or GENERATIONS
@@ -236,9 +236,9 @@ def fooling(job: Job) -> Result:
     import numpy as np
     import pandas as pd
 
-    from engine.make.attacks_survival import saved_and_read
-    from engine.make.canvas import to_image
-    from engine.make.classifier import classifier
+    from fovea.engine.make.attacks_survival import saved_and_read
+    from fovea.engine.make.canvas import to_image
+    from fovea.engine.make.classifier import classifier
 
     options, card = job.options, job.card
     wanted = _wanted(card, options)

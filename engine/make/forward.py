@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
-from engine.make.circular import pad_around
-from models.network import Network
+from fovea.engine.make.circular import pad_around
+from fovea.models.network import Network
 
 if TYPE_CHECKING:
-    from engine.method import Job
+    from fovea.engine.method import Job
 
 AVERAGE_SCALE = 2.0
 """An average is smaller than a maximum; style-transfer-pytorch (Crowson 2021) makes up for it with this factor."""

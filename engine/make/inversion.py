@@ -11,15 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.errors import OptionsError
-from engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.errors import OptionsError
+from fovea.engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engine.make.film import Film
-    from engine.make.loop import Made
-    from models.card import Card, Layer
+    from fovea.engine.make.film import Film
+    from fovea.engine.make.loop import Made
+    from fovea.models.card import Card, Layer
 
 
 class InversionOptions(Options):
@@ -86,14 +86,14 @@ def regularisers(card: Card, layer: Layer, options: InversionOptions) -> tuple[f
 
 def chosen_layers(card: Card, options: InversionOptions) -> list[Layer]:
     """The layers to invert, in forward order. Raises UnknownNameError, UnsupportedError."""
-    from engine.make.layers import listed_layers, series_from_first
+    from fovea.engine.make.layers import listed_layers, series_from_first
 
     return listed_layers(card, options.layers) or series_from_first(card, options.series)
 
 
 def check(card: Card, options: InversionOptions) -> None:
     """Raise in one line where a layer does not exist or its features do not fit into memory."""
-    from engine.make.memory import check_memory
+    from fovea.engine.make.memory import check_memory
 
     check_memory(card, [layer.name for layer in chosen_layers(card, options)], *card.preprocessing.size)
 
@@ -102,7 +102,7 @@ def _start(job: Job, generator: Any) -> Any:
     """The network's mean colour with a little noise, (1, C, H, W) in [0, 1]."""
     import torch
 
-    from engine.make.canvas import Normalise
+    from fovea.engine.make.canvas import Normalise
 
     values = torch.zeros((1, job.card.preprocessing.channels, *job.card.preprocessing.size))
     mean = Normalise(job.card.preprocessing).inverse(values)
@@ -113,11 +113,11 @@ def _invert(job: Job, layer: Layer, portion: tuple[float, float], film: Film | N
     """One layer's inversion, from noise."""
     import torch
 
-    from engine.make.canvas import FourierCanvas, PixelCanvas
-    from engine.make.loop import adam, lbfgs, optimise
-    from engine.make.losses import FeatureDistance, Norm, Term, TotalVariation
-    from engine.make.projection import box
-    from models.torch_net import forward_taps
+    from fovea.engine.make.canvas import FourierCanvas, PixelCanvas
+    from fovea.engine.make.loop import adam, lbfgs, optimise
+    from fovea.engine.make.losses import FeatureDistance, Norm, Term, TotalVariation
+    from fovea.engine.make.projection import box
+    from fovea.models.torch_net import forward_taps
 
     options: InversionOptions = job.options
     preprocessing = job.card.preprocessing
@@ -157,8 +157,8 @@ def _compared(job: Job, layer: Layer, clean: Any, pixels: NDArray[Any]) -> dict[
     import numpy as np
     from skimage.metrics import structural_similarity
 
-    from engine.make.losses import FeatureDistance
-    from engine.make.verdict import activation_on
+    from fovea.engine.make.losses import FeatureDistance
+    from fovea.engine.make.verdict import activation_on
 
     window = min(7, min(pixels.shape[:2]) // 2 * 2 - 1)
     ssim: float = structural_similarity(  # type: ignore[no-untyped-call]
@@ -179,11 +179,11 @@ def inversion(job: Job) -> Result:
     """
     import pandas as pd
 
-    from engine.explain.pictures import as_colour
-    from engine.make.canvas import to_image, to_picture, to_pixels
-    from engine.make.film import Film
-    from engine.make.sizes import features_of, large_enough
-    from engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.explain.pictures import as_colour
+    from fovea.engine.make.canvas import to_image, to_picture, to_pixels
+    from fovea.engine.make.film import Film
+    from fovea.engine.make.sizes import features_of, large_enough
+    from fovea.engine.sheet import compose_sheet, fit_tile
 
     if job.photo is None:
         raise OptionsError("an inversion needs a photo: give --image PATH or --image sample:cat")

@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from engine.errors import UnsupportedError
+from fovea.engine.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from models.card import Card, Layer
+    from fovea.models.card import Card, Layer
 
 
 def stage_layers(card: Card) -> list[Layer]:

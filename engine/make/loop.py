@@ -19,18 +19,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.errors import NetworkError
-from engine.explain.rules import Rule
-from engine.make.canvas import Canvas, Normalise, to_preview
-from engine.make.losses import Term, View, total
-from engine.make.quick import QuickNetwork
-from engine.make.replay import Replay
-from engine.make.transforms import Transform, compose
+from fovea.engine.errors import NetworkError
+from fovea.engine.explain.rules import Rule
+from fovea.engine.make.canvas import Canvas, Normalise, to_preview
+from fovea.engine.make.losses import Term, View, total
+from fovea.engine.make.quick import QuickNetwork
+from fovea.engine.make.replay import Replay
+from fovea.engine.make.transforms import Transform, compose
 
 if TYPE_CHECKING:
-    from engine.make.film import Film
-    from engine.make.projection import Projection
-    from engine.method import Job
+    from fovea.engine.make.film import Film
+    from fovea.engine.make.projection import Projection
+    from fovea.engine.method import Job
 
 PREVIEW_SECONDS = 0.3
 REDIRECT_STEPS = 16

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.features import unit_maps
-from engine.make.gram import gram_matrix
-from models.card import OUTPUT
+from fovea.engine.features import unit_maps
+from fovea.engine.make.gram import gram_matrix
+from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
-    from models.card import Layer
+    from fovea.models.card import Layer
 
 
 @dataclass(frozen=True)

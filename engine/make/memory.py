@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import OptionsError
-from engine.make.layers import ENLARGED
-from models.card import OUTPUT
+from fovea.engine.errors import OptionsError
+from fovea.engine.make.layers import ENLARGED
+from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
-    from models.card import Card, Layer
+    from fovea.models.card import Card, Layer
 
 SPARE = 0.75
 """The part of the free memory that a run may plan with: torch keeps up to a fifth more than is counted here."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from engine.errors import OptionsError, UnsupportedError
+from fovea.engine.errors import OptionsError, UnsupportedError
 
 if TYPE_CHECKING:
-    from models.card import Card, Layer
+    from fovea.models.card import Card, Layer
 
 MOST = 64
 """Pictures in one batch."""

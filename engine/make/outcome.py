@@ -12,14 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.make.canvas import to_image, to_pixels
-from engine.make.film import Film, in_a_row, side_by_side
-from engine.make.loop import Made
-from engine.make.subjects import Subject
-from engine.make.verdict import SecondOpinion, activation_on, best_classes, probabilities_of
-from engine.method import Job, Panel, Result
-from engine.mined import BestPhoto, best_photo
-from engine.sheet import compose_sheet, fit_tile
+from fovea.engine.make.canvas import to_image, to_pixels
+from fovea.engine.make.film import Film, in_a_row, side_by_side
+from fovea.engine.make.loop import Made
+from fovea.engine.make.subjects import Subject
+from fovea.engine.make.verdict import SecondOpinion, activation_on, best_classes, probabilities_of
+from fovea.engine.method import Job, Panel, Result
+from fovea.engine.mined import BestPhoto, best_photo
+from fovea.engine.sheet import compose_sheet, fit_tile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ def second_opinion(job: Job) -> SecondOpinion | None:
     """The other network that the options name. Raises UnsupportedError if it has no classes."""
     if not job.options.second_network:
         return None
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     return SecondOpinion(load(job.options.second_network), job.device)
 
@@ -146,7 +146,7 @@ class Outcome:
 
     def _animation(self) -> bytes:
         if len(self.films) == 1:
-            from engine.make.canvas import contact_sheet, to_picture
+            from fovea.engine.make.canvas import contact_sheet, to_picture
 
             return self.films[0].gif(contact_sheet(to_picture(np.stack(self.pixels))))
         row = in_a_row(

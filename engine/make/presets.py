@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.make.ascent import AscentOptions
+    from fovea.engine.make.ascent import AscentOptions
 
 
 @dataclass(frozen=True)

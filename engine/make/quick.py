@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from engine.explain.rules import Rule, backward_rule
-from engine.make.forward import CONV_NAMES, named
-from models.torch_net import forward_taps
+from fovea.engine.explain.rules import Rule, backward_rule
+from fovea.engine.make.forward import CONV_NAMES, named
+from fovea.models.torch_net import forward_taps
 
 _CONVOLUTIONS = {F.conv2d, torch.conv2d}
 _NORM_NAMES = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")

@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator
 
-from engine.errors import DatasetError, UnsupportedError
-from engine.make.attacks import ATTACKS, as_fraction, attacked_frames, fraction
-from engine.method import Job, Method, Options, Panel, Result, listed, option
+from fovea.engine.errors import DatasetError, UnsupportedError
+from fovea.engine.make.attacks import ATTACKS, as_fraction, attacked_frames, fraction
+from fovea.engine.method import Job, Method, Options, Panel, Result, listed, option
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from engine.dataset import Dataset
-    from models.card import Card
+    from fovea.engine.dataset import Dataset
+    from fovea.models.card import Card
 
 MOST_EPSILONS = 16
 BATCH = 8
@@ -108,8 +108,8 @@ class _Survey:
     """One request's way through the data set, batch by batch."""
 
     def __init__(self, job: Job) -> None:
-        from engine.dataset import spread
-        from engine.make.classifier import TorchClassifier
+        from fovea.engine.dataset import spread
+        from fovea.engine.make.classifier import TorchClassifier
 
         self.job, self.options = job, job.options
         self.dataset: Dataset = job.dataset(self.options.dataset)
@@ -125,7 +125,7 @@ class _Survey:
 
     def _labels(self) -> tuple[dict[str, tuple[int, ...]], str]:
         """What each label stands for, and in words what counts as right."""
-        from engine.network_check import match_labels
+        from fovea.engine.network_check import match_labels
 
         if self.options.truth != "prediction":
             try:
@@ -204,8 +204,8 @@ class _Survey:
         """The attacked frames, rounded within their ball."""
         import torch
 
-        from engine.make.attacks_gradient import ball_attack
-        from engine.make.canvas import to_picture
+        from fovea.engine.make.attacks_gradient import ball_attack
+        from fovea.engine.make.canvas import to_picture
 
         attack = ATTACKS[name]
         clean = to_picture(frames, self.job.device)
@@ -257,7 +257,7 @@ class _Survey:
                 self.kept.append(saved["rows"])
 
     def _write_checkpoint(self) -> None:
-        from models.home import write_whole
+        from fovea.models.home import write_whole
 
         if self.job.checkpoints is None or time.monotonic() - self._saved < CHECKPOINT_SECONDS:
             return
@@ -316,8 +316,8 @@ def _photos(survey: _Survey, rows: NDArray[Any]) -> pd.DataFrame:
 
 
 def _add_gallery(survey: _Survey, name: str, title: str, how: str, photos: pd.DataFrame, result: Result) -> None:
-    from engine.explain.pictures import as_colour
-    from engine.sheet import compose_sheet, fit_tile, square_columns
+    from fovea.engine.explain.pictures import as_colour
+    from fovea.engine.sheet import compose_sheet, fit_tile, square_columns
 
     preprocessing = survey.job.card.preprocessing
     columns = square_columns(len(photos), 6)

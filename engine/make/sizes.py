@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from engine.errors import ImageError, NetworkError, UnsupportedError
-from engine.make.canvas import Normalise
-from models.onnx_net import out_of_memory
-from models.torch_net import forward_taps
+from fovea.engine.errors import ImageError, NetworkError, UnsupportedError
+from fovea.engine.make.canvas import Normalise
+from fovea.models.onnx_net import out_of_memory
+from fovea.models.torch_net import forward_taps
 
 if TYPE_CHECKING:
-    from engine.method import Job
+    from fovea.engine.method import Job
 
 
 def features_of(job: Job, picture: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:

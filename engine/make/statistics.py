@@ -15,20 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.errors import UnsupportedError
-from engine.features import unit_maps
-from engine.make.canvas import Normalise, resized
-from engine.make.circular import pad_around
-from engine.make.gram import gram_matrix
-from engine.make.layers import ENLARGED, fine_layers
-from engine.make.losses import CentredGramDistance, GramDistance, GramWasserstein, Term, View
-from engine.make.quick import QuickNetwork
-from engine.make.sizes import features_of
+from fovea.engine.errors import UnsupportedError
+from fovea.engine.features import unit_maps
+from fovea.engine.make.canvas import Normalise, resized
+from fovea.engine.make.circular import pad_around
+from fovea.engine.make.gram import gram_matrix
+from fovea.engine.make.layers import ENLARGED, fine_layers
+from fovea.engine.make.losses import CentredGramDistance, GramDistance, GramWasserstein, Term, View
+from fovea.engine.make.quick import QuickNetwork
+from fovea.engine.make.sizes import features_of
 
 if TYPE_CHECKING:
-    from engine.make.losses import Loss
-    from engine.method import Job
-    from models.card import Layer
+    from fovea.engine.make.losses import Loss
+    from fovea.engine.method import Job
+    from fovea.models.card import Layer
 
 
 SQUARES = ((3, False), (7, True))

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.errors import OptionsError
-from engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.errors import OptionsError
+from fovea.engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from engine.make.film import Film
-    from engine.make.losses import Term
-    from engine.make.warm import WarmAdam
-    from models.card import Card, Layer
+    from fovea.engine.make.film import Film
+    from fovea.engine.make.losses import Term
+    from fovea.engine.make.warm import WarmAdam
+    from fovea.models.card import Card, Layer
 
 
 class StyleOptions(Options):
@@ -117,7 +117,7 @@ class StyleOptions(Options):
 
 def check(card: Card, options: StyleOptions) -> None:
     """Raise in one line where a layer does not exist or has no maps, or nothing is asked for."""
-    from engine.make.texture import chosen_layers
+    from fovea.engine.make.texture import chosen_layers
 
     chosen_layers(card, options.style_layers)
     if options.colours == "luminance" and card.preprocessing.channels != 3:
@@ -151,7 +151,7 @@ def sizes_to(last: int, smallest: int) -> list[int]:
 
 def content_layer(card: Card, options: StyleOptions) -> Layer:
     """The layer of the content."""
-    from engine.make.layers import layer_at
+    from fovea.engine.make.layers import layer_at
 
     return card.layer(options.content_layer) if options.content_layer else layer_at(card, 0.5)
 
@@ -160,7 +160,7 @@ class Transfer:
     """Pictures of one content photo in one blend of styles, and the curve of all that was made so far."""
 
     def __init__(self, job: Job, film: Film | None = None) -> None:
-        from engine.make.sizes import large_enough
+        from fovea.engine.make.sizes import large_enough
 
         assert job.photo is not None, "asked for before"
         self.job = job
@@ -177,9 +177,9 @@ class Transfer:
 
     def _pictures(self, side: int) -> tuple[Tensor, list[Tensor]]:
         """Content and styles at one size, (1, C, H, W) in [0, 1]."""
-        from engine.make.canvas import to_picture
-        from engine.make.sizes import photo_pixels
-        from engine.make.texture import matched_colours
+        from fovea.engine.make.canvas import to_picture
+        from fovea.engine.make.sizes import photo_pixels
+        from fovea.engine.make.texture import matched_colours
 
         content = photo_pixels(self.job, self.content, side)
         large = max(32, round(side * self.options.style_size))
@@ -190,10 +190,10 @@ class Transfer:
 
     def terms(self, content: Tensor, styles: list[Tensor], content_weight: float, style_weight: float) -> list[Term]:
         """What the picture is held to."""
-        from engine.make.losses import FeatureDistance, Term, TotalVariation
-        from engine.make.sizes import features_of
-        from engine.make.statistics import gram_terms, pixel_statistics
-        from engine.make.texture import chosen_layers
+        from fovea.engine.make.losses import FeatureDistance, Term, TotalVariation
+        from fovea.engine.make.sizes import features_of
+        from fovea.engine.make.statistics import gram_terms, pixel_statistics
+        from fovea.engine.make.texture import chosen_layers
 
         terms: list[Term] = []
         if content_weight:
@@ -235,8 +235,8 @@ class Transfer:
         self, sides: list[int], content_weight: float, style_weight: float, portion: tuple[float, float]
     ) -> Tensor:
         """The picture (1, C, H, W) at the last of `sides`, from coarse to fine."""
-        from engine.make.canvas import resized
-        from engine.make.warm import WarmAdam
+        from fovea.engine.make.canvas import resized
+        from fovea.engine.make.warm import WarmAdam
 
         self.mover = WarmAdam(self.options.learning_rate)
         steps = [self.options.steps * (2 if number == 0 and len(sides) > 1 else 1) for number in range(len(sides))]
@@ -284,11 +284,11 @@ class Transfer:
         portion: tuple[float, float],
     ) -> Tensor:
         """The picture after some steps at its size, shifted meanwhile; what left the frame stays as it was."""
-        from engine.make.canvas import PixelCanvas, to_preview
-        from engine.make.loop import lbfgs, optimise
-        from engine.make.projection import box
-        from engine.make.transforms import slid
-        from engine.make.warm import AveragedIterates
+        from fovea.engine.make.canvas import PixelCanvas, to_preview
+        from fovea.engine.make.loop import lbfgs, optimise
+        from fovea.engine.make.projection import box
+        from fovea.engine.make.transforms import slid
+        from fovea.engine.make.warm import AveragedIterates
 
         height, width = content.shape[-2:]
 
@@ -327,7 +327,7 @@ class Transfer:
 
     def finished(self, picture: Tensor, content: NDArray[Any]) -> NDArray[Any]:
         """The 8-bit picture (H, W, C), with the content's colours if they are kept by light."""
-        from engine.make.canvas import to_pixels
+        from fovea.engine.make.canvas import to_pixels
 
         pixels = to_pixels(picture)[0]
         return with_colours_of(pixels, content) if self.options.colours == "luminance" else pixels
@@ -353,9 +353,9 @@ def _grid(transfer: Transfer, share: float) -> tuple[Any, int, pd.DataFrame]:
     """The sheet of content weight (down) by style weight (across), its tile's side and captions."""
     import pandas as pd
 
-    from engine.explain.pictures import as_colour
-    from engine.make.sizes import photo_pixels
-    from engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.explain.pictures import as_colour
+    from fovea.engine.make.sizes import photo_pixels
+    from fovea.engine.sheet import compose_sheet, fit_tile
 
     job, options = transfer.job, transfer.options
     side = min(options.smallest, max(job.card.preprocessing.size))
@@ -373,10 +373,10 @@ def _grid(transfer: Transfer, share: float) -> tuple[Any, int, pd.DataFrame]:
 
 def _runner(job: Job, height: int, width: int) -> Job:
     """The job on the network as it is run here. Raises OptionsError where the picture does not fit into memory."""
-    from engine.make.forward import recipe_job
-    from engine.make.layers import fine_layers
-    from engine.make.memory import check_memory, fits
-    from engine.make.texture import chosen_layers
+    from fovea.engine.make.forward import recipe_job
+    from fovea.engine.make.layers import fine_layers
+    from fovea.engine.make.memory import check_memory, fits
+    from fovea.engine.make.texture import chosen_layers
 
     options: StyleOptions = job.options
     layers = chosen_layers(job.card, options.style_layers)
@@ -393,9 +393,9 @@ def style(job: Job) -> Result:
     """Image `style`, array `loss` by step, table `losses` by term with the size of each step."""
     import pandas as pd
 
-    from engine.make.canvas import to_image, to_picture
-    from engine.make.film import Film
-    from engine.make.sizes import features_of, large_enough, photo_pixels
+    from fovea.engine.make.canvas import to_image, to_picture
+    from fovea.engine.make.film import Film
+    from fovea.engine.make.sizes import features_of, large_enough, photo_pixels
 
     options: StyleOptions = job.options
     if job.photo is None:
@@ -448,9 +448,9 @@ def _sources(job: Job, transfer: Transfer) -> tuple[Any, pd.DataFrame]:
     """The sheet of the content and the styles as they were given, and its captions."""
     import pandas as pd
 
-    from engine.explain.pictures import as_colour
-    from engine.make.sizes import photo_pixels
-    from engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.explain.pictures import as_colour
+    from fovea.engine.make.sizes import photo_pixels
+    from fovea.engine.sheet import compose_sheet, fit_tile
 
     photos = [transfer.content, *(photo for photo, _ in transfer.styles)]
     tiles = [fit_tile(as_colour(photo_pixels(job, photo, SOURCE_TILE)), SOURCE_TILE) for photo in photos]
@@ -461,8 +461,8 @@ def _sources(job: Job, transfer: Transfer) -> tuple[Any, pd.DataFrame]:
 
 def _style_photos(job: Job, styles: list[tuple[Image.Image, float]], side: int) -> dict[str, Any]:
     """Images `style_photo`, `style_photo_2`, … as they were given."""
-    from engine.explain.pictures import as_colour
-    from engine.make.sizes import photo_pixels
+    from fovea.engine.explain.pictures import as_colour
+    from fovea.engine.make.sizes import photo_pixels
 
     return {
         f"style_photo{'' if number == 1 else f'_{number}'}": as_colour(photo_pixels(job, photo, side))

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from engine.errors import OptionsError
-from engine.features import unit_maps
-from engine.make.canvas import Normalise, to_picture
-from engine.make.layers import layer_at
-from engine.make.losses import ClassScore, Direction, Joint, Loss, UnitActivation
-from engine.make.names import numbers_of, unit_and_layer, weights_of
-from engine.make.sizes import features_of
-from engine.make.verdict import probabilities_of
-from models.card import OUTPUT
+from fovea.engine.errors import OptionsError
+from fovea.engine.features import unit_maps
+from fovea.engine.make.canvas import Normalise, to_picture
+from fovea.engine.make.layers import layer_at
+from fovea.engine.make.losses import ClassScore, Direction, Joint, Loss, UnitActivation
+from fovea.engine.make.names import numbers_of, unit_and_layer, weights_of
+from fovea.engine.make.sizes import features_of
+from fovea.engine.make.verdict import probabilities_of
+from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
-    from engine.method import Job
-    from models.card import Card, Layer
+    from fovea.engine.method import Job
+    from fovea.models.card import Card, Layer
 
 
 @dataclass(frozen=True)

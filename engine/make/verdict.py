@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.errors import UnknownNameError, UnsupportedError
-from engine.explain.scores import probabilities
-from engine.make.canvas import to_picture
-from engine.make.losses import Loss, View
-from models.card import OUTPUT
-from models.torch_net import forward_taps
+from fovea.engine.errors import UnknownNameError, UnsupportedError
+from fovea.engine.explain.scores import probabilities
+from fovea.engine.make.canvas import to_picture
+from fovea.engine.make.losses import Loss, View
+from fovea.models.card import OUTPUT
+from fovea.models.torch_net import forward_taps
 
 if TYPE_CHECKING:
-    from engine.method import Job
-    from models.card import Card
-    from models.network import Network
+    from fovea.engine.method import Job
+    from fovea.models.card import Card
+    from fovea.models.network import Network
 
 
 def _features(

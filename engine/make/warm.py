@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.make.canvas import Canvas, PixelCanvas
+from fovea.engine.make.canvas import Canvas, PixelCanvas
 
 
 class WarmAdam:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.bundled.net import INPUT_SIZE, RESIZE
+from fovea.models.bundled.net import INPUT_SIZE, RESIZE
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 HELD_OUT_SHARE = 0.1

@@ -1,6 +1,6 @@
 """What the network is worth: accuracy on held-out photos, class by class, and which of its units are dead.
 
-`python -m models.bundled.evaluate --data FOLDER` prints the tables of the model card for the shipped weights.
+`python -m fovea.models.bundled.evaluate --data FOLDER` prints the tables of the model card for the shipped weights.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.bundled import data
-from models.bundled.net import WEIGHTS, class_names, load, normalise
+from fovea.models.bundled import data
+from fovea.models.bundled.net import WEIGHTS, class_names, load, normalise
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def tables(score: Score, labels: NDArray[np.int64], names: Sequence[str]) -> str
 
 def main(argv: list[str] | None = None) -> int:
     """Print the tables from the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m models.bundled.evaluate", description="Score the network.")
+    parser = argparse.ArgumentParser(prog="python -m fovea.models.bundled.evaluate", description="Score the network.")
     parser.add_argument("--data", type=Path, required=True, help="folder of class folders that it was trained on")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--seed", type=int, default=0, help="of the held-out split")

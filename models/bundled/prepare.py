@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.bundled import data
-from models.bundled.net import INPUT_SIZE
+from fovea.models.bundled import data
+from fovea.models.bundled.net import INPUT_SIZE
 
 T = TypeVar("T")
 PHOTOS_AT_ONCE = 2
@@ -124,7 +124,7 @@ def _compute(
     device: str,
     report: Progress,
 ) -> None:
-    from models.bundled import teacher as teaching
+    from fovea.models.bundled import teacher as teaching
 
     np.save(work / "held_out.npy", data.centre_crops(held_out))
     size = INPUT_SIZE

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.bundled.net import normalise
+from fovea.models.bundled.net import normalise
 
 ARCHITECTURE = "mobilenetv2_100"
 SIZE = 160
@@ -29,7 +29,7 @@ class Teacher(nn.Module):
         super().__init__()
         from safetensors.torch import load_file
 
-        import models.torchvision_compat  # noqa: F401
+        import fovea.models.torchvision_compat  # noqa: F401
 
         # isort: split
         import timm

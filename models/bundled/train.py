@@ -1,4 +1,4 @@
-"""Train the bundled network: `python -m models.bundled.train [--data FOLDER] [--teacher WEIGHTS] ...`.
+"""Train the bundled network: `python -m fovea.models.bundled.train [--data FOLDER] [--teacher WEIGHTS] ...`.
 
 One long cycle of SGD over fixed crops. The label's say is shared with a teacher's linear probe; the teacher's ImageNet
 logits guide a second head that is thrown away. What ships is the running average of the weights. All chance comes from
@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.bundled import data
-from models.bundled.evaluate import Score, evaluate
-from models.bundled.net import CLASSES, FOLDER, FoveaNet, normalise
-from models.bundled.prepare import Prepared, Progress, prepare
+from fovea.models.bundled import data
+from fovea.models.bundled.evaluate import Score, evaluate
+from fovea.models.bundled.net import CLASSES, FOLDER, FoveaNet, normalise
+from fovea.models.bundled.prepare import Prepared, Progress, prepare
 
 TEACHER_CLASSES = 1000
 CHECKPOINT = "checkpoint.pt"
@@ -428,7 +428,7 @@ def export(net: nn.Module, names: list[str], folder: Path) -> None:
 
 def fetch(folder: Path) -> Path:
     """Fetch Caltech-101 (about 140 MB) into `folder` and return its folder of class folders."""
-    import models.torchvision_compat  # noqa: F401
+    import fovea.models.torchvision_compat  # noqa: F401
 
     # isort: split
     from torchvision.datasets import Caltech101
@@ -438,7 +438,7 @@ def fetch(folder: Path) -> Path:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m models.bundled.train", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m fovea.models.bundled.train", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of class folders; fetched where it is not given")
     parser.add_argument("--unlabelled", type=Path, nargs="*", default=[], help="folders of photos without classes")
     parser.add_argument("--teacher", type=Path, help="safetensors of timm's mobilenetv2_100 (pad_type='same')")

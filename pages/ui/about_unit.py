@@ -11,19 +11,19 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine.errors import FoveaError
-from engine.look.weights import weighted_layers
-from engine.method import Method, Panel, methods, option_extra
-from engine.mined import Mined, by_maximum
-from engine.run import Request, validate
-from engine.worker import submit
-from models.card import Card
-from pages.ui import reads, state
-from pages.ui.gallery import show_group, show_units
-from pages.ui.links import artifact_url
-from pages.ui.nav import page
-from pages.ui.panels import channel_chart, show_panel
-from pages.ui.text import duration, escaped, label, plain, value
+from fovea.engine.errors import FoveaError
+from fovea.engine.look.weights import weighted_layers
+from fovea.engine.method import Method, Panel, methods, option_extra
+from fovea.engine.mined import Mined, by_maximum
+from fovea.engine.run import Request, validate
+from fovea.engine.worker import submit
+from fovea.models.card import Card
+from fovea.pages.ui import reads, state
+from fovea.pages.ui.gallery import show_group, show_units
+from fovea.pages.ui.links import artifact_url
+from fovea.pages.ui.nav import page
+from fovea.pages.ui.panels import channel_chart, show_panel
+from fovea.pages.ui.text import duration, escaped, label, plain, value
 
 RUNS_READ = 60
 BINS = 32

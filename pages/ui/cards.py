@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from engine.worker import card_status, request_card
-from models.card import Card
-from pages.ui import reads
-from pages.ui.text import show_error
+from fovea.engine.worker import card_status, request_card
+from fovea.models.card import Card
+from fovea.pages.ui import reads
+from fovea.pages.ui.text import show_error
 
 
 def card_or_wait(name: str) -> Card | None:

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import annotated_types
 import streamlit as st
 
-from engine.errors import FoveaError
-from engine.method import Method, find_method, listed, listed_classes, option_extra
-from models.card import Card, Layer
-from pages.ui import reads, state
-from pages.ui.links import loopback_only
-from pages.ui.text import label, plain
+from fovea.engine.errors import FoveaError
+from fovea.engine.method import Method, find_method, listed, listed_classes, option_extra
+from fovea.models.card import Card, Layer
+from fovea.pages.ui import reads, state
+from fovea.pages.ui.links import loopback_only
+from fovea.pages.ui.text import label, plain
 
 Control = Callable[[str, Any, str, Card], Any]
 
@@ -325,8 +325,8 @@ def _label(key: str, info: Any, text: str, card: Card, start: Any) -> str:
 
 
 def _photo(key: str, info: Any, text: str, card: Card, start: Any) -> str:
-    from engine.image import SAMPLES
-    from pages.ui.pickers import kept_photos, photo_title
+    from fovea.engine.image import SAMPLES
+    from fovea.pages.ui.pickers import kept_photos, photo_title
 
     options = [f"sample:{name}" for name in SAMPLES] + kept_photos()
     _initial(key, info.default or None, start if start is _MISSING else start or None)

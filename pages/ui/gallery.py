@@ -15,10 +15,10 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
-from engine.method import Panel
-from pages.ui.links import artifact_url
-from pages.ui.opened import show_opened, unit_link
-from pages.ui.text import value
+from fovea.engine.method import Panel
+from fovea.pages.ui.links import artifact_url
+from fovea.pages.ui.opened import show_opened, unit_link
+from fovea.pages.ui.text import value
 
 CARDS_A_PAGE = 48
 TILES_ON_A_CARD = 9

@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from engine.method import find_method
-from engine.run import Request
-from engine.worker import submit
-from pages.ui import state
-from pages.ui.forms import prefill
-from pages.ui.links import artifact_url
-from pages.ui.nav import method_page
-from pages.ui.text import errors_as_lines
+from fovea.engine.method import find_method
+from fovea.engine.run import Request
+from fovea.engine.worker import submit
+from fovea.pages.ui import state
+from fovea.pages.ui.forms import prefill
+from fovea.pages.ui.links import artifact_url
+from fovea.pages.ui.nav import method_page
+from fovea.pages.ui.text import errors_as_lines
 
 
 def values_button(run: Any, *, type: Literal["secondary", "tertiary"] = "secondary") -> None:

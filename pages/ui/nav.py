@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from engine.method import VERBS, Method, methods
+from fovea.engine.method import VERBS, Method, methods
 
 PAGES = Path(__file__).resolve().parent.parent
 
@@ -61,7 +61,7 @@ def family_of(method: str) -> Family:
 
 def _generic(names: tuple[str, ...]) -> Any:
     def show() -> None:
-        from pages.ui.workbench import workbench
+        from fovea.pages.ui.workbench import workbench
 
         workbench(*names)
 

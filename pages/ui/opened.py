@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine.errors import FoveaError
-from engine.figures import words
-from engine.method import Method, Panel, find_method
-from engine.sheet import cut_tile
-from pages.ui import reads
-from pages.ui.text import errors_as_lines, label, plain
+from fovea.engine.errors import FoveaError
+from fovea.engine.figures import words
+from fovea.engine.method import Method, Panel, find_method
+from fovea.engine.sheet import cut_tile
+from fovea.pages.ui import reads
+from fovea.pages.ui.text import errors_as_lines, label, plain
 
 LARGE = 420
 
@@ -84,16 +84,16 @@ def _ways_on(run: Any, row: pd.Series[Any], key: str) -> None:
 
 def unit_link(run: Any, layer: str, unit: int) -> None:
     """A link to the unit's own page."""
-    from pages.ui.nav import page
+    from fovea.pages.ui.nav import page
 
     query = {"network": run.record.network.name, "layer": layer, "unit": str(unit)}
     st.page_link(page("unit"), label="All about this unit", icon=":material/hub:", query_params=query)
 
 
 def _image_ways(run: Any, image: str, key: str) -> None:
-    from engine.worker import submit
-    from pages.ui.pickers import change
-    from pages.ui.workbench import show_next
+    from fovea.engine.worker import submit
+    from fovea.pages.ui.pickers import change
+    from fovea.pages.ui.workbench import show_next
 
     with errors_as_lines():
         item = next(iter(_method(run).options_of_kind("item")), "") if _method(run) else ""
@@ -103,8 +103,8 @@ def _image_ways(run: Any, image: str, key: str) -> None:
             show_next(run.record.method, submit(again))
             st.rerun()
         if st.button("Take it as the photo", icon=":material/photo:", key=f"{key}:take"):
-            from engine.dataset import open_dataset
-            from engine.image import keep_photo
+            from fovea.engine.dataset import open_dataset
+            from fovea.engine.image import keep_photo
 
             dataset = open_dataset(_dataset_of(run))
             change(photo=keep_photo(dataset.photo(dataset.index_of(image)), image))
@@ -113,7 +113,7 @@ def _image_ways(run: Any, image: str, key: str) -> None:
 
 def narrowed(panel: Panel, run: Any, column: str, value: Any, key: str) -> None:
     """A panel of which only one value of a column is shown, or one channel."""
-    from pages.ui.panels import channel_chart, show_panel
+    from fovea.pages.ui.panels import channel_chart, show_panel
 
     if panel.kind == "channels":
         st.subheader(panel.title, anchor=False)

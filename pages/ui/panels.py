@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine.errors import FoveaError
-from engine.figures import figure
-from engine.method import Cells, Panel
-from pages.ui.gallery import show_gallery
-from pages.ui.opened import show_opened
-from pages.ui.peek import peek
-from pages.ui.text import escaped, label, show_error
+from fovea.engine.errors import FoveaError
+from fovea.engine.figures import figure
+from fovea.engine.method import Cells, Panel
+from fovea.pages.ui.gallery import show_gallery
+from fovea.pages.ui.opened import show_opened
+from fovea.pages.ui.peek import peek
+from fovea.pages.ui.text import escaped, label, show_error
 
 CHART = {"displaylogo": False, "showSendToCloud": False, "scrollZoom": False, "displayModeBar": False}
 """Plotly's settings: no logo, nothing that sends data anywhere."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import streamlit as st
 
-from engine.method import Panel
-from pages.ui.gallery import sheet_of
+from fovea.engine.method import Panel
+from fovea.pages.ui.gallery import sheet_of
 
 SIZE = 132
 

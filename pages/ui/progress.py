@@ -11,10 +11,10 @@ from typing import Any
 import streamlit as st
 from PIL import Image
 
-from pages.ui import reads, state
-from pages.ui.links import artifact_url, photo_url
-from pages.ui.panels import show_panels
-from pages.ui.text import duration, errors_as_lines, escaped, label, plain, show_error, value
+from fovea.pages.ui import reads, state
+from fovea.pages.ui.links import artifact_url, photo_url
+from fovea.pages.ui.panels import show_panels
+from fovea.pages.ui.text import duration, errors_as_lines, escaped, label, plain, show_error, value
 
 POLL_SECONDS = 0.8
 

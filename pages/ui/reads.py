@@ -8,11 +8,11 @@ from functools import lru_cache
 import streamlit as st
 from PIL import Image
 
-from engine.errors import FoveaError
-from engine.method import find_method
-from engine.store import Store
-from models.card import Card
-from models.home import home
+from fovea.engine.errors import FoveaError
+from fovea.engine.method import find_method
+from fovea.engine.store import Store
+from fovea.models.card import Card
+from fovea.models.home import home
 
 FINAL = frozenset({"done", "failed", "cancelled", "interrupted"})
 """The statuses that change no more."""
@@ -30,7 +30,7 @@ def store() -> Store:
 
 @st.cache_data(show_spinner=False, ttl=60, max_entries=4)
 def _known_networks(root: str) -> list[str]:
-    from models.zoo import known_networks
+    from fovea.models.zoo import known_networks
 
     return [
         name
@@ -51,7 +51,7 @@ def forget_networks() -> None:
 
 def known_datasets() -> list[str]:
     """The registered data sets, `sample` first."""
-    from engine.dataset import known_datasets as known
+    from fovea.engine.dataset import known_datasets as known
 
     return ["sample", *(name for name in known() if name != "sample")]
 
@@ -59,7 +59,7 @@ def known_datasets() -> list[str]:
 @st.cache_data(show_spinner=False, ttl=300, max_entries=32)
 def dataset_size(root: str, name: str) -> int:
     """How many images a data set holds. Raises DatasetError."""
-    from engine.dataset import open_dataset
+    from fovea.engine.dataset import open_dataset
 
     return len(open_dataset(name))
 
@@ -67,7 +67,7 @@ def dataset_size(root: str, name: str) -> int:
 @st.cache_data(show_spinner=False, ttl=300, max_entries=32)
 def dataset_labels(root: str, name: str) -> list[str]:
     """The labels of a data set, sorted. Raises DatasetError."""
-    from engine.dataset import open_dataset
+    from fovea.engine.dataset import open_dataset
 
     return open_dataset(name).classes
 
@@ -75,7 +75,7 @@ def dataset_labels(root: str, name: str) -> list[str]:
 @st.cache_data(show_spinner=False, ttl=300, max_entries=64)
 def dataset_picture(root: str, name: str, key: str, size: int = 420) -> Image.Image:
     """An image of a data set, its longer side at most `size` pixels. Raises DatasetError, ImageError."""
-    from engine.dataset import open_dataset
+    from fovea.engine.dataset import open_dataset
 
     dataset = open_dataset(name)
     return dataset.thumbnail(dataset.index_of(key), size)
@@ -88,7 +88,7 @@ def root() -> str:
 
 def card(name: str) -> Card | None:
     """The network's card if it has been read before."""
-    from models.zoo import cached_card
+    from fovea.models.zoo import cached_card
 
     return cached_card(name)
 

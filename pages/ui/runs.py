@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from engine.errors import FoveaError
-from engine.method import find_method
-from engine.store import RunRow
-from pages.ui import reads
-from pages.ui.links import artifact_url
-from pages.ui.nav import page
-from pages.ui.pickers import network_title
-from pages.ui.text import ago, escaped, plain
+from fovea.engine.errors import FoveaError
+from fovea.engine.method import find_method
+from fovea.engine.store import RunRow
+from fovea.pages.ui import reads
+from fovea.pages.ui.links import artifact_url
+from fovea.pages.ui.nav import page
+from fovea.pages.ui.pickers import network_title
+from fovea.pages.ui.text import ago, escaped, plain
 
 STATUS = {
     "queued": ("waiting", "gray"),

@@ -10,7 +10,7 @@ import re
 
 import streamlit as st
 
-from engine.errors import ImageError, NetworkError
+from fovea.engine.errors import ImageError, NetworkError
 
 DEFAULTS = {"network": "fovea", "photo": "sample:motorcycle", "layer": "", "unit": ""}
 """The shell's names in the address, with their values on a first visit. `unit` is a number as text."""

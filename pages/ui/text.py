@@ -11,8 +11,8 @@ from typing import Any
 
 import streamlit as st
 
-from engine.errors import FoveaError
-from engine.estimate import duration as duration
+from fovea.engine.errors import FoveaError
+from fovea.engine.estimate import duration as duration
 
 
 @contextlib.contextmanager

@@ -7,22 +7,22 @@ from typing import Any
 
 import streamlit as st
 
-from engine.errors import FoveaError
-from engine.estimate import expect, in_words
-from engine.method import Method, find_method
-from engine.run import Request, validate
-from engine.worker import submit
-from models.card import Card
-from models.home import home
-from pages.ui import reads, state
-from pages.ui.cards import card_or_wait
-from pages.ui.forms import options_form, where_it_runs
-from pages.ui.leads import lead_buttons, values_button
-from pages.ui.links import report_url
-from pages.ui.nav import family_of, page
-from pages.ui.pickers import photo_title
-from pages.ui.progress import show_run
-from pages.ui.text import errors_as_lines, plain, show_error
+from fovea.engine.errors import FoveaError
+from fovea.engine.estimate import expect, in_words
+from fovea.engine.method import Method, find_method
+from fovea.engine.run import Request, validate
+from fovea.engine.worker import submit
+from fovea.models.card import Card
+from fovea.models.home import home
+from fovea.pages.ui import reads, state
+from fovea.pages.ui.cards import card_or_wait
+from fovea.pages.ui.forms import options_form, where_it_runs
+from fovea.pages.ui.leads import lead_buttons, values_button
+from fovea.pages.ui.links import report_url
+from fovea.pages.ui.nav import family_of, page
+from fovea.pages.ui.pickers import photo_title
+from fovea.pages.ui.progress import show_run
+from fovea.pages.ui.text import errors_as_lines, plain, show_error
 
 
 def workbench(*names: str, about: str = "") -> None:

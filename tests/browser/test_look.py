@@ -56,8 +56,8 @@ def neighbours(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A finished run on the server's own home, over eight small pictures."""
     from PIL import Image
 
-    from engine.run import Request, execute
-    from engine.store import Store
+    from fovea.engine.run import Request, execute
+    from fovea.engine.store import Store
 
     monkeypatch.setenv("FOVEA_HOME", str(server.home))
     rng = np.random.default_rng(0)

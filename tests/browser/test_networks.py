@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """squeezenet1_1 with a head of four classes, their names, and what is neither."""
-    import models.torchvision_compat  # noqa: F401 - before torchvision
+    import fovea.models.torchvision_compat  # noqa: F401 - before torchvision
 
     import torchvision  # isort: skip
     import torch

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.method import Job, find_method
-from models.card import Card, Preprocessing
-from models.torch_net import prepare, trace_layers
+from fovea.engine.method import Job, find_method
+from fovea.models.card import Card, Preprocessing
+from fovea.models.torch_net import prepare, trace_layers
 
 
 class Residual(nn.Module):

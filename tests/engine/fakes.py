@@ -16,11 +16,11 @@ import pandas as pd
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine import method as registry
-from engine.errors import OptionsError
-from engine.method import Job, Method, Options, Panel, Result, option
-from engine.run import Request
-from models.card import Card, Layer, Preprocessing
+from fovea.engine import method as registry
+from fovea.engine.errors import OptionsError
+from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.run import Request
+from fovea.models.card import Card, Layer, Preprocessing
 
 
 class CountOptions(Options):
@@ -119,13 +119,13 @@ class FakeNetwork:
 
 def install(patch: Any, card: Card = CARD) -> None:
     """Replace registry and zoo; `patch(module, name, value)` is monkeypatch.setattr or setattr."""
-    import models.zoo
+    import fovea.models.zoo
 
     network = FakeNetwork()
     network.card = card
     patch(registry, "methods", lambda: METHODS)
-    patch(models.zoo, "load", lambda name: network)
-    patch(models.zoo, "cached_card", lambda name: card)
+    patch(fovea.models.zoo, "load", lambda name: network)
+    patch(fovea.models.zoo, "cached_card", lambda name: card)
 
 
 def request(method: str = "count", **more: Any) -> Request:
@@ -135,7 +135,7 @@ def request(method: str = "count", **more: Any) -> Request:
 
 if __name__ == "__main__":
     install(setattr)
-    from engine import worker
+    from fovea.engine import worker
 
     worker.CANCEL_SECONDS = 0.5
     worker._warm_up = lambda: None  # these methods need no torch

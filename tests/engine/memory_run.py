@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from engine.image import open_photo
-from engine.method import Cells, Panel
-from engine.run import Input, NetworkRef, RunRecord
-from engine.sheet import compose_sheet, fit_tile
+from fovea.engine.image import open_photo
+from fovea.engine.method import Cells, Panel
+from fovea.engine.run import Input, NetworkRef, RunRecord
+from fovea.engine.sheet import compose_sheet, fit_tile
 
 KINDS = ("image", "overlay", "heatmap", "gallery", "curve", "bars", "scatter", "channels", "table", "text")
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine import __main__ as cli
-from engine.store import Store
+from fovea.engine import __main__ as cli
+from fovea.engine.store import Store
 from tests.engine import fakes
 
 ROOT = Path(cli.__file__).parents[1]
@@ -185,7 +185,7 @@ def python(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 def test_help_imports_nothing_heavy(own_home: Path) -> None:
     code = (
-        "import sys, engine.__main__ as cli; [cli._add_method(m) for m in cli.registry.methods().values()]; "
+        "import sys, fovea.engine.__main__ as cli; [cli._add_method(m) for m in cli.registry.methods().values()]; "
         "print(sorted({'torch', 'torchvision', 'onnxruntime', 'timm', 'faiss', 'pandas', 'rich'} & set(sys.modules)))"
     )
     assert python("-c", code, home=own_home).stdout.strip() == "[]"
@@ -213,7 +213,7 @@ def hear_interrupts() -> None:
 
 def test_a_real_interrupt_is_stored(own_home: Path) -> None:
     code = (
-        "import sys; from tests.engine import fakes; fakes.install(setattr); import engine.__main__ as cli; "
+        "import sys; from tests.engine import fakes; fakes.install(setattr); import fovea.engine.__main__ as cli; "
         "sys.argv = ['engine', 'count', '--network', 'fake', '--device', 'cpu', '--steps', '1000', '--wait', '0.1']; "
         "cli.main()"
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.dataset import (
+from fovea.engine.dataset import (
     Dataset,
     Unreadable,
     inspect_dataset,
@@ -23,9 +23,9 @@ from engine.dataset import (
     spread,
     unregister_dataset,
 )
-from engine.errors import DatasetError, ImageError, UnknownNameError
-from engine.image import open_photo
-from models.card import Preprocessing
+from fovea.engine.errors import DatasetError, ImageError, UnknownNameError
+from fovea.engine.image import open_photo
+from fovea.models.card import Preprocessing
 
 SMALL = Preprocessing(size=(8, 8), resize=8)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from engine.doctor import diagnose, report
+from fovea.engine.doctor import diagnose, report
 
 
 def test_doctor_says_what_really_works(own_home: Path, capfd) -> None:  # type: ignore[no-untyped-def]

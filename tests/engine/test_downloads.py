@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import models.torchvision_compat  # noqa: F401 - before torchvision
-from engine.dataset import known_datasets, open_dataset
-from engine.downloads import DOWNLOADS, download_dataset
-from engine.errors import DatasetError, UnknownNameError
+import fovea.models.torchvision_compat  # noqa: F401 - before torchvision
+from fovea.engine.dataset import known_datasets, open_dataset
+from fovea.engine.downloads import DOWNLOADS, download_dataset
+from fovea.engine.errors import DatasetError, UnknownNameError
 
 
 def picture(path: Path) -> None:

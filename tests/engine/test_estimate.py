@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import estimate
-from engine.run import NetworkRef
-from engine.store import Store
+from fovea.engine import estimate
+from fovea.engine.run import NetworkRef
+from fovea.engine.store import Store
 from tests.engine import fakes
 
 
@@ -32,10 +32,10 @@ def finished(store: Store, method: str, network: str, seconds: float, load: floa
 
 
 def test_nothing_known_is_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import models.zoo
+    import fovea.models.zoo
 
     assert estimate.estimate_seconds("count", "fake", {}) is None
-    monkeypatch.setattr(models.zoo, "cached_card", lambda name: None)
+    monkeypatch.setattr(fovea.models.zoo, "cached_card", lambda name: None)
     estimate.remember_forward("other", 1.0, 10)
     assert estimate.estimate_seconds("count", "fake", {}) is None
 
@@ -83,8 +83,8 @@ def test_memory_and_files_are_told_where_the_method_knows_them(store: Store, mon
 
 
 def test_mining_a_million_images_takes_little_more_memory_than_mining_thousands(own_home: Path) -> None:
-    from engine.look.patches import METHOD
-    from models.zoo import load
+    from fovea.engine.look.patches import METHOD
+    from fovea.models.zoo import load
 
     card = load("torchvision:squeezenet1_1@random").card
     options = METHOD.options.parse({"layers": "features.4,features.7,features.12"})

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from engine.errors import OptionsError
-from engine.figures import DIVERGING, SEQUENTIAL, channel_sheet, data_uri, figure
-from engine.method import Cells, Panel
+from fovea.engine.errors import OptionsError
+from fovea.engine.figures import DIVERGING, SEQUENTIAL, channel_sheet, data_uri, figure
+from fovea.engine.method import Cells, Panel
 from tests.engine.memory_run import KINDS, MemoryRun, every_panel, record
 
 HOSTILE = '<img src=x onerror=alert(1)> %{z} </script><script>alert("x")</script> & "q"'

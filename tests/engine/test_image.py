@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.errors import ImageError
-from engine.image import (
+from fovea.engine.errors import ImageError
+from fovea.engine.image import (
     MAX_UPLOAD,
     decode,
     keep_photo,

@@ -13,12 +13,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from engine.dataset import open_dataset
-from engine.errors import DatasetError, UnsupportedError
-from engine.network_check import match_labels, parity
-from engine.run import Request, execute
-from engine.store import Store
-from models import zoo
+from fovea.engine.dataset import open_dataset
+from fovea.engine.errors import DatasetError, UnsupportedError
+from fovea.engine.network_check import match_labels, parity
+from fovea.engine.run import Request, execute
+from fovea.engine.store import Store
+from fovea.models import zoo
 from tests.engine.conftest import tiny_network
 
 CLASSES = ("red cup", "green_cup", "blue cup", "grey cup", "black cup", "white cup")
@@ -156,7 +156,7 @@ def test_what_does_not_go_together_is_one_line(colours: str, cups: Path, tmp_pat
 def test_an_onnx_file_has_no_torch_twin_and_yet_an_accuracy(colours: str, cups: Path, tmp_path: Path) -> None:
     import onnx
 
-    from models.card import OUTPUT
+    from fovea.models.card import OUTPUT
 
     path = tmp_path / "colours.onnx"
     onnx.save(zoo.load(colours).graph().cut([OUTPUT]), str(path))

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from engine.method import Panel, methods
-from engine.report import command_line, report_html
-from engine.run import Input
+from fovea.engine.method import Panel, methods
+from fovea.engine.report import command_line, report_html
+from fovea.engine.run import Input
 from tests.engine.memory_run import MemoryRun, every_panel, record
 
 HOSTILE = """<img src=x onerror=alert(1)></script><script>alert("x")</script>&amp;'"%{z}"""

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.errors import FoveaError, OptionsError, UnknownNameError
-from engine.run import RANDOM_WARNING, Request, RunRecord, execute, plain, plan, portable, validate
-from engine.store import Store
+from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError
+from fovea.engine.run import RANDOM_WARNING, Request, RunRecord, execute, plain, plan, portable, validate
+from fovea.engine.store import Store
 from tests.engine import fakes
 
 
@@ -51,7 +51,7 @@ def test_a_finished_run_is_recorded_whole(store: Store) -> None:
 
 
 def test_the_photo_is_saved_as_the_network_saw_it(store: Store) -> None:
-    from engine.image import open_photo
+    from fovea.engine.image import open_photo
 
     record = execute(fakes.request("watch", image="sample:cat"), store)
     expected = fakes.CARD.preprocessing.frame(open_photo("sample:cat"))
@@ -170,12 +170,12 @@ def test_fresh_ignores_checkpoints(store: Store) -> None:
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import engine.store
+    import fovea.engine.store
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(engine.store, "_save_tables", full)
+    monkeypatch.setattr(fovea.engine.store, "_save_tables", full)
     record = execute(fakes.request(), store)
     assert record.status == "failed"
     assert record.error.startswith("the disk is full: nothing was saved")
@@ -184,12 +184,12 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(store: Store, monkeypatch: p
 
 
 def test_a_disk_too_full_for_the_record_still_ends_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import engine.store
+    import fovea.engine.store
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(engine.store, "_fsync", full)
+    monkeypatch.setattr(fovea.engine.store, "_fsync", full)
     record = execute(fakes.request(), store)
     assert record.status == "failed"
     assert store.row(record.id).error.startswith("the disk is full")
@@ -219,12 +219,12 @@ def test_a_wrong_request_is_one_line_and_leaves_nothing(store: Store, wrong: dic
 
 
 def test_validate_loads_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import models.zoo
+    import fovea.models.zoo
 
     def load(name: str) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(models.zoo, "load", load)
+    monkeypatch.setattr(fovea.models.zoo, "load", load)
     validate(fakes.request())
     with pytest.raises(OptionsError):
         validate(fakes.request(options={"steps": 0}))

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from engine.errors import ImageError
-from engine.image import open_photo, photo_name, photo_sha256
-from engine.samples import SAMPLES, sample_pictures
+from fovea.engine.errors import ImageError
+from fovea.engine.image import open_photo, photo_name, photo_sha256
+from fovea.engine.samples import SAMPLES, sample_pictures
 
 NAMED = ["cat", "face", "coffee", "motorcycle", "temple", "flower", "rocket", "hubble", "tissue", "brick", "grass"]
 
@@ -58,7 +58,7 @@ def test_a_missing_picture_names_its_package() -> None:
 
 def test_samples_import_neither_package() -> None:
     code = (
-        "import sys; from engine.image import open_photo; open_photo('sample:temple'); "
+        "import sys; from fovea.engine.image import open_photo; open_photo('sample:temple'); "
         "print([m for m in ('skimage', 'sklearn', 'torch') if m in sys.modules])"
     )
     root = Path(__file__).resolve().parents[2]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import worker
-from engine.errors import OptionsError, UnknownNameError
-from engine.store import Lock, Store
+from fovea.engine import worker
+from fovea.engine.errors import OptionsError, UnknownNameError
+from fovea.engine.store import Lock, Store
 from tests.engine import fakes
 
 COMMAND = (sys.executable, str(Path(fakes.__file__)))
@@ -184,7 +184,7 @@ def test_a_threads_run_can_be_watched_in_immediate_mode(store: Store, monkeypatc
 
 
 def test_cards_are_read_by_the_worker(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import models.zoo
+    import fovea.models.zoo
 
     cards: dict[str, object] = {}
 
@@ -194,8 +194,8 @@ def test_cards_are_read_by_the_worker(store: Store, monkeypatch: pytest.MonkeyPa
         cards[name] = fakes.CARD
         return fakes.FakeNetwork()
 
-    monkeypatch.setattr(models.zoo, "cached_card", cards.get)
-    monkeypatch.setattr(models.zoo, "load", load)
+    monkeypatch.setattr(fovea.models.zoo, "cached_card", cards.get)
+    monkeypatch.setattr(fovea.models.zoo, "load", load)
     assert worker.card_status("new").state == "unknown"
     assert worker.request_card("new").state == "pending"
     assert worker.request_card("new").state == "pending"
@@ -216,9 +216,9 @@ def test_the_library_begins_with_one_run_of_each_method(store: Store, monkeypatc
 
 
 def test_first_runs_take_fewer_steps_where_they_would_take_long(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import engine.estimate
+    import fovea.engine.estimate
 
-    monkeypatch.setattr(engine.estimate, "estimate_seconds", lambda *_: 600.0)
+    monkeypatch.setattr(fovea.engine.estimate, "estimate_seconds", lambda *_: 600.0)
     options = fakes.CountOptions(steps=1000)
     assert worker._smaller(fakes.METHODS["count"], fakes.CARD, options) == fakes.CountOptions(steps=100)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import zoo
-from models.network import Network
+from fovea.models import zoo
+from fovea.models.network import Network
 
 SMALL = 64
 """Side in pixels of the small networks' input."""

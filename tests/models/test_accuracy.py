@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import accuracy
-from models import zoo
+from fovea.models import zoo
 
 PHOTOS = 100
 

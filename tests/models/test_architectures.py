@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from models import onnx_net, torch_net, zoo
-from models.card import OUTPUT
-from models.network import Network
+from fovea.models import onnx_net, torch_net, zoo
+from fovea.models.card import OUTPUT
+from fovea.models.network import Network
 
 # vgg11, whose head alone is half a gigabyte, is tested with a light one in test_onnx_net.
 SMALL: dict[str, dict[str, Any]] = {

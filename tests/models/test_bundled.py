@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from models.bundled import data as photos
-from models.bundled import net as bundled
-from models.bundled.evaluate import evaluate
+from fovea.models.bundled import data as photos
+from fovea.models.bundled import net as bundled
+from fovea.models.bundled.evaluate import evaluate
 
 CARD = Path(bundled.__file__).with_name("CARD.md")
 

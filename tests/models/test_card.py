@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import zoo
-from models.card import Card, Layer, Preprocessing, ReceptiveField
-from models.errors import UnknownNameError
+from fovea.models import zoo
+from fovea.models.card import Card, Layer, Preprocessing, ReceptiveField
+from fovea.models.errors import UnknownNameError
 
 
 def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:

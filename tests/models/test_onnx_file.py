@@ -11,10 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models import zoo
-from models.card import OUTPUT
-from models.errors import NetworkError
-from models.onnx_net import Session
+from fovea.models import zoo
+from fovea.models.card import OUTPUT
+from fovea.models.errors import NetworkError
+from fovea.models.onnx_net import Session
 
 
 def small(
@@ -120,8 +120,8 @@ def test_a_batch_size_that_is_built_in(tmp_path: Path, fovea_home: Path) -> None
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_methods_on_a_batch_size_that_is_built_in(batch: int, tmp_path: Path, fovea_home: Path) -> None:
-    from engine.run import Request, execute
-    from engine.store import Store
+    from fovea.engine.run import Request, execute
+    from fovea.engine.store import Store
 
     model = small(batch=batch)
     model.graph.initializer.append(numpy_helper.from_array(np.array([batch, 4], np.int64), "shape"))

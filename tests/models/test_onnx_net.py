@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from models import onnx_net, torch_net, zoo
-from models.card import OUTPUT, Preprocessing
-from models.errors import NetworkError, ParityError, ProviderError, UnknownNameError
-from models.network import Network
+from fovea.models import onnx_net, torch_net, zoo
+from fovea.models.card import OUTPUT, Preprocessing
+from fovea.models.errors import NetworkError, ParityError, ProviderError, UnknownNameError
+from fovea.models.network import Network
 from tests.models.nets import Functional, SliceWriter, TupleOutput, Twice
 
 ARCHITECTURES = ("resnet18", "squeezenet1_1", "mobilenet_v2")

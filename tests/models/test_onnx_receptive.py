@@ -11,10 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models import zoo
-from models.card import Card, Layer
-from models.network import Network
-from models.onnx_net import Session
+from fovea.models import zoo
+from fovea.models.card import Card, Layer
+from fovea.models.network import Network
+from fovea.models.onnx_net import Session
 
 SIDE = 19
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from models import torch_net
-from models.card import Layer
+from fovea.models import torch_net
+from fovea.models.card import Layer
 from tests.models.nets import Functional, SliceWriter
 
 
@@ -76,7 +76,7 @@ def compare(module: nn.Module, shape: tuple[int, int, int], every: int, exact: b
 
 
 def _torchvision(name: str, **arguments: Any) -> nn.Module:
-    from models.zoo import _torchvision_builder
+    from fovea.models.zoo import _torchvision_builder
 
     return positive(_torchvision_builder(name)(**arguments))
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from models import torch_net
-from models.card import OUTPUT
-from models.errors import UnknownNameError
-from models.network import Network
+from fovea.models import torch_net
+from fovea.models.card import OUTPUT
+from fovea.models.errors import UnknownNameError
+from fovea.models.network import Network
 from tests.models.nets import Functional, TupleOutput, Twice
 
 

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models import weights
-from models.errors import WeightsError
+from fovea.models import weights
+from fovea.models.errors import WeightsError
 
 
 class Net(nn.Module):

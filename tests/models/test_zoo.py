@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models import zoo
-from models.errors import NetworkError, UnknownNameError, WeightsError
-from models.weights import TORCHVISION_WEIGHTS
+from fovea.models import zoo
+from fovea.models.errors import NetworkError, UnknownNameError, WeightsError
+from fovea.models.weights import TORCHVISION_WEIGHTS
 from tests.models.nets import Twice
 
 NET = """

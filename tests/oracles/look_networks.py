@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-import models.torchvision_compat  # noqa: F401  (before torchvision)
-from models import onnx_net, torch_net
-from models.card import Card, Preprocessing
+import fovea.models.torchvision_compat  # noqa: F401  (before torchvision)
+from fovea.models import onnx_net, torch_net
+from fovea.models.card import Card, Preprocessing
 
 
 class Tiny(nn.Module):
@@ -51,7 +51,7 @@ class TinyTokens(nn.Module):
 
 @dataclass
 class TinyNetwork:
-    """What methods need of `models.zoo.Network`."""
+    """What methods need of `fovea.models.zoo.Network`."""
 
     name: str
     card: Card

@@ -7,7 +7,7 @@ import torch
 from captum.attr import Occlusion
 from torch import nn
 
-from models.torch_net import forward_taps
+from fovea.models.torch_net import forward_taps
 
 
 def captum_occlusion(

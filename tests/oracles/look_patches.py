@@ -10,14 +10,14 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from engine.errors import ImageError
-from models.card import Preprocessing
-from models.torch_net import forward_taps
+from fovea.engine.errors import ImageError
+from fovea.models.card import Preprocessing
+from fovea.models.torch_net import forward_taps
 from tests.oracles.look_reducers import maps_of, maximum_of
 
 
 class MemoryDataset:
-    """What methods need of `engine.dataset.Dataset`, over pictures in memory; None is an unreadable image."""
+    """What methods need of `fovea.engine.dataset.Dataset`, over pictures in memory; None is an unreadable image."""
 
     decoder = "memory"
 

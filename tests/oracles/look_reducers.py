@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.card import Layer
+from fovea.models.card import Layer
 
 
 def maps_of(values: np.ndarray, layer: Layer) -> np.ndarray:

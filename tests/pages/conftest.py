@@ -37,8 +37,8 @@ def open_page() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def occlusion_run(fovea_home: Path) -> str:
     """A finished run of four windows."""
-    from engine.run import Request, execute
-    from engine.store import Store
+    from fovea.engine.run import Request, execute
+    from fovea.engine.store import Store
 
     options = {"window": 112, "stride": 112}
     return execute(Request(method="occlusion", network=NETWORK, image="sample:cat", options=options), Store()).id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from engine.method import find_method
+from fovea.engine.method import find_method
 from tests.pages.conftest import NETWORK
 
 Open = Callable[..., Any]
@@ -13,8 +13,8 @@ Open = Callable[..., Any]
 
 def run_of(method: str, **options: Any) -> str:
     """A finished run on the pages' small network."""
-    from engine.run import Request, execute
-    from engine.store import Store
+    from fovea.engine.run import Request, execute
+    from fovea.engine.store import Store
 
     return execute(Request(method=method, network=NETWORK, image="sample:cat", options=options), Store()).id
 

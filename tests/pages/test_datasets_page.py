@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from engine.dataset import known_datasets, register_dataset
+from fovea.engine.dataset import known_datasets, register_dataset
 
 Open = Callable[..., Any]
 
@@ -91,7 +91,7 @@ def enter(app: Any, name: str, path: str) -> None:
 def test_no_path_can_be_typed_where_others_are_served(
     open_page: Open, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pages.ui.links.loopback_only", lambda: False)
+    monkeypatch.setattr("fovea.pages.ui.links.loopback_only", lambda: False)
     app = open_page("image_sets")
     assert not app.exception
     assert not [field for field in app.text_input if field.label.startswith("Folder")]

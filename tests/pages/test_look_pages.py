@@ -17,8 +17,8 @@ LAYER = "features.3.squeeze"
 
 def run(method: str, image: str | None = None, **options: Any) -> str:
     """A finished run."""
-    from engine.run import Request, execute
-    from engine.store import Store
+    from fovea.engine.run import Request, execute
+    from fovea.engine.store import Store
 
     record = execute(Request(method=method, network=NETWORK, image=image, options=options), Store())
     assert record.status == "done", record.error
@@ -119,7 +119,7 @@ def test_steps_to_the_next_unit_and_layer(open_page: Open) -> None:
 
 
 def test_a_histogram_of_uneven_bins_keeps_its_counts() -> None:
-    from pages.ui.about_unit import even_bins
+    from fovea.pages.ui.about_unit import even_bins
 
     edges = np.array([-np.inf, -1.0, 0.5, 1.0, 2.0, 4.0, np.inf])
     table = even_bins(np.array([0, 3, 0, 5, 8, 0]), edges)

@@ -12,15 +12,15 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, WeightsError
-from engine.network_files import (
+from fovea.engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, WeightsError
+from fovea.engine.network_files import (
     check_architecture,
     check_new_name,
     keep_classes,
     keep_weights,
     remove_network,
 )
-from models import zoo
+from fovea.models import zoo
 from tests.pages.conftest import NETWORK
 
 Open = Callable[..., Any]
@@ -93,7 +93,7 @@ def test_weights_are_added_used_and_removed(open_page: Open, own_home: Path, wei
 
 
 def test_kept_weights_for_a_timm_architecture(own_home: Path) -> None:
-    import models.torchvision_compat  # noqa: F401 - before timm, which imports torchvision
+    import fovea.models.torchvision_compat  # noqa: F401 - before timm, which imports torchvision
 
     timm = pytest.importorskip("timm")
 
@@ -151,7 +151,7 @@ def test_uploads_are_kept_by_content_and_bounded(own_home: Path, monkeypatch: py
     assert first.name == "evil_name.pt"
     assert first.parent.parent == own_home / "weights"
     assert keep_weights(io.BytesIO(b"PK\x03\x04 of torch"), "evil name.bin") == first
-    monkeypatch.setattr("engine.network_files.CLASSES_BYTES", 4)
+    monkeypatch.setattr("fovea.engine.network_files.CLASSES_BYTES", 4)
     with pytest.raises(WeightsError, match="larger than"):
         keep_classes(io.BytesIO(b"a\nb\nc\n"), "classes.txt")
     with pytest.raises(WeightsError, match="empty"):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.method import methods
+from fovea.engine.method import methods
 from tests.pages.conftest import NETWORK, ROOT
 
 Open = Callable[..., Any]
@@ -53,7 +53,7 @@ def test_home_shows_the_best_classes_and_three_ways_on(open_page: Open) -> None:
 
 @pytest.mark.parametrize("name", sorted(methods()))
 def test_every_method_has_a_form_made_from_its_options(name: str, open_page: Open) -> None:
-    from pages.ui.nav import family_of
+    from fovea.pages.ui.nav import family_of
 
     path = family_of(name).path
     if not (ROOT / "pages" / f"{path}.py").is_file():
@@ -122,8 +122,8 @@ def test_library_finds_runs_by_words(open_page: Open, occlusion_run: str) -> Non
 
 
 def test_library_shows_two_side_by_side(open_page: Open, occlusion_run: str) -> None:
-    from engine.run import Request, execute
-    from engine.store import Store
+    from fovea.engine.run import Request, execute
+    from fovea.engine.store import Store
 
     options = {"window": 112, "stride": 112, "fill": "black"}
     request = Request(method="occlusion", network=NETWORK, image="sample:cat", options=options)
@@ -173,8 +173,8 @@ def test_unit_page_names_the_layer_and_the_ways_on(open_page: Open) -> None:
 def test_covered_picture_replaces_one_window() -> None:
     from PIL import Image
 
-    from engine.method import Cells
-    from pages.ui.panels import covered_picture
+    from fovea.engine.method import Cells
+    from fovea.pages.ui.panels import covered_picture
 
     class View:
         def image(self, name: str) -> Image.Image:
@@ -196,7 +196,7 @@ def test_server_process_imports_no_torch(fovea_home: Path, occlusion_run: str) -
     code = f"""
 import sys
 from pathlib import Path
-import app
+import fovea.app
 from streamlit.testing.v1 import AppTest
 for page in sorted(Path("pages").glob("*.py")):
     if page.stem in ("__init__", "shell"):

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 @pytest.fixture(scope="module")
 def client() -> TestClient:
     """The routes as the server mounts them."""
-    from app import ROUTES, NoClimbing
+    from fovea.app import ROUTES, NoClimbing
 
     return TestClient(Starlette(routes=ROUTES, middleware=[Middleware(NoClimbing)]))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.method import Panel
-from pages.ui.panels import _rows, _sisters
+from fovea.engine.method import Panel
+from fovea.pages.ui.panels import _rows, _sisters
 
 
 def kinds(*panels: Panel) -> list[list[Any]]:

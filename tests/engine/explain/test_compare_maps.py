@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.errors import FoveaError, UnsupportedError
-from engine.explain import maps
-from engine.explain.trust_pictures import TILE, map_tile, scale_of
-from engine.method import Job, Result, find_method
+from fovea.engine.errors import FoveaError, UnsupportedError
+from fovea.engine.explain import maps
+from fovea.engine.explain.trust_pictures import TILE, map_tile, scale_of
+from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import state_of
 from tests.oracles.look_networks import Tiny, TinyNetwork, tiny_network
 
@@ -83,7 +83,7 @@ def test_a_second_network_explains_the_class_of_that_name(
     other = tiny_network(tmp_path, Tiny(1, 4), size=(32, 32), channels=1, classes=4)
     names = ("class 9", "class 3", "class 8", "class 7")
     other.card = other.card.model_copy(update={"name": "other", "classes": names})
-    monkeypatch.setattr("models.zoo.load", lambda name: other)
+    monkeypatch.setattr("fovea.models.zoo.load", lambda name: other)
     job, result = compare(network, target="3", second_network="other", stages=0)
     assert set(result.tables["trust"]["of"]) == {"class 3 · tiny", "class 3 · other"}
     assert result.arrays["map_1_gradient"].shape == (32, 32)

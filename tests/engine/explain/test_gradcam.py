@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from engine.errors import UnsupportedError
-from engine.explain.gradcam import class_activation_map
-from engine.method import Job, Result, find_method
+from fovea.engine.errors import UnsupportedError
+from fovea.engine.explain.gradcam import class_activation_map
+from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]
@@ -100,7 +100,7 @@ def test_tokens_become_their_grid(make_job: Make) -> None:
 
 def small_vit() -> nn.Module:
     """timm's ViT with two blocks: its class is read off a token of its own, so the last maps have no influence."""
-    import models.torchvision_compat  # noqa: F401 - before timm, which imports torchvision
+    import fovea.models.torchvision_compat  # noqa: F401 - before timm, which imports torchvision
 
     timm = pytest.importorskip("timm")
     module: nn.Module = timm.create_model("vit_tiny_patch16_224", img_size=(64, 80), num_classes=5, depth=2)
@@ -109,7 +109,7 @@ def small_vit() -> nn.Module:
 
 def small_swin() -> nn.Module:
     """torchvision's Swin with one block a stage and its channels last."""
-    import models.torchvision_compat  # noqa: F401, I001
+    import fovea.models.torchvision_compat  # noqa: F401, I001
     import torchvision
 
     settings = {"embed_dim": 24, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4], "window_size": [4, 4]}

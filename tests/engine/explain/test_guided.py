@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from engine.errors import FoveaError, OptionsError, UnsupportedError
-from engine.explain.pictures import crop_tile, signed_picture
-from engine.method import Job, Result, find_method
+from fovea.engine.errors import FoveaError, OptionsError, UnsupportedError
+from fovea.engine.explain.pictures import crop_tile, signed_picture
+from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]

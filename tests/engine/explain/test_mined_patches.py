@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.dataset import Dataset, open_dataset
-from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
-from engine.method import Job, Result, find_method
-from engine.mined import MINING
-from engine.run import Request, execute
-from engine.store import Store
+from fovea.engine.dataset import Dataset, open_dataset
+from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
+from fovea.engine.method import Job, Result, find_method
+from fovea.engine.mined import MINING
+from fovea.engine.run import Request, execute
+from fovea.engine.store import Store
 from tests.engine.conftest import TinyNetwork
 
 Make = Callable[..., Job]
@@ -72,7 +72,7 @@ def run(job: Job) -> Result:
 def test_each_patch_stands_beside_what_excites_the_unit_there(
     tiny_networks: Mapping[str, TinyNetwork], make_job: Make, photos: Path
 ) -> None:
-    from engine.explain.pictures import as_colour, crop_signed, crop_tile, seen_box
+    from fovea.engine.explain.pictures import as_colour, crop_signed, crop_tile, seen_box
 
     net, dataset = tiny_networks["functional"], open_dataset(str(photos))
     table = mined(net, dataset, "conv1", 4)
@@ -143,7 +143,7 @@ def test_patches_ranked_by_the_mean_of_a_map_are_not_taken_for_the_strongest_pla
 
 
 def test_a_finished_mining_run_is_found_in_the_store(own_home: Path, photos: Path, tmp_path: Path) -> None:
-    from models.zoo import register
+    from fovea.models.zoo import register
 
     source = tmp_path / "small.py"
     source.write_text(

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.explain.attribution import explain
-from engine.explain.rules import ReluRule, backward_rule
-from engine.explain.scores import Score
-from models.card import OUTPUT
-from models.torch_net import prepare
+from fovea.engine.explain.attribution import explain
+from fovea.engine.explain.rules import ReluRule, backward_rule
+from fovea.engine.explain.scores import Score
+from fovea.models.card import OUTPUT
+from fovea.models.torch_net import prepare
 from tests.engine.conftest import TinyNetwork, state_of
 from tests.oracles.explain_chain_rule import functional_network_backward
 

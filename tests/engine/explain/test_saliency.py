@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
-from engine.explain.reductions import REDUCTIONS
-from engine.explain.sampling import integrated_gradients, smoothgrad
-from engine.method import Job, find_method
+from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
+from fovea.engine.explain.reductions import REDUCTIONS
+from fovea.engine.explain.sampling import integrated_gradients, smoothgrad
+from fovea.engine.method import Job, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]
@@ -40,7 +40,7 @@ def test_equals_captum(tiny: TinyNetwork, make_job: Make) -> None:
 
 
 def test_equals_captum_on_resnet18(make_job: Make) -> None:
-    import models.torchvision_compat  # noqa: F401, I001
+    import fovea.models.torchvision_compat  # noqa: F401, I001
     import torchvision
 
     torch.manual_seed(0)
@@ -52,7 +52,7 @@ def test_equals_captum_on_resnet18(make_job: Make) -> None:
 
 
 def test_equals_captum_on_squeezenet_with_real_weights(data: Path, make_job: Make) -> None:
-    import models.torchvision_compat  # noqa: F401, I001
+    import fovea.models.torchvision_compat  # noqa: F401, I001
     import torchvision
     from PIL import Image
     from safetensors.torch import load_file
@@ -110,9 +110,9 @@ def test_smoothgrad_is_the_mean_over_its_noise() -> None:
 def test_a_batch_beyond_memory_is_halved(
     tiny_networks: Mapping[str, TinyNetwork], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.explain import attribution
-    from engine.explain.scores import Score
-    from models.card import OUTPUT
+    from fovea.engine.explain import attribution
+    from fovea.engine.explain.scores import Score
+    from fovea.models.card import OUTPUT
 
     module, whole, most = tiny_networks["wide"].torch_module, attribution.explain, 2
 

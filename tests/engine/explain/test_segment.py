@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-from engine.errors import OptionsError
-from engine.explain.segment import cut_out, segment
-from engine.method import Job, find_method
+from fovea.engine.errors import OptionsError
+from fovea.engine.explain.segment import cut_out, segment
+from fovea.engine.method import Job, find_method
 from tests.engine.conftest import TinyNetwork
 
 Make = Callable[..., Job]

@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from engine.errors import FoveaError, UnsupportedError
-from engine.explain import maps, trust_metrics
-from engine.explain.trust_curves import PixelCurves, cover
-from engine.explain.trust_randomise import cascade, layers_from_top, stage_ends
-from engine.explain.trust_trial import Changed, Curves
-from engine.explain.trust_verdict import judge, told_of_score
-from engine.method import Job, Result, find_method
+from fovea.engine.errors import FoveaError, UnsupportedError
+from fovea.engine.explain import maps, trust_metrics
+from fovea.engine.explain.trust_curves import PixelCurves, cover
+from fovea.engine.explain.trust_randomise import cascade, layers_from_top, stage_ends
+from fovea.engine.explain.trust_trial import Changed, Curves
+from fovea.engine.explain.trust_verdict import judge, told_of_score
+from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import state_of
 from tests.oracles import explain_trust as oracle
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
@@ -218,7 +218,7 @@ def test_the_cascade_goes_from_the_top_and_leaves_the_network_alone(network: Tin
 
 
 def test_modules_that_are_never_called_are_re_initialised_too() -> None:
-    from models.torch_net import prepare, trace_layers
+    from fovea.models.torch_net import prepare, trace_layers
 
     module = prepare(TinyTokens())
     calls = [layer.name for layer in trace_layers(module, (3, 32, 32))]
@@ -263,7 +263,7 @@ def test_a_dead_unit_is_told_and_not_shown_as_noise(network: TinyNetwork, photo:
     dead = tiny_network(tmp_path, Tiny(), size=(24, 36))
     with torch.no_grad():
         dead.torch_module.first.bias[1] = -1000.0
-    from models import onnx_net
+    from fovea.models import onnx_net
 
     onnx_net.export(dead.torch_module, dead.card, tmp_path / "dead.onnx")
     dead.tapped = onnx_net.TappedGraph.open(tmp_path / "dead.onnx", (3, 24, 36))
@@ -276,7 +276,7 @@ def test_a_dead_unit_is_told_and_not_shown_as_noise(network: TinyNetwork, photo:
 
 
 def test_a_saturated_class_is_told_and_its_logit_s_map_is_still_there(photo: Image.Image, tmp_path: Path) -> None:
-    from models import onnx_net
+    from fovea.models import onnx_net
 
     loud = tiny_network(tmp_path, Tiny(), size=(24, 36))
     with torch.no_grad():

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.explain.attribution import explain
-from engine.explain.scores import Score
-from engine.method import Job, find_method
-from models.card import OUTPUT
-from models.torch_net import prepare, randomise
+from fovea.engine.explain.attribution import explain
+from fovea.engine.explain.scores import Score
+from fovea.engine.method import Job, find_method
+from fovea.models.card import OUTPUT
+from fovea.models.torch_net import prepare, randomise
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 from tests.oracles.explain_chain_rule import traced_backward
 
@@ -27,7 +27,7 @@ TOLERANCE = 1e-5
 
 def build(name: str) -> nn.Module:
     """torchvision's architecture with seeded random weights; VGG's dense layers of 4096 units have 64 here."""
-    import models.torchvision_compat  # noqa: F401, I001
+    import fovea.models.torchvision_compat  # noqa: F401, I001
     import torchvision
 
     arguments: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3", "vgg11") else {}

@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.errors import UnknownNameError, UnsupportedError
-from engine.look.activations import METHOD, cells, chosen_layer
-from engine.look.glance import COLUMNS, TILE
-from engine.look.pairs import gap_between, pair_up
-from engine.method import Job, Result
-from engine.sheet import cut_tile, map_tiles
-from models.card import Layer, ReceptiveField
-from models.torch_net import forward_taps
+from fovea.engine.errors import UnknownNameError, UnsupportedError
+from fovea.engine.look.activations import METHOD, cells, chosen_layer
+from fovea.engine.look.glance import COLUMNS, TILE
+from fovea.engine.look.pairs import gap_between, pair_up
+from fovea.engine.method import Job, Result
+from fovea.engine.sheet import cut_tile, map_tiles
+from fovea.models.card import Layer, ReceptiveField
+from fovea.models.torch_net import forward_taps
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
 from tests.oracles.look_reducers import maps_of
 
@@ -88,7 +88,7 @@ def test_second_photo_shares_the_scale(network: TinyNetwork) -> None:
 
 def test_another_network_beside(network: TinyNetwork, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     other = tiny_network(tmp_path, TinyTokens(classes=5), size=(24, 40), classes=5)
-    monkeypatch.setattr("models.zoo.load", {"same": network, "other": other}.__getitem__)
+    monkeypatch.setattr("fovea.models.zoo.load", {"same": network, "other": other}.__getitem__)
     _, result = activate(network, layer="second", beside="same", glance=False)
     np.testing.assert_array_equal(result.arrays["beside"], result.arrays["activations"])
     table = result.tables["pair_beside"]

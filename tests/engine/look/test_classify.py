@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.errors import UnsupportedError
-from engine.look.classify import METHOD
-from engine.method import Job
-from models.zoo import load
+from fovea.engine.errors import UnsupportedError
+from fovea.engine.look.classify import METHOD
+from fovea.engine.method import Job
+from fovea.models.zoo import load
 
 NETWORK = "torchvision:squeezenet1_1@random"
 
@@ -16,7 +16,7 @@ NETWORK = "torchvision:squeezenet1_1@random"
 def test_classes_equal_the_softmax_of_torch() -> None:
     import torch
 
-    from engine.image import open_photo
+    from fovea.engine.image import open_photo
 
     network = load(NETWORK)
     job = Job(network=network, options=METHOD.options.parse({"top": 7}), photo=open_photo("sample:coffee"))

@@ -6,8 +6,8 @@ import os
 import time
 from pathlib import Path
 
-from engine.look.feature_cache import IN_USE_SECONDS, drop_unused, mark_used
-from engine.store import Lock
+from fovea.engine.look.feature_cache import IN_USE_SECONDS, drop_unused, mark_used
+from fovea.engine.store import Lock
 
 
 def kept(root: Path, name: str, hours: float, size: int = 1000) -> Path:

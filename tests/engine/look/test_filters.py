@@ -13,12 +13,20 @@ import torch
 from PIL import Image
 from torch import nn
 
-from engine.errors import OptionsError, UnknownNameError, UnsupportedError
-from engine.look import filters as drawing
-from engine.look.filters import METHOD, colour_tiles, duplicates, grey_levels, likeness_order, mean_picture, stripes
-from engine.look.weights import input_layers, layer_weights, same_units, weighted_layers
-from engine.method import Job, Panel, Result
-from models.torch_net import forward_taps
+from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
+from fovea.engine.look import filters as drawing
+from fovea.engine.look.filters import (
+    METHOD,
+    colour_tiles,
+    duplicates,
+    grey_levels,
+    likeness_order,
+    mean_picture,
+    stripes,
+)
+from fovea.engine.look.weights import input_layers, layer_weights, same_units, weighted_layers
+from fovea.engine.method import Job, Panel, Result
+from fovea.models.torch_net import forward_taps
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
 
 
@@ -331,7 +339,7 @@ def test_a_normalisation_has_no_filters(tmp_path: Path) -> None:
 
 def test_another_network_stands_beside(network: TinyNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tiny_network(tmp_path, Tiny())
-    monkeypatch.setattr("models.zoo.load", lambda name: other)
+    monkeypatch.setattr("fovea.models.zoo.load", lambda name: other)
     result = filters(network, beside="tiny")
     panels = [panel for panel in result.panels if panel.kind == "gallery"]
     assert [panel.beside for panel in panels] == [False, True]

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from engine.look import incremental
-from engine.look.incremental import IncrementalProbe, Locality, Reach, plan_cuts, plan_for
-from engine.look.occlusion import METHOD, corners, cover_picture, open_probe
-from engine.method import Job
+from fovea.engine.look import incremental
+from fovea.engine.look.incremental import IncrementalProbe, Locality, Reach, plan_cuts, plan_for
+from fovea.engine.look.occlusion import METHOD, corners, cover_picture, open_probe
+from fovea.engine.method import Job
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
 from tests.oracles.look_occlusion import occlusion_by_slices
 

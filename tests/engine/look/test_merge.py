@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from engine.look.merge import (
+from fovea.engine.look.merge import (
     HISTOGRAM_BINS,
     SCALE,
     LayerPart,

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.errors import OptionsError, UnsupportedError
-from engine.look import occlusion
-from engine.look.occlusion import METHOD, corners, mean_drop
-from engine.method import Job, Result
+from fovea.engine.errors import OptionsError, UnsupportedError
+from fovea.engine.look import occlusion
+from fovea.engine.look.occlusion import METHOD, corners, mean_drop
+from fovea.engine.method import Job, Result
 from tests.oracles.look_networks import Tiny, TinyNetwork, tiny_network
 from tests.oracles.look_occlusion import captum_occlusion, occlusion_by_slices
 from tests.oracles.look_patches import MemoryDataset
@@ -150,7 +150,7 @@ def test_options_outside_their_limits(options: dict) -> None:
 
 
 def test_the_answer_does_not_depend_on_the_batch(network: TinyNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.look import probe
+    from fovea.engine.look import probe
 
     _, whole = occlude(network, window=12, stride=6, target="0")
     monkeypatch.setattr(probe, "batch_size", lambda provider: 5)
@@ -159,7 +159,7 @@ def test_the_answer_does_not_depend_on_the_batch(network: TinyNetwork, monkeypat
 
 
 def test_batches_are_halved_when_memory_runs_out(network: TinyNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    from models.onnx_net import Session
+    from fovea.models.onnx_net import Session
 
     sizes: list[int] = []
     run = Session.run
@@ -227,7 +227,7 @@ def test_random_resnet_equals_captum(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_the_gpu_gives_the_same_map(network: TinyNetwork) -> None:
-    from models.onnx_net import check_providers
+    from fovea.models.onnx_net import check_providers
 
     cuda = next(row for row in check_providers() if row["name"] == "cuda")
     if not cuda["works"]:

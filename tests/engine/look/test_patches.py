@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from engine.errors import Cancelled, DatasetError, UnknownNameError, UnsupportedError
-from engine.look import patches
-from engine.look.patches import BACKGROUND, METHOD, chosen_layers, crop_within
-from engine.method import Job, Result
+from fovea.engine.errors import Cancelled, DatasetError, UnknownNameError, UnsupportedError
+from fovea.engine.look import patches
+from fovea.engine.look.patches import BACKGROUND, METHOD, chosen_layers, crop_within
+from fovea.engine.method import Job, Result
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
 from tests.oracles.look_patches import MemoryDataset, patches_by_sorting
 
@@ -125,7 +125,7 @@ def test_order_of_the_images_changes_nothing(
 def test_shards_mined_in_any_order_merge_to_the_same(
     network: TinyNetwork, dataset: MemoryDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.look.merge import merge, to_bytes
+    from fovea.engine.look.merge import merge, to_bytes
 
     monkeypatch.setattr(patches, "SHARD", 9)
     miner = patches.Miner(job_for(network, dataset))
@@ -181,8 +181,8 @@ def test_a_shard_that_lies_there_twice_counts_once(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from engine.look import patches
-from engine.method import Job
+from fovea.engine.look import patches
+from fovea.engine.method import Job
 from tests.engine.look.test_patches import pictures
 from tests.oracles.look_networks import Tiny, tiny_network
 from tests.oracles.look_patches import MemoryDataset
@@ -245,7 +245,7 @@ class Root(nn.Module):
 
 
 def test_nan_is_dropped(tmp_path: Path, dataset: MemoryDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from models import onnx_net
+    from fovea.models import onnx_net
 
     monkeypatch.setattr(onnx_net, "check_parity", lambda *args, **facts: {})
     network = tiny_network(tmp_path, WithNaN(), size=(32, 40), classes=4)
@@ -277,7 +277,7 @@ def test_dead_units_have_their_rows_too(network: TinyNetwork, dataset: MemoryDat
 
 def tiny_network_again(folder: Path, network: TinyNetwork) -> TinyNetwork:
     """The same network after its weights were changed."""
-    from models import onnx_net
+    from fovea.models import onnx_net
 
     onnx_net.export(network.torch_module, network.card, folder / "tiny.onnx")
     network.tapped = onnx_net.TappedGraph.open(folder / "tiny.onnx", (3, 32, 40))
@@ -380,7 +380,7 @@ def test_a_sheet_stays_within_bounds() -> None:
 
 
 def test_real_network_on_real_photos(data: Path, tmp_path: Path) -> None:
-    from engine.dataset import open_dataset
+    from fovea.engine.dataset import open_dataset
     from tests.oracles.look_networks import real_squeezenet
 
     photos = sorted((data / "photos").glob("*.jpg"))[:100]

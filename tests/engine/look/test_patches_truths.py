@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.dataset import open_dataset
-from engine.look.patches import METHOD
-from engine.method import Job, Result
-from models.torch_net import forward_taps
+from fovea.engine.dataset import open_dataset
+from fovea.engine.look.patches import METHOD
+from fovea.engine.method import Job, Result
+from fovea.models.torch_net import forward_taps
 from tests.oracles.look_networks import Tiny, TinyNetwork, tiny_network
 
 SIZE = (32, 40)
@@ -88,7 +88,7 @@ def test_the_box_of_a_patch_holds_all_that_can_change_its_score(
     architecture: str, network: TinyNetwork, tmp_path: Path
 ) -> None:
     """A pixel outside of the box has no gradient at the unit's place, whatever the picture is."""
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     looked_at: Any = network if architecture == "tiny" else load(architecture)
     layers = {

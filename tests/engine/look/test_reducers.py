@@ -9,12 +9,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from engine.errors import UnsupportedError
-from engine.look import reducers
-from engine.look.reducers import Editor
-from models import torch_net
-from models.card import OUTPUT, Layer, Preprocessing
-from models.onnx_net import Session
+from fovea.engine.errors import UnsupportedError
+from fovea.engine.look import reducers
+from fovea.engine.look.reducers import Editor
+from fovea.models import torch_net
+from fovea.models.card import OUTPUT, Layer, Preprocessing
+from fovea.models.onnx_net import Session
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
 from tests.oracles.look_reducers import maps_of, maximum_of
 

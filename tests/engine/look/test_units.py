@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.look.units import METHOD, most_alike, standardised
-from engine.method import Job
+from fovea.engine.look.units import METHOD, most_alike, standardised
+from fovea.engine.method import Job
 from tests.oracles.look_networks import Tiny, TinyNetwork, tiny_network
 from tests.oracles.look_patches import MemoryDataset
 

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, UnsupportedError, WeightsError
-from engine.image import open_photo
-from engine.make import adversarial
-from engine.make.attacks import ATTACKS
-from engine.make.attacks_survival import transfer
-from engine.method import Job, Result, find_method
+from fovea.engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, UnsupportedError, WeightsError
+from fovea.engine.image import open_photo
+from fovea.engine.make import adversarial
+from fovea.engine.make.attacks import ATTACKS
+from fovea.engine.make.attacks_survival import transfer
+from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]
@@ -38,8 +38,8 @@ def classes_of(net: TinyNetwork, pixels: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def fovea() -> Any:
     """The bundled network."""
-    from models.bundled.net import WEIGHTS
-    from models.zoo import load
+    from fovea.models.bundled.net import WEIGHTS
+    from fovea.models.zoo import load
 
     if not WEIGHTS.is_file():
         pytest.skip("the bundled network's weights are not there")
@@ -191,7 +191,7 @@ def test_survival_is_told_beside_the_clean_photo(tiny_networks: Mapping[str, Tin
 def test_a_second_network_that_cannot_be_had_loses_nothing(
     tiny_networks: Mapping[str, TinyNetwork], make_job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models import zoo
+    from fovea.models import zoo
 
     load = zoo.load
 
@@ -236,7 +236,7 @@ OTHERS = {
 @pytest.fixture
 def others(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of networks that can be loaded."""
-    from models import zoo
+    from fovea.models import zoo
 
     monkeypatch.setattr(zoo, "load", OTHERS.__getitem__)
     monkeypatch.setattr(zoo, "cached_card", lambda name: OTHERS[name].card)

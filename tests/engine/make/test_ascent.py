@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from engine.errors import FoveaError, OptionsError, UnknownNameError
-from engine.make import losses
-from engine.make.ascent import AscentOptions
-from engine.make.presets import PRESETS, recipe
-from engine.make.verdict import SecondOpinion
-from engine.method import Job, Result, find_method
+from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError
+from fovea.engine.make import losses
+from fovea.engine.make.ascent import AscentOptions
+from fovea.engine.make.presets import PRESETS, recipe
+from fovea.engine.make.verdict import SecondOpinion
+from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]
@@ -128,9 +128,9 @@ def test_diversity_makes_the_pictures_less_alike(tiny_networks: Mapping[str, Tin
         )
         result = run(job)
         assert len(result.tables["pictures"]) == 3
-        from engine.make.canvas import to_picture
-        from engine.make.losses import Diversity, View
-        from models.torch_net import forward_taps
+        from fovea.engine.make.canvas import to_picture
+        from fovea.engine.make.losses import Diversity, View
+        from fovea.models.torch_net import forward_taps
 
         frames = np.stack([np.asarray(result.images[f"picture_{i:02d}"]) for i in (1, 2, 3)])
         x = torch.from_numpy(job.card.preprocessing.normalise(frames))
@@ -161,7 +161,7 @@ def test_a_direction_grows(direction: str, tiny_networks: Mapping[str, TinyNetwo
 def test_presets_side_by_side_and_another_networks_word(
     tiny_networks: Mapping[str, TinyNetwork], make_job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models import zoo
+    from fovea.models import zoo
 
     monkeypatch.setattr(zoo, "load", lambda name: tiny_networks["wide"])
     job = make_job("ascent", tiny_networks["grey"], target="boat", preset="side-by-side", steps=6, second_network="x")
@@ -185,8 +185,8 @@ def test_a_size_of_its_own(tiny_networks: Mapping[str, TinyNetwork], make_job: M
 def test_it_is_measured_on_the_best_patch_of_a_finished_mining_run(
     tiny_networks: Mapping[str, TinyNetwork], make_job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.make import outcome
-    from engine.mined import BestPhoto
+    from fovea.engine.make import outcome
+    from fovea.engine.mined import BestPhoto
 
     net = tiny_networks["functional"]
     frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -202,7 +202,7 @@ def test_it_is_measured_on_the_best_patch_of_a_finished_mining_run(
     table = result.tables["activations"].set_index("picture")["activation"]
     assert list(table.index) == ["made", "best of sample", "the photo"]
     x = torch.from_numpy(net.card.preprocessing.normalise(frame[None]))
-    from models.torch_net import forward_taps
+    from fovea.models.torch_net import forward_taps
 
     expected = float(forward_taps(net.torch_module, x, ["conv2"])["conv2"][0, 3].mean())
     assert table["best of sample"] == pytest.approx(expected, rel=1e-5)

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.errors import NetworkError
-from engine.make.attacks import ATTACKS, attacked_frames, fraction, rounded_change, smallest_radius
-from engine.make.attacks_gradient import (
+from fovea.engine.errors import NetworkError
+from fovea.engine.make.attacks import ATTACKS, attacked_frames, fraction, rounded_change, smallest_radius
+from fovea.engine.make.attacks_gradient import (
     ball_attack,
     carlini_wagner,
     deepfool,
@@ -23,12 +23,12 @@ from engine.make.attacks_gradient import (
     random_start,
     scores_of,
 )
-from engine.make.attacks_pixel import few_pixels, with_pixels
-from engine.make.attacks_survival import saved_and_read, similarity
-from engine.make.canvas import PixelCanvas, to_picture
-from engine.make.evolution import evolve
-from engine.make.projection import Ball
-from engine.method import Job
+from fovea.engine.make.attacks_pixel import few_pixels, with_pixels
+from fovea.engine.make.attacks_survival import saved_and_read, similarity
+from fovea.engine.make.canvas import PixelCanvas, to_picture
+from fovea.engine.make.evolution import evolve
+from fovea.engine.make.projection import Ball
+from fovea.engine.method import Job
 from tests.engine.conftest import TinyNetwork
 
 Make = Callable[..., Job]
@@ -280,9 +280,9 @@ def foolbox() -> Any:
 @pytest.fixture(scope="module")
 def photos(fovea_home: Any) -> tuple[Job, Tensor, Tensor]:
     """A job on the bundled network, sample photos as it sees them, and its classes of them."""
-    from engine.image import open_photo
-    from engine.method import find_method
-    from models.zoo import load
+    from fovea.engine.image import open_photo
+    from fovea.engine.method import find_method
+    from fovea.models.zoo import load
 
     network = load("fovea")
     options = find_method("adversarial").options.parse({})
@@ -363,9 +363,9 @@ def onnx_name(tmp_path_factory: pytest.TempPathFactory, tiny_networks: Mapping[s
 
 
 def test_an_onnx_file_is_attacked_without_gradients(onnx_name: str, small_photo: Any) -> None:
-    from engine.errors import UnsupportedError
-    from engine.method import find_method
-    from models.zoo import load
+    from fovea.engine.errors import UnsupportedError
+    from fovea.engine.method import find_method
+    from fovea.models.zoo import load
 
     network = load(onnx_name)
     for name, option, free, small in (

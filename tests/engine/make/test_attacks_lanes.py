@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from engine.make.attacks_lanes import LanesModule
+from fovea.engine.make.attacks_lanes import LanesModule
 from tests.engine.conftest import TinyNetwork, state_of
 
 

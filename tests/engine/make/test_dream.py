@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import FoveaError, ImageError, OptionsError, UnknownNameError, UnsupportedError
-from engine.make import loop, memory, quick
-from engine.make.canvas import PixelCanvas
-from engine.make.dream import octave_sizes
-from engine.make.losses import LayerEnergy, UnitActivation, ascend
-from engine.method import Job, Result, find_method
-from models.torch_net import forward_taps
+from fovea.engine.errors import FoveaError, ImageError, OptionsError, UnknownNameError, UnsupportedError
+from fovea.engine.make import loop, memory, quick
+from fovea.engine.make.canvas import PixelCanvas
+from fovea.engine.make.dream import octave_sizes
+from fovea.engine.make.losses import LayerEnergy, UnitActivation, ascend
+from fovea.engine.method import Job, Result, find_method
+from fovea.models.torch_net import forward_taps
 from tests.engine.conftest import TinyNetwork, tiny_network
 
 Make = Callable[..., Job]

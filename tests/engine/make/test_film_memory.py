@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.errors import OptionsError
-from engine.figures import data_uri
-from engine.make import loop, memory
-from engine.make.canvas import PixelCanvas, to_picture
-from engine.make.film import Film
-from engine.make.losses import ClassScore, ascend
-from engine.method import Job
-from models.card import OUTPUT
+from fovea.engine.errors import OptionsError
+from fovea.engine.figures import data_uri
+from fovea.engine.make import loop, memory
+from fovea.engine.make.canvas import PixelCanvas, to_picture
+from fovea.engine.make.film import Film
+from fovea.engine.make.losses import ClassScore, ascend
+from fovea.engine.method import Job
+from fovea.models.card import OUTPUT
 from tests.engine.conftest import TinyNetwork
 
 Make = Callable[..., Job]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
-from engine.make.evolution import _Evolution, evolve, mosaic, patched
-from engine.method import Job, Result, find_method
+from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
+from fovea.engine.make.evolution import _Evolution, evolve, mosaic, patched
+from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, tiny_network
 
 Make = Callable[..., Job]

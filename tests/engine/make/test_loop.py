@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.errors import Cancelled, NetworkError
-from engine.make import loop
-from engine.make.canvas import FourierCanvas, Normalise, PixelCanvas, to_picture
-from engine.make.losses import (
+from fovea.engine.errors import Cancelled, NetworkError
+from fovea.engine.make import loop
+from fovea.engine.make.canvas import FourierCanvas, Normalise, PixelCanvas, to_picture
+from fovea.engine.make.losses import (
     Apiece,
     ClassScore,
     FeatureDistance,
@@ -25,10 +25,10 @@ from engine.make.losses import (
     View,
     ascend,
 )
-from engine.make.projection import box
-from engine.make.transforms import Jitter
-from engine.method import Job
-from models.torch_net import forward_taps
+from fovea.engine.make.projection import box
+from fovea.engine.make.transforms import Jitter
+from fovea.engine.method import Job
+from fovea.models.torch_net import forward_taps
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.make import losses
-from engine.make.gram import gram_matrix
-from engine.make.losses import View
-from models.card import OUTPUT, Layer
+from fovea.engine.make import losses
+from fovea.engine.make.gram import gram_matrix
+from fovea.engine.make.losses import View
+from fovea.models.card import OUTPUT, Layer
 from tests.oracles.make_formulas import (
     centred_distance,
     gatys_layer_loss,

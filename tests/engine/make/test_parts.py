@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.make import projection
-from engine.make.canvas import (
+from fovea.engine.make import projection
+from fovea.engine.make.canvas import (
     FourierCanvas,
     Normalise,
     PixelCanvas,
@@ -21,9 +21,9 @@ from engine.make.canvas import (
     to_picture,
     to_pixels,
 )
-from engine.make.circular import pad_around, stretched_around
-from engine.make.transforms import Jitter, Roll, ScaleAndRotate, _gathered, compose, lucid_transforms
-from models.card import Preprocessing
+from fovea.engine.make.circular import pad_around, stretched_around
+from fovea.engine.make.transforms import Jitter, Roll, ScaleAndRotate, _gathered, compose, lucid_transforms
+from fovea.models.card import Preprocessing
 from tests.oracles.make_formulas import fourier_picture
 
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.make.forward import RecipeModule
-from engine.make.quick import QuickNetwork
-from models.card import OUTPUT
-from models.torch_net import forward_taps, prepare, randomise
+from fovea.engine.make.forward import RecipeModule
+from fovea.engine.make.quick import QuickNetwork
+from fovea.models.card import OUTPUT
+from fovea.models.torch_net import forward_taps, prepare, randomise
 from tests.engine.conftest import TinyNetwork, state_of
 
 
@@ -124,7 +124,7 @@ def test_recipes_own_ways_go_on(tiny_networks: Mapping[str, TinyNetwork]) -> Non
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "googlenet"])
 def test_torchvisions_networks_fold(name: str) -> None:
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     module = load(f"torchvision:{name}@random").module("cpu")
     norms = sum(isinstance(child, nn.BatchNorm2d) for child in module.modules())

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, UnsupportedError
-from engine.make.layers import layer_at, named_layers, series, stage_layers, texture_layers
-from engine.make.sizes import features_of
-from engine.make.style import with_colours_of
-from engine.make.texture import matched_colours, matched_histogram
-from engine.method import Job, Result, find_method
+from fovea.engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, UnsupportedError
+from fovea.engine.make.layers import layer_at, named_layers, series, stage_layers, texture_layers
+from fovea.engine.make.sizes import features_of
+from fovea.engine.make.style import with_colours_of
+from fovea.engine.make.texture import matched_colours, matched_histogram
+from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]

@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.image import open_photo
-from engine.method import Job, Result, find_method
+from fovea.engine.image import open_photo
+from fovea.engine.method import Job, Result, find_method
 
 
 @pytest.fixture(scope="module")
 def fovea() -> Any:
     """The bundled network."""
-    from models.bundled.net import WEIGHTS
-    from models.zoo import load
+    from fovea.models.bundled.net import WEIGHTS
+    from fovea.models.zoo import load
 
     if not WEIGHTS.is_file():
         pytest.skip("the bundled network's weights are not there")

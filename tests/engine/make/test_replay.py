@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.make.quick import QuickNetwork
-from engine.make.replay import RECORD_AT, Replay
-from models.card import OUTPUT
+from fovea.engine.make.quick import QuickNetwork
+from fovea.engine.make.replay import RECORD_AT, Replay
+from fovea.models.card import OUTPUT
 
 
 def cubes(x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -39,7 +39,7 @@ def read(replay: Replay, x: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("name", ["resnet18", "googlenet"])
 def test_a_network_replayed_gives_the_same_bits(name: str) -> None:
     """Of one input after another, of two sizes, before and after the calls are recorded."""
-    from models.zoo import load
+    from fovea.models.zoo import load
 
     network = QuickNetwork(load(f"torchvision:{name}@random").module("cuda"), [OUTPUT])
     network(torch.rand(1, 3, 64, 64, device="cuda"))  # the first pass is watched, and not folded

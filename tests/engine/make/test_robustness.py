@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.dataset import open_dataset
-from engine.errors import Cancelled, DatasetError, FoveaError, OptionsError
-from engine.make import robustness as rooms
-from engine.make.robustness import radii, wilson
-from engine.method import Job, Result, find_method
+from fovea.engine.dataset import open_dataset
+from fovea.engine.errors import Cancelled, DatasetError, FoveaError, OptionsError
+from fovea.engine.make import robustness as rooms
+from fovea.engine.make.robustness import radii, wilson
+from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork
 
 Make = Callable[..., Job]
@@ -77,7 +77,7 @@ def test_accuracy_falls_with_epsilon(make: Callable[..., Job]) -> None:
 def test_the_curve_has_its_bands(make: Callable[..., Job]) -> None:
     from types import SimpleNamespace
 
-    from engine.figures import figure
+    from fovea.engine.figures import figure
 
     result = run(make(epsilons="2/255, 0.0101", steps=1))
     view: Any = SimpleNamespace(table=result.tables.__getitem__)
@@ -94,9 +94,9 @@ def test_one_attack_more_is_one_photo_less(make: Callable[..., Job]) -> None:
     """Each photo's answer is that of the attack by itself, whatever else is in its batch."""
     import torch
 
-    from engine.make.attacks import ATTACKS, attacked_frames
-    from engine.make.attacks_gradient import ball_attack, scores_of
-    from engine.make.canvas import to_picture
+    from fovea.engine.make.attacks import ATTACKS, attacked_frames
+    from fovea.engine.make.attacks_gradient import ball_attack, scores_of
+    from fovea.engine.make.canvas import to_picture
 
     job = make()
     result = run(job)

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.make.canvas import Normalise, PixelCanvas, resized
-from engine.make.forward import AVERAGE_SCALE, recipe_job
-from engine.make.gram import gram_matrix
-from engine.make.losses import View
-from engine.make.memory import step_bytes
-from engine.make.statistics import NOISE_FLOOR, enlarged, gram_terms, moments, pixel_statistics, reduced
-from engine.make.warm import AveragedIterates, WarmAdam
-from engine.method import Job
-from models.torch_net import forward_taps
+from fovea.engine.make.canvas import Normalise, PixelCanvas, resized
+from fovea.engine.make.forward import AVERAGE_SCALE, recipe_job
+from fovea.engine.make.gram import gram_matrix
+from fovea.engine.make.losses import View
+from fovea.engine.make.memory import step_bytes
+from fovea.engine.make.statistics import NOISE_FLOOR, enlarged, gram_terms, moments, pixel_statistics, reduced
+from fovea.engine.make.warm import AveragedIterates, WarmAdam
+from fovea.engine.method import Job
+from fovea.models.torch_net import forward_taps
 from tests.engine.conftest import TinyNetwork, tiny_network
 from tests.oracles.make_formulas import gram
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.errors import FoveaError, OptionsError
-from engine.make import memory
-from engine.make.inversion import InversionOptions, regularisers
-from engine.make.layers import texture_layers
-from engine.make.style import StyleOptions, shares, sizes_to
-from engine.make.texture import TextureOptions, coarse_to_fine
-from engine.method import Job, Result, find_method
-from models.card import OUTPUT
+from fovea.engine.errors import FoveaError, OptionsError
+from fovea.engine.make import memory
+from fovea.engine.make.inversion import InversionOptions, regularisers
+from fovea.engine.make.layers import texture_layers
+from fovea.engine.make.style import StyleOptions, shares, sizes_to
+from fovea.engine.make.texture import TextureOptions, coarse_to_fine
+from fovea.engine.method import Job, Result, find_method
+from fovea.models.card import OUTPUT
 from tests.engine.conftest import TinyNetwork
 
 Make = Callable[..., Job]

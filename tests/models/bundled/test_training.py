@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from models.bundled import data
-from models.bundled.evaluate import evaluate
-from models.bundled.net import RESIZE, FoveaNet, normalise
-from models.bundled.prepare import Prepared, batched, prepare
-from models.bundled.train import (
+from fovea.models.bundled import data
+from fovea.models.bundled.evaluate import evaluate
+from fovea.models.bundled.net import RESIZE, FoveaNet, normalise
+from fovea.models.bundled.prepare import Prepared, batched, prepare
+from fovea.models.bundled.train import (
     Recipe,
     Trainer,
     distort,
@@ -255,7 +255,7 @@ def test_settle_measures_the_statistics_of_what_it_is_shown() -> None:
 def test_exported_weights_are_half_precision_and_load_again(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    from models.bundled.net import class_names, load
+    from fovea.models.bundled.net import class_names, load
 
     net = FoveaNet(CLASSES)
     export(net, ["red", "green", "blue"], tmp_path)
