@@ -28,9 +28,9 @@ from benchmarks._common import add_device, interleaved, machine, parser, random_
 def made(network: Any, steps: int, preset: str, device: str, **options: Any) -> Callable[[], Any]:
     """The steps of ascent as its method takes them, with the frames of its film; nothing is saved or measured."""
     from fovea.engine.make import ascent
-    from fovea.engine.make.film import Film
-    from fovea.engine.make.presets import recipe
-    from fovea.engine.make.subjects import subjects_of
+    from fovea.engine.make.excite.presets import recipe
+    from fovea.engine.make.excite.subjects import subjects_of
+    from fovea.engine.make.optimise.film import Film
     from fovea.engine.method import Job
 
     parsed = ascent.METHOD.options.parse({"steps": steps, "preset": preset, **options})
@@ -90,8 +90,8 @@ def contenders(name: str, threads: int, steps: int, low: bool, device: str) -> d
     """What is timed on one network, by name; each makes `steps` steps. `low`: bfloat16 too."""
     import torch
 
-    from fovea.engine.make.layers import layer_at
-    from fovea.engine.make.losses import UnitActivation, View
+    from fovea.engine.make.optimise.layers import layer_at
+    from fovea.engine.make.optimise.losses import UnitActivation, View
     from fovea.models.card import OUTPUT
 
     torch.set_num_threads(threads)
@@ -141,8 +141,8 @@ def alike(name: str, steps: int, device: str) -> list[str]:
     import torch
     from skimage.metrics import structural_similarity
 
-    from fovea.engine.make.canvas import to_pixels
-    from fovea.engine.make.quick import QuickNetwork
+    from fovea.engine.make.optimise.canvas import to_pixels
+    from fovea.engine.make.optimise.quick import QuickNetwork
     from fovea.models.zoo import load
 
     network = load(name)

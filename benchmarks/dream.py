@@ -20,7 +20,7 @@ from benchmarks._common import ROOT, add_device, interleaved, machine, random_ne
 
 LARGE = """
 import resource, sys
-from fovea.engine.image import open_photo
+from fovea.engine.data.image import open_photo
 from fovea.engine.method import Job, find_method
 from fovea.models.zoo import load
 name, side, threads, device = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
@@ -40,8 +40,8 @@ def contenders(name: str, threads: int, steps: int, device: str) -> dict[str, Ca
     """The recipe and the plain loop on one network, one octave."""
     import torch
 
-    from fovea.engine.image import open_photo
-    from fovea.engine.make.layers import layer_at
+    from fovea.engine.data.image import open_photo
+    from fovea.engine.make.optimise.layers import layer_at
     from fovea.engine.method import Job, find_method
 
     torch.set_num_threads(threads)
@@ -54,7 +54,7 @@ def contenders(name: str, threads: int, steps: int, device: str) -> dict[str, Ca
     square = photo.resize((side, round(side * photo.height / photo.width)))
 
     def plain() -> None:
-        from fovea.engine.make.sizes import photo_pixels
+        from fovea.engine.make.optimise.sizes import photo_pixels
 
         x = torch.from_numpy(photo_pixels(job, square, side).copy()).permute(2, 0, 1)[None].to(device).float() / 255
         seen: list[Any] = []

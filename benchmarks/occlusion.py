@@ -22,9 +22,9 @@ def measure(name: str, stride: int, repeats: int, threads: int, provider: str) -
     import torch
     from captum.attr import Occlusion
 
-    from fovea.engine.image import open_photo
+    from fovea.engine.data.image import open_photo
     from fovea.engine.look import occlusion
-    from fovea.engine.look.probe import batch_size
+    from fovea.engine.look.probing.probe import batch_size
     from fovea.engine.method import Job
     from fovea.models.card import OUTPUT
     from fovea.models.onnx_net import Session

@@ -145,7 +145,7 @@ def reduced_right(network: Network, layer: Any, x: Any, values: Any) -> bool:
     is on average torch's `values`."""
     import numpy as np
 
-    from fovea.engine.look import reducers
+    from fovea.engine.look.probing import reducers
     from fovea.models.onnx_net import Session
 
     graph = network.graph()

@@ -38,7 +38,7 @@ def networks() -> dict[str, Any]:
 
 def run(method: str, network: Any, device: str, **options: Any) -> Any:
     """The method's result on a packaged photo."""
-    from fovea.engine.image import open_photo
+    from fovea.engine.data.image import open_photo
     from fovea.engine.method import Job, find_method
 
     found = find_method(method)
@@ -103,7 +103,7 @@ def agreement(found: dict[str, Any], names: list[str], device: str, quick: bool)
     """What the other network gives the class on pictures of `names` made with and without regularisers."""
     import numpy as np
 
-    from fovea.engine.make.verdict import SecondOpinion
+    from fovea.engine.make.judge.verdict import SecondOpinion
 
     rows = []
     for name in names:

@@ -48,7 +48,7 @@ Run = Callable[[Tick], None]
 
 def job_of(name: str, network: Any, steps: int, device: str, **more: Any) -> Any:
     """The recipe's job at the network's own input size."""
-    from fovea.engine.image import open_photo
+    from fovea.engine.data.image import open_photo
     from fovea.engine.method import Job, find_method
 
     height, width = network.card.preprocessing.size
@@ -109,9 +109,9 @@ def by_hand(name: str, network: Any, steps: int, device: str, losses: bool = Tru
     """
     import torch
 
-    from fovea.engine.make.canvas import Normalise, resized, to_picture
-    from fovea.engine.make.layers import ENLARGED, fine_layers
-    from fovea.engine.make.sizes import photo_pixels
+    from fovea.engine.make.optimise.canvas import Normalise, resized, to_picture
+    from fovea.engine.make.optimise.layers import ENLARGED, fine_layers
+    from fovea.engine.make.optimise.sizes import photo_pixels
     from fovea.engine.make.texture import chosen_layers
     from fovea.models.torch_net import forward_taps
 
@@ -203,8 +203,8 @@ def gatys(network: Any, steps: int, device: str, made: dict[str, Any]) -> Run:
     """Style transfer as published, with the whole network; keeps its picture in `made`."""
     import torch
 
-    from fovea.engine.make.canvas import Normalise, to_picture
-    from fovea.engine.make.sizes import photo_pixels
+    from fovea.engine.make.optimise.canvas import Normalise, to_picture
+    from fovea.engine.make.optimise.sizes import photo_pixels
     from fovea.models.card import OUTPUT
     from fovea.models.torch_net import forward_taps
 
@@ -243,7 +243,7 @@ def ours(network: Any, steps: int, device: str, made: dict[str, Any], key: str, 
     """The recipe at one size; keeps its picture in `made` under `key`."""
     import numpy as np
 
-    from fovea.engine.make.canvas import to_picture
+    from fovea.engine.make.optimise.canvas import to_picture
     from fovea.engine.method import find_method
 
     def run(tick: Tick) -> None:
@@ -255,8 +255,8 @@ def ours(network: Any, steps: int, device: str, made: dict[str, Any], key: str, 
 
 def apart(network: Any, picture: Any, device: str) -> tuple[float, float]:
     """How far a picture is from the content and from the style: relative squared distances of the plain network."""
-    from fovea.engine.make.canvas import to_picture
-    from fovea.engine.make.sizes import photo_pixels
+    from fovea.engine.make.optimise.canvas import to_picture
+    from fovea.engine.make.optimise.sizes import photo_pixels
     from fovea.engine.make.style import Transfer
     from fovea.engine.make.texture import distance
 

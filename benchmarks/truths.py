@@ -40,7 +40,7 @@ def network_of(name: str) -> Any:
 
 def mined(network: Any, layers: str, file: Path, batch: int, shards: int) -> pd.DataFrame:
     """The table of patches."""
-    from fovea.engine.dataset import open_dataset
+    from fovea.engine.data.dataset import open_dataset
     from fovea.engine.look import patches
     from fovea.engine.method import Job
 
@@ -55,7 +55,7 @@ def sorted_by_hand(network: Any, layers: list[str], file: Path) -> pd.DataFrame:
     """Every map of every photo from torch, each unit's maxima sorted in full."""
     import torch
 
-    from fovea.engine.dataset import open_dataset
+    from fovea.engine.data.dataset import open_dataset
     from fovea.models.torch_net import forward_taps
 
     dataset = open_dataset(str(file))
@@ -79,7 +79,7 @@ def sorted_by_hand(network: Any, layers: list[str], file: Path) -> pd.DataFrame:
 
 def compare(name: str, images: int) -> list[str]:
     """One network's line: how many rows are the same, and how far the scores are apart."""
-    from fovea.engine.look.layers import last_of_each_resolution
+    from fovea.engine.look.probing.layers import last_of_each_resolution
 
     network = network_of(name)
     layers = LAYERS.get(name, "").split(",") if name in LAYERS else []

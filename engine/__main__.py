@@ -551,7 +551,7 @@ def check_network(
 def list_datasets(as_json: Json = False) -> None:
     """The data sets that can be named after --dataset."""
     with _errors():
-        from fovea.engine.dataset import known_datasets
+        from fovea.engine.data.dataset import known_datasets
 
         known = known_datasets()
         if as_json:
@@ -571,7 +571,7 @@ def _pairs(known: Any) -> list[tuple[str, Any]]:
 def add_dataset(name: str, path: str, debug: Debug = False) -> None:
     """Register a folder of images, or a list file, under a name."""
     with _errors(debug):
-        from fovea.engine.dataset import open_dataset, register_dataset
+        from fovea.engine.data.dataset import open_dataset, register_dataset
 
         register_dataset(name, path)
         print(f"{name}: {len(open_dataset(name))} images")
@@ -581,7 +581,7 @@ def add_dataset(name: str, path: str, debug: Debug = False) -> None:
 def inspect_dataset(name: str, debug: Debug = False) -> None:
     """How many images a data set has, its labels, and which images cannot be read."""
     with _errors(debug):
-        from fovea.engine import dataset as sets
+        from fovea.engine.data import dataset as sets
 
         with _progress() as say:
             found = sets.inspect_dataset(
@@ -607,7 +607,7 @@ def mean_of_dataset(
 ) -> None:
     """The mean colour of a data set, 0 to 255, and its mean image, as occlusion's fill takes them."""
     with _errors(debug):
-        from fovea.engine import dataset as sets
+        from fovea.engine.data import dataset as sets
 
         found = sets.mean_image(sets.open_dataset(name), _card(network).preprocessing, limit=limit)
         print("mean colour: " + ", ".join(f"{value:.1f}" for value in found.mean((0, 1))))
@@ -623,7 +623,7 @@ def mean_of_dataset(
 def download_dataset(name: Annotated[str, typer.Argument()] = "", debug: Debug = False) -> None:
     """Fetch a public set and register it; without a name, list those that there are."""
     with _errors(debug):
-        from fovea.engine import downloads
+        from fovea.engine.data import downloads
 
         if not name:
             for one in downloads.DOWNLOADS.values():
@@ -641,7 +641,7 @@ def download_dataset(name: Annotated[str, typer.Argument()] = "", debug: Debug =
 def remove_dataset(name: str) -> None:
     """Forget a data set's name; its files stay."""
     with _errors():
-        from fovea.engine.dataset import unregister_dataset
+        from fovea.engine.data.dataset import unregister_dataset
 
         unregister_dataset(name)
         print(f"removed {name}")

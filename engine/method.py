@@ -24,7 +24,7 @@ from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fovea.engine.dataset import Dataset
+    from fovea.engine.data.dataset import Dataset
     from fovea.engine.figures import RunView
     from fovea.models.card import Card
     from fovea.models.network import Network

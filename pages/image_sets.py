@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 from PIL import ImageOps
 
-from fovea.engine.dataset import (
+from fovea.engine.data.dataset import (
     SAMPLE,
     Dataset,
     inspect_dataset,
@@ -20,9 +20,9 @@ from fovea.engine.dataset import (
     register_dataset,
     unregister_dataset,
 )
-from fovea.engine.downloads import DOWNLOADS
+from fovea.engine.data.downloads import DOWNLOADS
+from fovea.engine.data.image import keep_photo
 from fovea.engine.errors import DatasetError, FoveaError
-from fovea.engine.image import keep_photo
 from fovea.models.home import home
 from fovea.pages.ui import state
 from fovea.pages.ui.cards import card_or_wait

@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from fovea.engine.errors import FoveaError, OptionsError, WeightsError
-from fovea.engine.network_files import (
+from fovea.engine.data.uploads import (
     WEIGHTS_BYTES,
     check_architecture,
     check_new_name,
@@ -22,6 +21,7 @@ from fovea.engine.network_files import (
     keep_weights,
     remove_network,
 )
+from fovea.engine.errors import FoveaError, OptionsError, WeightsError
 from fovea.engine.run import Request
 from fovea.engine.worker import card_status, request_card, submit
 from fovea.models.card import RESAMPLING, Card

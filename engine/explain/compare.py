@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
-from fovea.engine.explain import maps
-from fovea.engine.explain.maps import Subject
+from fovea.engine.explain.maps import family as maps
+from fovea.engine.explain.maps.family import Subject
 from fovea.engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from fovea.engine.explain.trust_trial import Changed, Curves, CurveTest
-    from fovea.engine.explain.trust_verdict import Verdict
+    from fovea.engine.explain.faithfulness.trial import Changed, Curves, CurveTest
+    from fovea.engine.explain.faithfulness.verdict import Verdict
     from fovea.models.card import Card
 
 
@@ -143,8 +143,8 @@ def _same_class(job: Job, subject: Subject) -> Subject:
 
 def _measure(row: Row, job: Job, start: float, share: float) -> None:
     """Draw the row's maps and put each to the tests."""
-    from fovea.engine.explain.trust_trial import CurveTest, agreement_matrix, randomisation_test
-    from fovea.engine.explain.trust_verdict import judge, told_of_score
+    from fovea.engine.explain.faithfulness.trial import CurveTest, agreement_matrix, randomisation_test
+    from fovea.engine.explain.faithfulness.verdict import judge, told_of_score
 
     card, options = row.job.card, job.options
     names = maps.usable(card)
@@ -192,7 +192,7 @@ def _measure(row: Row, job: Job, start: float, share: float) -> None:
 
 def _drawn_so_far(row: Row) -> NDArray[np.uint8]:
     """The grid as it grows, each map by its own scale."""
-    from fovea.engine.explain.trust_pictures import TILE, map_tile, photo_tile, scale_of
+    from fovea.engine.explain.maps.strips import TILE, map_tile, photo_tile, scale_of
     from fovea.engine.sheet import compose_sheet
 
     tiles = [map_tile(row.job.frame, values, scale_of(values)) for values in row.drawn.values()]
@@ -217,7 +217,7 @@ def _table(rows: list[Row]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    from fovea.engine.explain.trust_verdict import mean_rank, mean_ssim
+    from fovea.engine.explain.faithfulness.verdict import mean_rank, mean_ssim
 
     found: list[dict[str, Any]] = []
     for row in rows:
@@ -288,7 +288,7 @@ def _verdict_panel(row: Row, alone: bool) -> Panel:
 
 def _add_grids(result: Result, rows: list[Row]) -> None:
     """A grid for each row, and what tells the first class from the second."""
-    from fovea.engine.explain.trust_pictures import TILE, map_tile, photo_tile, scale_of
+    from fovea.engine.explain.maps.strips import TILE, map_tile, photo_tile, scale_of
     from fovea.engine.sheet import compose_sheet
 
     shared = [row for row in rows if row.job is rows[0].job]
@@ -344,7 +344,7 @@ def _captions(row: Row) -> pd.DataFrame:
 
 
 def _grid(name: str, title: str, words: str) -> Panel:
-    from fovea.engine.explain.trust_pictures import TILE
+    from fovea.engine.explain.maps.strips import TILE
 
     return Panel(
         kind="gallery",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from fovea.engine.errors import UnsupportedError
-from fovea.engine.explain.maps import trust_lead
+from fovea.engine.explain.maps.family import trust_lead
 from fovea.engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from fovea.engine.explain.scores import Score
+    from fovea.engine.explain.backward.scores import Score
     from fovea.models.card import Card, Layer
 
 
@@ -68,8 +68,8 @@ def _maps_and_gradients(
     """
     import torch
 
-    from fovea.engine.explain.scores import class_score
-    from fovea.engine.features import unit_maps
+    from fovea.engine.explain.backward.scores import class_score
+    from fovea.engine.unit_maps import unit_maps
     from fovea.models.card import OUTPUT
     from fovea.models.torch_net import forward_taps
 
@@ -92,9 +92,9 @@ def gradcam(job: Job) -> Result:
     import torch.nn.functional as F
 
     from fovea.engine.errors import NetworkError
-    from fovea.engine.explain.attribution import explain
-    from fovea.engine.explain.pictures import signed_picture
-    from fovea.engine.explain.trust_pictures import map_over_photo
+    from fovea.engine.explain.backward.attribution import explain
+    from fovea.engine.explain.maps.pictures import signed_picture
+    from fovea.engine.explain.maps.strips import map_over_photo
     from fovea.models.card import OUTPUT
 
     options, card = job.options, job.card

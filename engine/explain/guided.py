@@ -11,8 +11,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Literal
 
 from fovea.engine.errors import OptionsError, UnsupportedError
-from fovea.engine.explain.choices import POSITION_HELP, check_class_or_unit
-from fovea.engine.explain.maps import trust_lead
+from fovea.engine.explain.backward.choices import POSITION_HELP, check_class_or_unit
+from fovea.engine.explain.maps.family import trust_lead
 from fovea.engine.method import Job, Method, Options, Panel, Result, listed, option
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from fovea.engine.explain.places import Place
-    from fovea.engine.explain.rules import Rule
-    from fovea.engine.explain.scores import Score
+    from fovea.engine.explain.backward.places import Place
+    from fovea.engine.explain.backward.rules import Rule
+    from fovea.engine.explain.backward.scores import Score
     from fovea.models.card import Card, Layer
 
 RULES: tuple[Rule, ...] = ("gradient", "deconvnet", "guided")
@@ -96,10 +96,10 @@ def guided(job: Job) -> Result:
     import numpy as np
     import torch
 
-    from fovea.engine.explain.attribution import explain
-    from fovea.engine.explain.pictures import signed_picture
-    from fovea.engine.explain.scores import unit_score
-    from fovea.engine.mined import best_patches, mined_layers, mined_over
+    from fovea.engine.explain.backward.attribution import explain
+    from fovea.engine.explain.backward.scores import unit_score
+    from fovea.engine.explain.maps.pictures import signed_picture
+    from fovea.engine.look.mining.mined import best_patches, mined_layers, mined_over
 
     options, card = job.options, job.card
     dataset = job.dataset(options.dataset) if options.dataset else None
@@ -143,7 +143,7 @@ def guided(job: Job) -> Result:
 
 def _rules_side_by_side(module: nn.Module, x: Tensor, score: Score, known: dict[str, Any]) -> dict[str, NDArray[Any]]:
     """The gradient (C, H, W) under each rule; `known` are already computed."""
-    from fovea.engine.explain.attribution import explain
+    from fovea.engine.explain.backward.attribution import explain
 
     def values(rule: Rule) -> NDArray[Any]:
         found: NDArray[Any] = explain(module, x, score.tap, lambda _: score, rule).gradient[0].cpu().numpy()
@@ -154,7 +154,7 @@ def _rules_side_by_side(module: nn.Module, x: Tensor, score: Score, known: dict[
 
 def _add_rules(job: Job, result: Result, layer: Layer, score: Score, rules: dict[str, NDArray[Any]]) -> None:
     """The whole picture, the three rules in one row, and where it acts."""
-    from fovea.engine.explain.pictures import as_colour, crop_signed, crop_tile, labelled_grid, seen_box
+    from fovea.engine.explain.maps.pictures import as_colour, crop_signed, crop_tile, labelled_grid, seen_box
 
     photo = as_colour(job.frame)
     box = seen_box(layer, score.place, (photo.shape[0], photo.shape[1]))
@@ -191,9 +191,9 @@ def _strongest(
     job: Job, module: nn.Module, x: Tensor, output: Tensor, layer: Layer
 ) -> dict[int, tuple[Place, NDArray[np.uint8]]]:
     """The units that fire most on the photo: each one's place, and a tile of what excites it."""
-    from fovea.engine.explain.attribution import batch_for
-    from fovea.engine.explain.pictures import crop_signed, seen_box
-    from fovea.engine.explain.places import gradients_at, in_parts, strongest_places
+    from fovea.engine.explain.backward.attribution import batch_for
+    from fovea.engine.explain.backward.places import gradients_at, in_parts, strongest_places
+    from fovea.engine.explain.maps.pictures import crop_signed, seen_box
 
     places = strongest_places(output, layer, job.options.units)
     found: dict[int, tuple[Place, NDArray[np.uint8]]] = {}
@@ -212,7 +212,7 @@ def _add_strongest(
     """A gallery of pairs: the part of the photo that each strong unit sees, and what in it excites the unit."""
     import pandas as pd
 
-    from fovea.engine.explain.pictures import as_colour, crop_tile, seen_box
+    from fovea.engine.explain.maps.pictures import as_colour, crop_tile, seen_box
     from fovea.engine.sheet import compose_sheet
 
     photo = as_colour(job.frame)
@@ -247,7 +247,7 @@ def _add_best_patches(
     """The lecture's figure: a row for each unit, its best patches of the data set, each beside what excites it."""
     import pandas as pd
 
-    from fovea.engine.explain.pictures import labelled_grid
+    from fovea.engine.explain.maps.pictures import labelled_grid
 
     dataset = job.dataset(job.options.dataset)
     table = pd.concat([best[best["unit"] == unit] for unit in units], ignore_index=True)
@@ -283,9 +283,9 @@ def _pairs(job: Job, module: nn.Module, layer: Layer, table: pd.DataFrame) -> li
     import numpy as np
     import torch
 
-    from fovea.engine.explain.attribution import batch_for
-    from fovea.engine.explain.pictures import as_colour, crop_signed, crop_tile, seen_box
-    from fovea.engine.explain.places import Place, gradients_at, in_parts
+    from fovea.engine.explain.backward.attribution import batch_for
+    from fovea.engine.explain.backward.places import Place, gradients_at, in_parts
+    from fovea.engine.explain.maps.pictures import as_colour, crop_signed, crop_tile, seen_box
 
     dataset = job.dataset(job.options.dataset)
     index = {key: place for place, key in enumerate(dataset.keys)}

@@ -10,15 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from fovea.engine.errors import OptionsError
-from fovea.engine.explain.choices import POSITION_HELP, check_class_or_unit
-from fovea.engine.explain.maps import trust_lead
+from fovea.engine.explain.backward.choices import POSITION_HELP, check_class_or_unit
+from fovea.engine.explain.maps.family import trust_lead
 from fovea.engine.method import Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fovea.engine.explain.sampling import Attribution, Gradient
-    from fovea.engine.explain.scores import Score
+    from fovea.engine.explain.backward.sampling import Attribution, Gradient
+    from fovea.engine.explain.backward.scores import Score
     from fovea.models.card import Card
 
 
@@ -96,8 +96,8 @@ def _baseline(job: Job, x: Tensor) -> Tensor:
 
 def _sample(job: Job, x: Tensor, gradient: Gradient) -> Attribution:
     """The attribution of the chosen score, sampled as the options say."""
-    from fovea.engine.explain.attribution import batch_for
-    from fovea.engine.explain.sampling import integrated_gradients, smoothgrad
+    from fovea.engine.explain.backward.attribution import batch_for
+    from fovea.engine.explain.backward.sampling import integrated_gradients, smoothgrad
 
     options = job.options
 
@@ -131,11 +131,11 @@ def saliency(job: Job) -> Result:
     """Array `saliency` (H, W): the reduced gradient of the score with respect to the normalised input."""
     import torch
 
-    from fovea.engine.explain.attribution import choose_at, explain, gradient_of
-    from fovea.engine.explain.reductions import REDUCTIONS
-    from fovea.engine.explain.sampling import Attribution
-    from fovea.engine.explain.scores import choose_score
-    from fovea.engine.explain.trust_pictures import map_over_photo
+    from fovea.engine.explain.backward.attribution import choose_at, explain, gradient_of
+    from fovea.engine.explain.backward.reductions import REDUCTIONS
+    from fovea.engine.explain.backward.sampling import Attribution
+    from fovea.engine.explain.backward.scores import choose_score
+    from fovea.engine.explain.maps.strips import map_over_photo
     from fovea.models.card import OUTPUT
 
     options = job.options
@@ -204,8 +204,8 @@ def _add_segmentation(job: Job, result: Result) -> None:
     """Images `mask` and `cutout`, and the share of the frame that the object takes, where there is one."""
     import numpy as np
 
-    from fovea.engine.explain.pictures import as_colour
-    from fovea.engine.explain.segment import cut_out, segment
+    from fovea.engine.explain.maps.pictures import as_colour
+    from fovea.engine.explain.maps.segment import cut_out, segment
 
     job.progress(0.95, "cutting the object out")
     frame = np.ascontiguousarray(as_colour(job.frame))

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from fovea.engine.errors import UnsupportedError
-from fovea.engine.explain import maps
-from fovea.engine.explain.choices import POSITION_HELP, check_class_or_unit
-from fovea.engine.explain.maps import MapName
+from fovea.engine.explain.backward.choices import POSITION_HELP, check_class_or_unit
+from fovea.engine.explain.maps import family as maps
+from fovea.engine.explain.maps.family import MapName
 from fovea.engine.method import Job, Method, Options, Panel, Result, find_method, option
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from fovea.engine.explain.trust_trial import Changed, Curves, CurveTest
+    from fovea.engine.explain.faithfulness.trial import Changed, Curves, CurveTest
     from fovea.models.card import Card
 
 
@@ -72,8 +72,8 @@ def run(job: Job) -> Result:
 
     `areas`: order, deletion, insertion. `randomisation`: layers, down to, rank correlation, ssim.
     """
-    from fovea.engine.explain.trust_trial import CurveTest, randomisation_test
-    from fovea.engine.explain.trust_verdict import judge, told_of_score
+    from fovea.engine.explain.faithfulness.trial import CurveTest, randomisation_test
+    from fovea.engine.explain.faithfulness.verdict import judge, told_of_score
 
     options, card = job.options, job.card
     name, settings = options.map, maps.settings_of(options.map, options.settings)
@@ -120,7 +120,7 @@ def run(job: Job) -> Result:
 
 
 def _tile(job: Job, values: NDArray[Any]) -> NDArray[np.uint8]:
-    from fovea.engine.explain.trust_pictures import map_tile, scale_of
+    from fovea.engine.explain.maps.strips import map_tile, scale_of
 
     return map_tile(job.frame, values, scale_of(values))
 
@@ -207,7 +207,7 @@ def _add_curves(result: Result, test: CurveTest, curves: Curves | None) -> None:
 def _add_randomisation(result: Result, job: Job, values: NDArray[Any], changed: list[Changed]) -> None:
     import pandas as pd
 
-    from fovea.engine.explain.trust_pictures import TILE
+    from fovea.engine.explain.maps.strips import TILE
     from fovea.engine.sheet import compose_sheet
 
     rows = [(0, "", 1.0, 1.0)] + [(one.layers, one.down_to, one.rank, one.ssim) for one in changed]
@@ -246,7 +246,7 @@ def _add_agreement(result: Result, job: Job, name: str, subject: maps.Subject, v
     """The other maps of the family, drawn in little time, and how far every two of them agree."""
     import pandas as pd
 
-    from fovea.engine.explain.trust_trial import agreement_matrix
+    from fovea.engine.explain.faithfulness.trial import agreement_matrix
 
     others = [
         one for one in maps.usable(job.card) if one != name and (not subject.layer or maps.RECIPES[one].takes_units)

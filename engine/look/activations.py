@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.engine.errors import UnsupportedError
-from fovea.engine.look.layers import last_of_each_resolution, with_units
-from fovea.engine.look.pairs import cells
+from fovea.engine.look.activity.pairs import cells
+from fovea.engine.look.probing.layers import last_of_each_resolution, with_units
 from fovea.engine.method import Cells, Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fovea.engine.look.reducers import Editor
+    from fovea.engine.look.probing.reducers import Editor
     from fovea.models.card import Card, Layer
 
 
@@ -68,7 +68,7 @@ def run(job: Job) -> Result:
     order) and `layers` (the same in sum for every layer). Arrays `ys`, `xs`: the frame's pixels where the cells
     of the map's rows and columns begin. `pair`, `pair_beside`: the maps of both side by side.
     """
-    from fovea.engine.look.glance import look_over
+    from fovea.engine.look.activity.glance import look_over
 
     options = job.options
     layer = chosen_layer(job.card, options.layer)
@@ -142,7 +142,7 @@ def _pair(
     alike: bool,
 ) -> None:
     """Add one pair: its array, its photos, its table and panel."""
-    from fovea.engine.look.pairs import gap_between, pair_up, photos_beside
+    from fovea.engine.look.activity.pairs import gap_between, pair_up, photos_beside
 
     size = job.card.preprocessing.size
     gap, pixels = gap_between(layer, size)
@@ -170,8 +170,8 @@ def _pair(
 
 def _maps(job: Job, layer: Layer, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
     """The layer's maps (C, h, w) for one input (1, channels, H, W)."""
-    from fovea.engine.look import reducers
-    from fovea.engine.look.probe import Probe
+    from fovea.engine.look.probing import reducers
+    from fovea.engine.look.probing.probe import Probe
 
     def build(editor: Editor, tensors: Mapping[str, str]) -> None:
         editor.answer(reducers.as_maps(editor, tensors[layer.name], layer), "maps")

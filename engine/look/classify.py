@@ -27,7 +27,7 @@ def _run(job: Job) -> Result:
     import numpy as np
     import pandas as pd
 
-    from fovea.engine.look.probe import filled
+    from fovea.engine.look.probing.probe import filled
     from fovea.models.onnx_net import Session
 
     job.progress(0.0, "reading the network")

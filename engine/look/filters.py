@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
-from fovea.engine.look.weights import LayerWeights, input_layers, layer_weights, same_units, weighted_layers
+from fovea.engine.look.kernels.weights import LayerWeights, input_layers, layer_weights, same_units, weighted_layers
+from fovea.engine.look.mining.mined import MINING, Mined, mined_gallery
 from fovea.engine.method import Job, Method, Options, Panel, Result, option
-from fovea.engine.mined import MINING, Mined, mined_gallery
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,8 +201,8 @@ def _directions(filters: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _maps(job: Job, name: str) -> NDArray[np.float32]:
     """The units' activation maps on the photo, (units, rows, columns)."""
-    from fovea.engine.look import reducers
-    from fovea.engine.look.probe import Probe
+    from fovea.engine.look.probing import reducers
+    from fovea.engine.look.probing.probe import Probe
 
     layer = job.card.layer(name)
 
@@ -357,7 +357,7 @@ def _filter_pictures(weights: LayerWeights, order: NDArray[np.int64], scaling: s
 
 def _add_maps(job: Job, name: str, maps: NDArray[np.float32] | None, result: Result) -> tuple[Panel, ...]:
     """Array `activations` and its panel: what each filter answers to the photo."""
-    from fovea.engine.look.pairs import cells
+    from fovea.engine.look.activity.pairs import cells
     from fovea.engine.method import Cells
 
     layer = job.card.layer(name)
@@ -629,7 +629,7 @@ def effective_filter(job: Job, name: str, unit: int) -> NDArray[np.float32]:
     """
     import torch
 
-    from fovea.engine.features import unit_maps
+    from fovea.engine.unit_maps import unit_maps
     from fovea.models.torch_net import forward_taps
 
     card = job.card

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.engine.errors import OptionsError, UnsupportedError
-from fovea.engine.explain.maps import trust_lead
-from fovea.engine.look.layers import with_units
+from fovea.engine.explain.maps.family import trust_lead
+from fovea.engine.look.probing.layers import with_units
 from fovea.engine.method import Cells, Job, Method, Options, Panel, Result, option
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fovea.engine.look.probe import Probe
+    from fovea.engine.look.probing.probe import Probe
     from fovea.models.card import Card
 
 BEST = 5
@@ -104,7 +104,7 @@ def _blurred(frame: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:
 
 def _dataset_mean(job: Job) -> NDArray[np.float32]:
     """The mean frame of the data set, float32 (C, H, W) in [0, 1]."""
-    from fovea.engine.dataset import mean_image
+    from fovea.engine.data.dataset import mean_image
 
     job.progress(0.0, "taking the mean of the data set")
     mean = mean_image(job.dataset(job.options.dataset or "sample"), job.card.preprocessing)
@@ -172,9 +172,9 @@ def open_probe(job: Job, ys: NDArray[np.int64], xs: NDArray[np.int64]) -> Probe:
     On a CPU only what a window can change is computed, where that saves work; else the photo is occluded inside
     the graph and goes through the whole of it.
     """
-    from fovea.engine.look import reducers
-    from fovea.engine.look.incremental import IncrementalProbe, plan_for
-    from fovea.engine.look.probe import Probe
+    from fovea.engine.look.occluding.incremental import IncrementalProbe, plan_for
+    from fovea.engine.look.probing import reducers
+    from fovea.engine.look.probing.probe import Probe
 
     options, taps, answer = job.options, [_tap(job.options)], _question(job.card, job.options)
     plan = plan_for(job, taps, options.window, ys, xs)
@@ -204,7 +204,7 @@ def watch_windows(
     job: Job, probe: Probe, cover: NDArray[np.float32], ys: NDArray[np.int64], xs: NDArray[np.int64]
 ) -> Watched:
     """Run every window of the grid `ys` × `xs`, and the photo as it is."""
-    from fovea.engine.look import probe as probes
+    from fovea.engine.look.probing import probe as probes
 
     options, card = job.options, job.card
     height, width = card.preprocessing.size
@@ -254,7 +254,7 @@ def _tap(options: Any) -> str:
 
 def _question(card: Card, options: Any) -> Any:
     """The nodes of the question: the watched scores."""
-    from fovea.engine.look import reducers
+    from fovea.engine.look.probing import reducers
 
     def build(editor: reducers.Editor, tensors: Any) -> None:
         tap = _tap(options)

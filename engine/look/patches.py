@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.engine.errors import DatasetError, UnsupportedError
-from fovea.engine.look.layers import last_of_each_resolution, with_units
-from fovea.engine.look.merge import (
+from fovea.engine.look.mining.merge import (
     HISTOGRAM_BINS,
     SCALE,
     LayerPart,
@@ -34,14 +33,15 @@ from fovea.engine.look.merge import (
     merge,
     to_bytes,
 )
+from fovea.engine.look.probing.layers import last_of_each_resolution, with_units
 from fovea.engine.method import Job, Method, Needs, Options, Panel, Result, option
 from fovea.models.home import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fovea.engine.dataset import Dataset
-    from fovea.engine.look.probe import Probe
+    from fovea.engine.data.dataset import Dataset
+    from fovea.engine.look.probing.probe import Probe
     from fovea.models.card import Card, Layer
 
 SHARD = 256
@@ -167,8 +167,8 @@ class Miner:
     def probe(self) -> Probe:
         """The session that answers with maxima and their positions; opened on first use."""
         if self._probe is None:
-            from fovea.engine.look import reducers
-            from fovea.engine.look.probe import Probe, lanes_for_cores
+            from fovea.engine.look.probing import reducers
+            from fovea.engine.look.probing.probe import Probe, lanes_for_cores
 
             def build(editor: reducers.Editor, tensors: Mapping[str, str]) -> None:
                 reducers.normalised_input(editor, self.job.card.preprocessing)
@@ -246,7 +246,7 @@ class Miner:
 
     def _batches(self, shards: Sequence[int]) -> Iterator[tuple[int, list[int], NDArray[np.uint8]]]:
         """(shard, indices, frames): the readable images in order. No batch has images of two shards."""
-        from fovea.engine.look.probe import batch_size
+        from fovea.engine.look.probing.probe import batch_size
 
         size = self.options.batch or batch_size(self.probe.provider, self.probe.lanes)
         batch: list[int] = []
@@ -264,7 +264,7 @@ class Miner:
             yield batch[0] // SHARD, batch, np.stack(frames)
 
     def _frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        from fovea.engine.look.probe import cores
+        from fovea.engine.look.probing.probe import cores
 
         threads = self.options.threads or cores()
         yield from self.dataset.frames(self.job.card.preprocessing, indices, threads=threads, unreadable=[])
@@ -296,8 +296,8 @@ class Miner:
     def _without_nan(self, frame: NDArray[np.uint8], index: int) -> Maxima:
         """Of one image (C,) with what is NaN dropped; NaN for a unit that has nothing else."""
         if self._whole_maps is None:
-            from fovea.engine.look import reducers
-            from fovea.engine.look.probe import Probe
+            from fovea.engine.look.probing import reducers
+            from fovea.engine.look.probing.probe import Probe
 
             def build(editor: reducers.Editor, tensors: Mapping[str, str]) -> None:
                 reducers.normalised_input(editor, self.job.card.preprocessing)
@@ -492,7 +492,7 @@ def _summary(miner: Miner, found: Partial, units: pd.DataFrame) -> dict[str, Any
 
 def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
     """One sheet of crops a layer, and the table `gallery` that tells which tile is which patch."""
-    from fovea.engine.look.probe import cores
+    from fovea.engine.look.probing.probe import cores
 
     patches = result.tables["patches"]
     index_of = {key: index for index, key in enumerate(miner.dataset.keys)}
@@ -625,7 +625,7 @@ def work(card: Card, options: Any, images: int) -> float:
 
 def needs(card: Card, options: Any, images: int) -> Needs:
     """Bytes of memory and of files. With the number of images only their keys grow, and the frames kept for crops."""
-    from fovea.engine.look.probe import batch_size, lanes_for_cores
+    from fovea.engine.look.probing.probe import batch_size, lanes_for_cores
 
     layers = chosen_layers(card, options.layers)
     units, top = sum(layer.units for layer in layers), min(options.top, images)

@@ -19,7 +19,7 @@ from fovea.engine.method import Job, Method, Options, Panel, Result, option
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fovea.engine.look.feature_store import Features
+    from fovea.engine.look.vectors.store import Features
     from fovea.models.card import Card
 
 BLOCK = 256
@@ -51,7 +51,7 @@ def run(job: Job) -> Result:
     `weight_neighbors` is there for a layer with weights of its own, or one behind whose normalisation and
     activation such a layer stands. A unit that is the same on every image correlates with none: its rows are left out.
     """
-    from fovea.engine.look.feature_store import dataset_features, open_source
+    from fovea.engine.look.vectors.store import dataset_features, open_source
 
     layer = chosen_layer(job.card, job.options.layer).name
     options = job.options.model_copy(update={"layer": layer})
@@ -83,7 +83,7 @@ def run(job: Job) -> Result:
 
 def _own_weights(job: Job, name: str) -> tuple[NDArray[np.float64] | None, str]:
     """The weights (units, n) of the layer, or of the one whose units it passes on; and that layer's name."""
-    from fovea.engine.look.weights import layer_weights, same_units, weighted_layers
+    from fovea.engine.look.kernels.weights import layer_weights, same_units, weighted_layers
 
     names = weighted_layers(job.card)
     behind = [other for other in names if other == name or name in same_units(job.network, other)]

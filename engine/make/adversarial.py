@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import field_validator
 
 from fovea.engine.errors import OptionsError, UnsupportedError
-from fovea.engine.make.attacks import ATTACKS, Attack, Trial, as_fraction, fraction
+from fovea.engine.make.attack.choices import ATTACKS, Attack, Trial, as_fraction, fraction
 from fovea.engine.method import Job, Method, Options, Panel, Result, listed, option
 
 if TYPE_CHECKING:
@@ -198,9 +198,9 @@ def _ball(case: _Case, epsilon: float, portion: tuple[float, float]) -> _Outcome
     """One attack within a ball, rounded within it."""
     import torch
 
-    from fovea.engine.make.attacks import attacked_frames
-    from fovea.engine.make.attacks_gradient import ball_attack, scores_of
-    from fovea.engine.make.canvas import to_picture
+    from fovea.engine.make.attack.choices import attacked_frames
+    from fovea.engine.make.attack.gradient import ball_attack, scores_of
+    from fovea.engine.make.optimise.canvas import to_picture
 
     job, attack, options = case.job, case.attack, case.job.options
     clean, history = to_picture(job.frame, job.device), _History(case)
@@ -226,7 +226,7 @@ def _ball(case: _Case, epsilon: float, portion: tuple[float, float]) -> _Outcome
 
 def _smallest(case: _Case, first: float) -> _Outcome:
     """The attack at the smallest epsilon that works; at the largest tried where none does."""
-    from fovea.engine.make.attacks import smallest_radius
+    from fovea.engine.make.attack.choices import smallest_radius
 
     outcomes: dict[float, _Outcome] = {}
 
@@ -250,8 +250,8 @@ def _shortest(case: _Case) -> _Outcome:
     """DeepFool or Carlini-Wagner, lengthened until the rounded change fools as well."""
     import torch
 
-    from fovea.engine.make.attacks_gradient import carlini_wagner, deepfool, scores_of
-    from fovea.engine.make.canvas import to_picture, to_preview
+    from fovea.engine.make.attack.gradient import carlini_wagner, deepfool, scores_of
+    from fovea.engine.make.optimise.canvas import to_picture, to_preview
 
     job, options, history = case.job, case.job.options, _History(case)
     scores, clean = scores_of(job, quick=True), to_picture(job.frame, job.device)
@@ -291,7 +291,7 @@ def _lengthened(case: _Case, clean: Tensor, change: Tensor) -> tuple[NDArray[Any
     """
     import torch
 
-    from fovea.engine.make.canvas import to_pixels
+    from fovea.engine.make.optimise.canvas import to_pixels
 
     for first in range(0, LONGEST, 8):
         factors = [GROWTH**power for power in range(first, first + 8)]
@@ -304,9 +304,9 @@ def _lengthened(case: _Case, clean: Tensor, change: Tensor) -> tuple[NDArray[Any
 
 def _pixels(case: _Case) -> _Outcome:
     """A few pixels, by evolution; forwards by ONNX Runtime."""
-    from fovea.engine.explain.pictures import as_colour
-    from fovea.engine.make.attacks_pixel import few_pixels
-    from fovea.engine.make.classifier import RuntimeClassifier
+    from fovea.engine.explain.maps.pictures import as_colour
+    from fovea.engine.make.attack.pixel import few_pixels
+    from fovea.engine.make.judge.classifier import RuntimeClassifier
 
     job, options, history = case.job, case.job.options, _History(case)
 
@@ -340,8 +340,8 @@ def _attacked(case: _Case) -> _Outcome:
 
 def _case(job: Job) -> _Case:
     """Read the options and ask the network for the photo. Raises OptionsError, or NetworkError without an answer."""
-    from fovea.engine.make.classifier import classifier
-    from fovea.engine.make.evolution import finite_answers
+    from fovea.engine.make.attack.evolution import finite_answers
+    from fovea.engine.make.judge.classifier import classifier
 
     options, card = job.options, job.card
     if job.photo is None:
@@ -360,7 +360,7 @@ def _magnified(levels: NDArray[Any]) -> tuple[NDArray[Any], float]:
     """A change in grey levels (H, W, C) as a picture about grey, uint8 (H, W, 3), and how much it was magnified."""
     import numpy as np
 
-    from fovea.engine.explain.pictures import as_colour
+    from fovea.engine.explain.maps.pictures import as_colour
 
     largest = max(1, int(np.abs(levels).max()))
     picture = np.rint(levels * (127 / largest) + 128).astype(np.uint8)
@@ -376,8 +376,8 @@ def adversarial(job: Job) -> Result:
     """
     import numpy as np
 
-    from fovea.engine.make.attacks_survival import norms, saved_and_read
-    from fovea.engine.make.canvas import to_image
+    from fovea.engine.make.attack.survival import norms, saved_and_read
+    from fovea.engine.make.optimise.canvas import to_image
 
     case = _case(job)
     outcome = _attacked(case)
@@ -537,7 +537,7 @@ def _add_probabilities(case: _Case, outcome: _Outcome, after: NDArray[Any], resu
 def _add_figures(case: _Case, outcome: _Outcome, pixels: NDArray[Any], sizes: dict[str, float], result: Result) -> None:
     import pandas as pd
 
-    from fovea.engine.make.attacks_survival import survival, transfer
+    from fovea.engine.make.attack.survival import survival, transfer
 
     job = case.job
     result.tables["norms"] = pd.DataFrame({"norm": list(sizes), "value": list(sizes.values())})
@@ -593,7 +593,7 @@ def _add_figures(case: _Case, outcome: _Outcome, pixels: NDArray[Any], sizes: di
 
 def _add_twins(case: _Case, pixels: NDArray[Any], now: int, result: Result) -> None:
     """Saliency and Grad-CAM of the photo and of its twin, and the depth at which the two part."""
-    from fovea.engine.make.attacks_twins import distances, gradcam_of, saliency_of, shuffled_change
+    from fovea.engine.make.attack.twins import distances, gradcam_of, saliency_of, shuffled_change
 
     job, names = case.job, case.job.card.classes
     job.progress(0.96, "explaining both")

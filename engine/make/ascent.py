@@ -13,21 +13,21 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from fovea.engine.errors import OptionsError, UnsupportedError
-from fovea.engine.explain.choices import check_class_or_unit
-from fovea.engine.make.presets import COMPARED, Recipe, recipe
+from fovea.engine.explain.backward.choices import check_class_or_unit
+from fovea.engine.look.mining.mined import MINING
+from fovea.engine.make.excite.presets import COMPARED, Recipe, recipe
 from fovea.engine.method import Job, Method, Options, Result, option
-from fovea.engine.mined import MINING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fovea.engine.make.canvas import Canvas
-    from fovea.engine.make.film import Film
-    from fovea.engine.make.loop import Made, Optimiser
-    from fovea.engine.make.losses import Term
-    from fovea.engine.make.projection import Projection
-    from fovea.engine.make.subjects import Subject
-    from fovea.engine.make.transforms import Transform
+    from fovea.engine.make.excite.subjects import Subject
+    from fovea.engine.make.optimise.canvas import Canvas
+    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.loop import Made, Optimiser
+    from fovea.engine.make.optimise.losses import Term
+    from fovea.engine.make.optimise.projection import Projection
+    from fovea.engine.make.optimise.transforms import Transform
     from fovea.models.card import Card
 
 Preset = Literal["lucid", "yosinski", "yosinski-1", "yosinski-2", "yosinski-4", "simonyan", "none", "side-by-side"]
@@ -188,7 +188,7 @@ def _check_canvas(options: AscentOptions) -> None:
 
 def _check_names(card: Card, options: AscentOptions) -> None:
     """That what is named is there."""
-    from fovea.engine.make.names import numbers_of, unit_and_layer, weights_of
+    from fovea.engine.make.excite.names import numbers_of, unit_and_layer, weights_of
 
     layer = card.layer(options.layer) if options.layer else None
     if options.units:
@@ -228,7 +228,7 @@ def _start(job: Job, chosen: Recipe, count: int) -> Tensor | None:
     """The first pictures (N, C, H, W), None for a canvas's own noise."""
     import torch
 
-    from fovea.engine.make.canvas import resized, to_picture
+    from fovea.engine.make.optimise.canvas import resized, to_picture
 
     height, width = _side(job.card, job.options)
     if chosen.start == "photo":
@@ -248,7 +248,7 @@ def _mean(job: Job) -> Tensor:
     """The picture's mean colour (1, C, 1, 1), at which the network's input is 0."""
     import torch
 
-    from fovea.engine.make.canvas import Normalise
+    from fovea.engine.make.optimise.canvas import Normalise
 
     preprocessing = job.card.preprocessing
     return Normalise(preprocessing, job.device).inverse(
@@ -259,7 +259,7 @@ def _mean(job: Job) -> Tensor:
 def _canvas(job: Job, chosen: Recipe, count: int) -> Canvas:
     import torch
 
-    from fovea.engine.make.canvas import FourierCanvas, PixelCanvas, PyramidCanvas
+    from fovea.engine.make.optimise.canvas import FourierCanvas, PixelCanvas, PyramidCanvas
 
     start = _start(job, chosen, count)
     if chosen.canvas == "pixels":
@@ -276,8 +276,8 @@ def _canvas(job: Job, chosen: Recipe, count: int) -> Canvas:
 
 
 def _terms(job: Job, subjects: list[Subject], chosen: Recipe, scale: float) -> list[Term]:
-    from fovea.engine.make.losses import Apiece, Diversity, Norm, Term, TotalVariation, ascend
-    from fovea.engine.make.subjects import likeness_layer
+    from fovea.engine.make.excite.subjects import likeness_layer
+    from fovea.engine.make.optimise.losses import Apiece, Diversity, Norm, Term, TotalVariation, ascend
 
     same = all(subject is subjects[0] for subject in subjects)
     loss = subjects[0].loss if same else Apiece(tuple(subject.loss for subject in subjects))
@@ -293,7 +293,7 @@ def _terms(job: Job, subjects: list[Subject], chosen: Recipe, scale: float) -> l
 
 
 def _transforms(chosen: Recipe) -> list[Transform]:
-    from fovea.engine.make.transforms import Jitter, lucid_transforms
+    from fovea.engine.make.optimise.transforms import Jitter, lucid_transforms
 
     if chosen.transforms:
         return lucid_transforms(chosen.jitter)
@@ -302,7 +302,7 @@ def _transforms(chosen: Recipe) -> list[Transform]:
 
 def _projection(job: Job, chosen: Recipe) -> Projection | None:
     """What is done to the pixels after each step, in Yosinski's order; nothing to Fourier coefficients."""
-    from fovea.engine.make.projection import Blur, Chain, Clip, Decay, box
+    from fovea.engine.make.optimise.projection import Blur, Chain, Clip, Decay, box
 
     if chosen.canvas != "pixels":
         return None
@@ -322,7 +322,7 @@ def _projection(job: Job, chosen: Recipe) -> Projection | None:
 
 
 def _optimiser(chosen: Recipe, scale: float) -> Optimiser:
-    from fovea.engine.make.loop import adam, gradient_steps
+    from fovea.engine.make.optimise.loop import adam, gradient_steps
 
     if chosen.rule == "progress":
         return gradient_steps(chosen.learning_rate * scale, "progress")
@@ -335,10 +335,10 @@ def make(
     """One batch of pictures by one recipe."""
     import torch
 
-    from fovea.engine.make.canvas import contact_sheet
-    from fovea.engine.make.loop import optimise
-    from fovea.engine.make.outcome import rescaled
-    from fovea.engine.make.subjects import size_of
+    from fovea.engine.make.excite.outcome import rescaled
+    from fovea.engine.make.excite.subjects import size_of
+    from fovea.engine.make.optimise.canvas import contact_sheet
+    from fovea.engine.make.optimise.loop import optimise
 
     canvas = _canvas(job, chosen, len(subjects))
     with torch.no_grad():
@@ -365,11 +365,11 @@ def ascent(job: Job) -> Result:
     `pictures` and `picture_01` … where there are several, the animation `ascent.gif`, array `loss` by step, tables
     `losses` by term, `classes`, `pictures`, and `activations` on this and on real pictures.
     """
-    from fovea.engine.make.film import SIDE, Film
-    from fovea.engine.make.losses import Apiece
-    from fovea.engine.make.memory import check_memory
-    from fovea.engine.make.outcome import Outcome, second_opinion
-    from fovea.engine.make.subjects import subjects_of
+    from fovea.engine.make.excite.outcome import Outcome, second_opinion
+    from fovea.engine.make.excite.subjects import subjects_of
+    from fovea.engine.make.optimise.film import SIDE, Film
+    from fovea.engine.make.optimise.losses import Apiece
+    from fovea.engine.make.optimise.memory import check_memory
 
     options: AscentOptions = job.options
     subjects = subjects_of(job)
@@ -389,7 +389,7 @@ def ascent(job: Job) -> Result:
 
 def work(card: Card, options: AscentOptions, images: int) -> float:
     """Forward passes of the input's size: a step is a forward and a backward for each picture."""
-    from fovea.engine.make.names import numbers_of
+    from fovea.engine.make.excite.names import numbers_of
 
     layer = card.layer(options.layer) if options.layer else None
     pictures = len(numbers_of(card, layer, options.units)) if options.units else options.diversity

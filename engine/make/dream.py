@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from fovea.engine.make.film import Film
-    from fovea.engine.make.losses import Term
+    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.losses import Term
     from fovea.models.card import Card, Layer
 
 
@@ -87,7 +87,7 @@ def check(card: Card, options: DreamOptions) -> None:
 
 def layers_of(card: Card, options: DreamOptions) -> list[Layer]:
     """The layers that dream: those that are named, else a lower and a higher one."""
-    from fovea.engine.make.layers import layer_at, named_layers
+    from fovea.engine.make.optimise.layers import layer_at, named_layers
 
     if options.layer:
         return [card.layer(options.layer)]
@@ -111,10 +111,10 @@ def _kind(options: DreamOptions) -> str:
 
 
 def _term(job: Job, layer: Layer) -> Term:
-    from fovea.engine.features import unit_maps
-    from fovea.engine.make.canvas import to_picture
-    from fovea.engine.make.losses import GuideSimilarity, LayerEnergy, UnitActivation, ascend
-    from fovea.engine.make.sizes import features_of
+    from fovea.engine.make.optimise.canvas import to_picture
+    from fovea.engine.make.optimise.losses import GuideSimilarity, LayerEnergy, UnitActivation, ascend
+    from fovea.engine.make.optimise.sizes import features_of
+    from fovea.engine.unit_maps import unit_maps
 
     options: DreamOptions = job.options
     name = _NAMES[_kind(options)]
@@ -131,7 +131,7 @@ def _octaves(job: Job, height: int, width: int, layers: Sequence[Layer]) -> list
     """The sizes that are neither too small nor refused by the network; warns of those left out."""
     import torch
 
-    from fovea.engine.make.sizes import features_of
+    from fovea.engine.make.optimise.sizes import features_of
 
     options: DreamOptions = job.options
     sizes = octave_sizes(height, width, options.octaves, options.octave_scale, least=LEAST)
@@ -156,10 +156,10 @@ def _dream_of(
     """One layer's dream, as large as the photo `whole`, and its losses by octave and step."""
     import pandas as pd
 
-    from fovea.engine.make.canvas import PixelCanvas, resized
-    from fovea.engine.make.loop import gradient_steps, optimise
-    from fovea.engine.make.projection import box
-    from fovea.engine.make.transforms import Roll
+    from fovea.engine.make.optimise.canvas import PixelCanvas, resized
+    from fovea.engine.make.optimise.loop import gradient_steps, optimise
+    from fovea.engine.make.optimise.projection import box
+    from fovea.engine.make.optimise.transforms import Roll
 
     options: DreamOptions = job.options
     term = _term(job, layer)
@@ -198,7 +198,7 @@ def _dream_of(
 
 def _preview(whole: Tensor) -> Callable[[Tensor], Any]:
     """A picture of any octave at the size of the last one, or small enough for a screen."""
-    from fovea.engine.make.canvas import resized, to_preview
+    from fovea.engine.make.optimise.canvas import resized, to_preview
 
     height, width = whole.shape[-2:]
     scale = min(1.0, PREVIEW / max(height, width))
@@ -212,10 +212,10 @@ def dream(job: Job) -> Result:
     """
     import pandas as pd
 
-    from fovea.engine.make.canvas import to_image, to_picture, to_pixels
-    from fovea.engine.make.film import SIDE, Film, in_a_row, side_by_side
-    from fovea.engine.make.memory import check_memory
-    from fovea.engine.make.sizes import large_enough, photo_pixels
+    from fovea.engine.make.optimise.canvas import to_image, to_picture, to_pixels
+    from fovea.engine.make.optimise.film import SIDE, Film, in_a_row, side_by_side
+    from fovea.engine.make.optimise.memory import check_memory
+    from fovea.engine.make.optimise.sizes import large_enough, photo_pixels
 
     options: DreamOptions = job.options
     card = job.card

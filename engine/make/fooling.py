@@ -1,8 +1,8 @@
 """Fooling images: they mean nothing to a person, and the network is all but certain of them.
 
 Nguyen, Yosinski and Clune 2015: gradient ascent on a class from noise with L2 decay (section 2.3), and evolution
-(section 2.2, here patch by patch, see engine/make/evolution.py). A probability counts only on the 8-bit picture as it
-is saved.
+(section 2.2, here patch by patch, see engine/make/attack/evolution.py). A probability counts only on the 8-bit picture
+as it is saved.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ def _ascent(job: Job, wanted: list[int], ask: Any) -> tuple[NDArray[Any], list[d
     import numpy as np
     import torch
 
-    from fovea.engine.make.attacks_gradient import CrossEntropy
-    from fovea.engine.make.canvas import PixelCanvas, to_pixels
-    from fovea.engine.make.loop import gradient_steps, optimise
-    from fovea.engine.make.losses import Term
-    from fovea.engine.make.projection import Chain, Decay, box
+    from fovea.engine.make.attack.gradient import CrossEntropy
+    from fovea.engine.make.optimise.canvas import PixelCanvas, to_pixels
+    from fovea.engine.make.optimise.loop import gradient_steps, optimise
+    from fovea.engine.make.optimise.losses import Term
+    from fovea.engine.make.optimise.projection import Chain, Decay, box
 
     options, preprocessing = job.options, job.card.preprocessing
     height, width = preprocessing.size
@@ -158,7 +158,7 @@ def _mean_colour(job: Job) -> Any:
     """The colour that the network's normalisation takes for zero, (1, C, 1, 1) of pixel values."""
     import torch
 
-    from fovea.engine.make.canvas import Normalise
+    from fovea.engine.make.optimise.canvas import Normalise
 
     normalise = Normalise(job.card.preprocessing, job.device)
     zero = torch.zeros(1, job.card.preprocessing.channels, 1, 1, device=job.device)
@@ -166,14 +166,14 @@ def _mean_colour(job: Job) -> Any:
 
 
 def _grid_preview(picture: Any) -> NDArray[Any]:
-    from fovea.engine.make.canvas import to_pixels
+    from fovea.engine.make.optimise.canvas import to_pixels
 
     return _grid(to_pixels(picture))[0]
 
 
 def _grid(frames: NDArray[Any]) -> tuple[NDArray[Any], int, int]:
     """Frames (N, H, W, C) as one sheet of square tiles; the tile's side and the columns."""
-    from fovea.engine.explain.pictures import as_colour
+    from fovea.engine.explain.maps.pictures import as_colour
     from fovea.engine.sheet import compose_sheet, fit_tile, square_columns
 
     tile, columns = max(64, *frames.shape[1:3]), square_columns(len(frames), 10)
@@ -184,8 +184,8 @@ def _evolution(job: Job, wanted: list[int]) -> tuple[NDArray[Any], list[dict[str
     """All classes by forward passes: the best frames (N, H, W, C), and their probabilities by generation."""
     import numpy as np
 
-    from fovea.engine.make.classifier import RuntimeClassifier
-    from fovea.engine.make.evolution import Elites, evolve
+    from fovea.engine.make.attack.evolution import Elites, evolve
+    from fovea.engine.make.judge.classifier import RuntimeClassifier
 
     options, preprocessing = job.options, job.card.preprocessing
     steps = options.steps or GENERATIONS
@@ -236,9 +236,9 @@ def fooling(job: Job) -> Result:
     import numpy as np
     import pandas as pd
 
-    from fovea.engine.make.attacks_survival import saved_and_read
-    from fovea.engine.make.canvas import to_image
-    from fovea.engine.make.classifier import classifier
+    from fovea.engine.make.attack.survival import saved_and_read
+    from fovea.engine.make.judge.classifier import classifier
+    from fovea.engine.make.optimise.canvas import to_image
 
     options, card = job.options, job.card
     wanted = _wanted(card, options)

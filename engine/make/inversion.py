@@ -17,8 +17,8 @@ from fovea.engine.method import Job, Method, Options, Panel, Result, option
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fovea.engine.make.film import Film
-    from fovea.engine.make.loop import Made
+    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.loop import Made
     from fovea.models.card import Card, Layer
 
 
@@ -86,14 +86,14 @@ def regularisers(card: Card, layer: Layer, options: InversionOptions) -> tuple[f
 
 def chosen_layers(card: Card, options: InversionOptions) -> list[Layer]:
     """The layers to invert, in forward order. Raises UnknownNameError, UnsupportedError."""
-    from fovea.engine.make.layers import listed_layers, series_from_first
+    from fovea.engine.make.optimise.layers import listed_layers, series_from_first
 
     return listed_layers(card, options.layers) or series_from_first(card, options.series)
 
 
 def check(card: Card, options: InversionOptions) -> None:
     """Raise in one line where a layer does not exist or its features do not fit into memory."""
-    from fovea.engine.make.memory import check_memory
+    from fovea.engine.make.optimise.memory import check_memory
 
     check_memory(card, [layer.name for layer in chosen_layers(card, options)], *card.preprocessing.size)
 
@@ -102,7 +102,7 @@ def _start(job: Job, generator: Any) -> Any:
     """The network's mean colour with a little noise, (1, C, H, W) in [0, 1]."""
     import torch
 
-    from fovea.engine.make.canvas import Normalise
+    from fovea.engine.make.optimise.canvas import Normalise
 
     values = torch.zeros((1, job.card.preprocessing.channels, *job.card.preprocessing.size))
     mean = Normalise(job.card.preprocessing).inverse(values)
@@ -113,10 +113,10 @@ def _invert(job: Job, layer: Layer, portion: tuple[float, float], film: Film | N
     """One layer's inversion, from noise."""
     import torch
 
-    from fovea.engine.make.canvas import FourierCanvas, PixelCanvas
-    from fovea.engine.make.loop import adam, lbfgs, optimise
-    from fovea.engine.make.losses import FeatureDistance, Norm, Term, TotalVariation
-    from fovea.engine.make.projection import box
+    from fovea.engine.make.optimise.canvas import FourierCanvas, PixelCanvas
+    from fovea.engine.make.optimise.loop import adam, lbfgs, optimise
+    from fovea.engine.make.optimise.losses import FeatureDistance, Norm, Term, TotalVariation
+    from fovea.engine.make.optimise.projection import box
     from fovea.models.torch_net import forward_taps
 
     options: InversionOptions = job.options
@@ -157,8 +157,8 @@ def _compared(job: Job, layer: Layer, clean: Any, pixels: NDArray[Any]) -> dict[
     import numpy as np
     from skimage.metrics import structural_similarity
 
-    from fovea.engine.make.losses import FeatureDistance
-    from fovea.engine.make.verdict import activation_on
+    from fovea.engine.make.judge.verdict import activation_on
+    from fovea.engine.make.optimise.losses import FeatureDistance
 
     window = min(7, min(pixels.shape[:2]) // 2 * 2 - 1)
     ssim: float = structural_similarity(  # type: ignore[no-untyped-call]
@@ -179,10 +179,10 @@ def inversion(job: Job) -> Result:
     """
     import pandas as pd
 
-    from fovea.engine.explain.pictures import as_colour
-    from fovea.engine.make.canvas import to_image, to_picture, to_pixels
-    from fovea.engine.make.film import Film
-    from fovea.engine.make.sizes import features_of, large_enough
+    from fovea.engine.explain.maps.pictures import as_colour
+    from fovea.engine.make.optimise.canvas import to_image, to_picture, to_pixels
+    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.sizes import features_of, large_enough
     from fovea.engine.sheet import compose_sheet, fit_tile
 
     if job.photo is None:

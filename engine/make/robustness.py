@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from pydantic import field_validator
 
 from fovea.engine.errors import DatasetError, UnsupportedError
-from fovea.engine.make.attacks import ATTACKS, as_fraction, attacked_frames, fraction
+from fovea.engine.make.attack.choices import ATTACKS, as_fraction, attacked_frames, fraction
 from fovea.engine.method import Job, Method, Options, Panel, Result, listed, option
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fovea.engine.dataset import Dataset
+    from fovea.engine.data.dataset import Dataset
     from fovea.models.card import Card
 
 MOST_EPSILONS = 16
@@ -108,8 +108,8 @@ class _Survey:
     """One request's way through the data set, batch by batch."""
 
     def __init__(self, job: Job) -> None:
-        from fovea.engine.dataset import spread
-        from fovea.engine.make.classifier import TorchClassifier
+        from fovea.engine.data.dataset import spread
+        from fovea.engine.make.judge.classifier import TorchClassifier
 
         self.job, self.options = job, job.options
         self.dataset: Dataset = job.dataset(self.options.dataset)
@@ -125,7 +125,7 @@ class _Survey:
 
     def _labels(self) -> tuple[dict[str, tuple[int, ...]], str]:
         """What each label stands for, and in words what counts as right."""
-        from fovea.engine.network_check import match_labels
+        from fovea.engine.look.checking.measure import match_labels
 
         if self.options.truth != "prediction":
             try:
@@ -204,8 +204,8 @@ class _Survey:
         """The attacked frames, rounded within their ball."""
         import torch
 
-        from fovea.engine.make.attacks_gradient import ball_attack
-        from fovea.engine.make.canvas import to_picture
+        from fovea.engine.make.attack.gradient import ball_attack
+        from fovea.engine.make.optimise.canvas import to_picture
 
         attack = ATTACKS[name]
         clean = to_picture(frames, self.job.device)
@@ -316,7 +316,7 @@ def _photos(survey: _Survey, rows: NDArray[Any]) -> pd.DataFrame:
 
 
 def _add_gallery(survey: _Survey, name: str, title: str, how: str, photos: pd.DataFrame, result: Result) -> None:
-    from fovea.engine.explain.pictures import as_colour
+    from fovea.engine.explain.maps.pictures import as_colour
     from fovea.engine.sheet import compose_sheet, fit_tile, square_columns
 
     preprocessing = survey.job.card.preprocessing

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from fovea.engine.make.film import Film
-    from fovea.engine.make.losses import Term
-    from fovea.engine.make.warm import WarmAdam
+    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.losses import Term
+    from fovea.engine.make.optimise.warm import WarmAdam
     from fovea.models.card import Card, Layer
 
 
@@ -151,7 +151,7 @@ def sizes_to(last: int, smallest: int) -> list[int]:
 
 def content_layer(card: Card, options: StyleOptions) -> Layer:
     """The layer of the content."""
-    from fovea.engine.make.layers import layer_at
+    from fovea.engine.make.optimise.layers import layer_at
 
     return card.layer(options.content_layer) if options.content_layer else layer_at(card, 0.5)
 
@@ -160,7 +160,7 @@ class Transfer:
     """Pictures of one content photo in one blend of styles, and the curve of all that was made so far."""
 
     def __init__(self, job: Job, film: Film | None = None) -> None:
-        from fovea.engine.make.sizes import large_enough
+        from fovea.engine.make.optimise.sizes import large_enough
 
         assert job.photo is not None, "asked for before"
         self.job = job
@@ -177,8 +177,8 @@ class Transfer:
 
     def _pictures(self, side: int) -> tuple[Tensor, list[Tensor]]:
         """Content and styles at one size, (1, C, H, W) in [0, 1]."""
-        from fovea.engine.make.canvas import to_picture
-        from fovea.engine.make.sizes import photo_pixels
+        from fovea.engine.make.optimise.canvas import to_picture
+        from fovea.engine.make.optimise.sizes import photo_pixels
         from fovea.engine.make.texture import matched_colours
 
         content = photo_pixels(self.job, self.content, side)
@@ -190,9 +190,9 @@ class Transfer:
 
     def terms(self, content: Tensor, styles: list[Tensor], content_weight: float, style_weight: float) -> list[Term]:
         """What the picture is held to."""
-        from fovea.engine.make.losses import FeatureDistance, Term, TotalVariation
-        from fovea.engine.make.sizes import features_of
-        from fovea.engine.make.statistics import gram_terms, pixel_statistics
+        from fovea.engine.make.optimise.losses import FeatureDistance, Term, TotalVariation
+        from fovea.engine.make.optimise.sizes import features_of
+        from fovea.engine.make.optimise.statistics import gram_terms, pixel_statistics
         from fovea.engine.make.texture import chosen_layers
 
         terms: list[Term] = []
@@ -235,8 +235,8 @@ class Transfer:
         self, sides: list[int], content_weight: float, style_weight: float, portion: tuple[float, float]
     ) -> Tensor:
         """The picture (1, C, H, W) at the last of `sides`, from coarse to fine."""
-        from fovea.engine.make.canvas import resized
-        from fovea.engine.make.warm import WarmAdam
+        from fovea.engine.make.optimise.canvas import resized
+        from fovea.engine.make.optimise.warm import WarmAdam
 
         self.mover = WarmAdam(self.options.learning_rate)
         steps = [self.options.steps * (2 if number == 0 and len(sides) > 1 else 1) for number in range(len(sides))]
@@ -284,11 +284,11 @@ class Transfer:
         portion: tuple[float, float],
     ) -> Tensor:
         """The picture after some steps at its size, shifted meanwhile; what left the frame stays as it was."""
-        from fovea.engine.make.canvas import PixelCanvas, to_preview
-        from fovea.engine.make.loop import lbfgs, optimise
-        from fovea.engine.make.projection import box
-        from fovea.engine.make.transforms import slid
-        from fovea.engine.make.warm import AveragedIterates
+        from fovea.engine.make.optimise.canvas import PixelCanvas, to_preview
+        from fovea.engine.make.optimise.loop import lbfgs, optimise
+        from fovea.engine.make.optimise.projection import box
+        from fovea.engine.make.optimise.transforms import slid
+        from fovea.engine.make.optimise.warm import AveragedIterates
 
         height, width = content.shape[-2:]
 
@@ -327,7 +327,7 @@ class Transfer:
 
     def finished(self, picture: Tensor, content: NDArray[Any]) -> NDArray[Any]:
         """The 8-bit picture (H, W, C), with the content's colours if they are kept by light."""
-        from fovea.engine.make.canvas import to_pixels
+        from fovea.engine.make.optimise.canvas import to_pixels
 
         pixels = to_pixels(picture)[0]
         return with_colours_of(pixels, content) if self.options.colours == "luminance" else pixels
@@ -353,8 +353,8 @@ def _grid(transfer: Transfer, share: float) -> tuple[Any, int, pd.DataFrame]:
     """The sheet of content weight (down) by style weight (across), its tile's side and captions."""
     import pandas as pd
 
-    from fovea.engine.explain.pictures import as_colour
-    from fovea.engine.make.sizes import photo_pixels
+    from fovea.engine.explain.maps.pictures import as_colour
+    from fovea.engine.make.optimise.sizes import photo_pixels
     from fovea.engine.sheet import compose_sheet, fit_tile
 
     job, options = transfer.job, transfer.options
@@ -373,9 +373,9 @@ def _grid(transfer: Transfer, share: float) -> tuple[Any, int, pd.DataFrame]:
 
 def _runner(job: Job, height: int, width: int) -> Job:
     """The job on the network as it is run here. Raises OptionsError where the picture does not fit into memory."""
-    from fovea.engine.make.forward import recipe_job
-    from fovea.engine.make.layers import fine_layers
-    from fovea.engine.make.memory import check_memory, fits
+    from fovea.engine.make.optimise.forward import recipe_job
+    from fovea.engine.make.optimise.layers import fine_layers
+    from fovea.engine.make.optimise.memory import check_memory, fits
     from fovea.engine.make.texture import chosen_layers
 
     options: StyleOptions = job.options
@@ -393,9 +393,9 @@ def style(job: Job) -> Result:
     """Image `style`, array `loss` by step, table `losses` by term with the size of each step."""
     import pandas as pd
 
-    from fovea.engine.make.canvas import to_image, to_picture
-    from fovea.engine.make.film import Film
-    from fovea.engine.make.sizes import features_of, large_enough, photo_pixels
+    from fovea.engine.make.optimise.canvas import to_image, to_picture
+    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.sizes import features_of, large_enough, photo_pixels
 
     options: StyleOptions = job.options
     if job.photo is None:
@@ -448,8 +448,8 @@ def _sources(job: Job, transfer: Transfer) -> tuple[Any, pd.DataFrame]:
     """The sheet of the content and the styles as they were given, and its captions."""
     import pandas as pd
 
-    from fovea.engine.explain.pictures import as_colour
-    from fovea.engine.make.sizes import photo_pixels
+    from fovea.engine.explain.maps.pictures import as_colour
+    from fovea.engine.make.optimise.sizes import photo_pixels
     from fovea.engine.sheet import compose_sheet, fit_tile
 
     photos = [transfer.content, *(photo for photo, _ in transfer.styles)]
@@ -461,8 +461,8 @@ def _sources(job: Job, transfer: Transfer) -> tuple[Any, pd.DataFrame]:
 
 def _style_photos(job: Job, styles: list[tuple[Image.Image, float]], side: int) -> dict[str, Any]:
     """Images `style_photo`, `style_photo_2`, … as they were given."""
-    from fovea.engine.explain.pictures import as_colour
-    from fovea.engine.make.sizes import photo_pixels
+    from fovea.engine.explain.maps.pictures import as_colour
+    from fovea.engine.make.optimise.sizes import photo_pixels
 
     return {
         f"style_photo{'' if number == 1 else f'_{number}'}": as_colour(photo_pixels(job, photo, side))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from fovea.engine.make.film import Film
-    from fovea.engine.make.losses import Term
+    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.losses import Term
     from fovea.models.card import Card, Layer
 
 
@@ -82,7 +82,7 @@ LEAST_SIDE = 32
 
 def chosen_layers(card: Card, layers: str) -> list[Layer]:
     """The layers of the option, or the default. Raises UnknownNameError, UnsupportedError."""
-    from fovea.engine.make.layers import named_layers, stage_layers, texture_layers
+    from fovea.engine.make.optimise.layers import named_layers, stage_layers, texture_layers
 
     stage_layers(card)
     return named_layers(card, layers, texture_layers(card))
@@ -96,8 +96,8 @@ def output_size(card: Card, options: TextureOptions) -> tuple[int, int]:
 
 def check_fits(card: Card, layers: list[Layer], options: TextureOptions, device: str = "cpu") -> None:
     """Raise OptionsError where the picture does not fit into memory."""
-    from fovea.engine.make.layers import fine_layers
-    from fovea.engine.make.memory import check_memory
+    from fovea.engine.make.optimise.layers import fine_layers
+    from fovea.engine.make.optimise.memory import check_memory
 
     fine = [layer.name for layer in fine_layers(card, layers)] if options.fine else []
     height, width = output_size(card, options)
@@ -145,7 +145,7 @@ def matched_colours(pixels: NDArray[Any], reference: NDArray[Any]) -> NDArray[An
 
 def coarse_to_fine(source: Tensor, height: int, width: int, sizes: int) -> list[tuple[Tensor, int, int]]:
     """The photo, height and width at each size, small to large, each half the one after it."""
-    from fovea.engine.make.statistics import reduced
+    from fovea.engine.make.optimise.statistics import reduced
 
     short = min(*source.shape[-2:], height, width)
     factors = [2**i for i in range(sizes) if i == 0 or short // 2**i >= LEAST_SIDE]
@@ -173,8 +173,8 @@ class Synthesis:
 
     def terms(self, source: Tensor, layers: list[Layer], scales: int, least: int) -> list[Term]:
         """What a picture with `least` pixels on its short side is held to: the layers' statistics, and its pixels'."""
-        from fovea.engine.make.losses import Term
-        from fovea.engine.make.statistics import gram_terms, pixel_statistics
+        from fovea.engine.make.optimise.losses import Term
+        from fovea.engine.make.optimise.statistics import gram_terms, pixel_statistics
 
         kind, circular = self.options.statistics, self.options.tileable
         terms: list[Term] = []
@@ -198,8 +198,8 @@ class Synthesis:
         self, layers: list[Layer], height: int, width: int, *, sizes: int, scales: int, portion: tuple[float, float]
     ) -> Tensor:
         """A texture (1, C, height, width) that matches these layers, from coarse to fine."""
-        from fovea.engine.make.canvas import resized
-        from fovea.engine.make.circular import stretched_around
+        from fovea.engine.make.optimise.canvas import resized
+        from fovea.engine.make.optimise.circular import stretched_around
 
         grown = stretched_around if self.options.tileable else resized
         stages = coarse_to_fine(self.source, height, width, sizes)
@@ -222,7 +222,7 @@ class Synthesis:
         """The picture at one size, moved until its statistics are the photo's."""
         import torch
 
-        from fovea.engine.make.canvas import to_preview
+        from fovea.engine.make.optimise.canvas import to_preview
 
         generator = torch.Generator().manual_seed(self.job.seed + number)
         rounds = min(ROUNDS, self.options.steps) if self.options.tileable and self.options.optimiser == "lbfgs" else 1
@@ -255,10 +255,10 @@ class Synthesis:
     ) -> Tensor:
         import torch
 
-        from fovea.engine.make.canvas import FourierCanvas, PixelCanvas
-        from fovea.engine.make.loop import adam, lbfgs, optimise
-        from fovea.engine.make.projection import box
-        from fovea.engine.make.transforms import Roll
+        from fovea.engine.make.optimise.canvas import FourierCanvas, PixelCanvas
+        from fovea.engine.make.optimise.loop import adam, lbfgs, optimise
+        from fovea.engine.make.optimise.projection import box
+        from fovea.engine.make.optimise.transforms import Roll
 
         fourier = self.options.optimiser == "adam"
         height, width = picture.shape[-2:]
@@ -292,10 +292,10 @@ def distance(job: Job, terms: list[Term], picture: Tensor) -> float:
     """The weighted sum of the terms on a picture (1, C, H, W), without gradient."""
     import torch
 
-    from fovea.engine.make.canvas import Normalise
-    from fovea.engine.make.losses import View, total
-    from fovea.engine.make.sizes import features_of
-    from fovea.engine.make.statistics import taps_of
+    from fovea.engine.make.optimise.canvas import Normalise
+    from fovea.engine.make.optimise.losses import View, total
+    from fovea.engine.make.optimise.sizes import features_of
+    from fovea.engine.make.optimise.statistics import taps_of
 
     values = Normalise(job.card.preprocessing, job.device)(picture)
     with torch.no_grad():
@@ -304,7 +304,7 @@ def distance(job: Job, terms: list[Term], picture: Tensor) -> float:
 
 def _finished(job: Job, picture: Tensor, source: NDArray[Any]) -> NDArray[Any]:
     """The 8-bit picture (H, W, C), with the photo's colours if that is wanted."""
-    from fovea.engine.make.canvas import to_pixels
+    from fovea.engine.make.optimise.canvas import to_pixels
 
     pixels = to_pixels(picture)[0]
     return matched_colours(pixels, source) if job.options.match_colours else pixels
@@ -319,8 +319,8 @@ def _depths(job: Job, layers: list[Layer], source: NDArray[Any], share: float) -
 
     import pandas as pd
 
-    from fovea.engine.explain.pictures import as_colour
-    from fovea.engine.make.canvas import to_picture
+    from fovea.engine.explain.maps.pictures import as_colour
+    from fovea.engine.make.optimise.canvas import to_picture
     from fovea.engine.sheet import compose_sheet, fit_tile
 
     side = max(job.card.preprocessing.size)
@@ -345,7 +345,7 @@ def _depths(job: Job, layers: list[Layer], source: NDArray[Any], share: float) -
 
 def expectation(card: Card, layers: list[Layer], scales: int, fine: bool) -> str:
     """What quality these layers can give, from what the card says of their fields."""
-    from fovea.engine.make.layers import ENLARGED, fine_layers
+    from fovea.engine.make.optimise.layers import ENLARGED, fine_layers
 
     first, deepest = layers[0].receptive_field, layers[-1].receptive_field
     lines = []
@@ -375,10 +375,10 @@ def texture(job: Job) -> Result:
     import pandas as pd
     import torch
 
-    from fovea.engine.make.canvas import to_image, to_picture
-    from fovea.engine.make.film import Film
-    from fovea.engine.make.forward import recipe_job
-    from fovea.engine.make.sizes import features_of, large_enough, photo_pixels
+    from fovea.engine.make.optimise.canvas import to_image, to_picture
+    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.forward import recipe_job
+    from fovea.engine.make.optimise.sizes import features_of, large_enough, photo_pixels
 
     options: TextureOptions = job.options
     if job.photo is None:

@@ -12,9 +12,9 @@ import pandas as pd
 import streamlit as st
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.look.weights import weighted_layers
+from fovea.engine.look.kernels.weights import weighted_layers
+from fovea.engine.look.mining.mined import Mined, by_maximum
 from fovea.engine.method import Method, Panel, methods, option_extra
-from fovea.engine.mined import Mined, by_maximum
 from fovea.engine.run import Request, validate
 from fovea.engine.worker import submit
 from fovea.models.card import Card

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fovea.engine.image import open_photo
+from fovea.engine.data.image import open_photo
 from fovea.engine.method import Cells, Panel
 from fovea.engine.run import Input, NetworkRef, RunRecord
 from fovea.engine.sheet import compose_sheet, fit_tile

@@ -17,7 +17,7 @@ from tests.oracles.look_reducers import maps_of, maximum_of
 
 
 class MemoryDataset:
-    """What methods need of `fovea.engine.dataset.Dataset`, over pictures in memory; None is an unreadable image."""
+    """What methods need of a `Dataset`, over pictures in memory; None is an unreadable image."""
 
     decoder = "memory"
 

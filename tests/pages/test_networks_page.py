@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from fovea.engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, WeightsError
-from fovea.engine.network_files import (
+from fovea.engine.data.uploads import (
     check_architecture,
     check_new_name,
     keep_classes,
     keep_weights,
     remove_network,
 )
+from fovea.engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, WeightsError
 from fovea.models import zoo
 from tests.pages.conftest import NETWORK
 
@@ -151,7 +151,7 @@ def test_uploads_are_kept_by_content_and_bounded(own_home: Path, monkeypatch: py
     assert first.name == "evil_name.pt"
     assert first.parent.parent == own_home / "weights"
     assert keep_weights(io.BytesIO(b"PK\x03\x04 of torch"), "evil name.bin") == first
-    monkeypatch.setattr("fovea.engine.network_files.CLASSES_BYTES", 4)
+    monkeypatch.setattr("fovea.engine.data.uploads.CLASSES_BYTES", 4)
     with pytest.raises(WeightsError, match="larger than"):
         keep_classes(io.BytesIO(b"a\nb\nc\n"), "classes.txt")
     with pytest.raises(WeightsError, match="empty"):

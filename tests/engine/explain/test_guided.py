@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fovea.engine.errors import FoveaError, OptionsError, UnsupportedError
-from fovea.engine.explain.pictures import crop_tile, signed_picture
+from fovea.engine.explain.maps.pictures import crop_tile, signed_picture
 from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 

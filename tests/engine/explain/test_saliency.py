@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
-from fovea.engine.explain.reductions import REDUCTIONS
-from fovea.engine.explain.sampling import integrated_gradients, smoothgrad
+from fovea.engine.explain.backward.reductions import REDUCTIONS
+from fovea.engine.explain.backward.sampling import integrated_gradients, smoothgrad
 from fovea.engine.method import Job, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 
@@ -110,8 +110,8 @@ def test_smoothgrad_is_the_mean_over_its_noise() -> None:
 def test_a_batch_beyond_memory_is_halved(
     tiny_networks: Mapping[str, TinyNetwork], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fovea.engine.explain import attribution
-    from fovea.engine.explain.scores import Score
+    from fovea.engine.explain.backward import attribution
+    from fovea.engine.explain.backward.scores import Score
     from fovea.models.card import OUTPUT
 
     module, whole, most = tiny_networks["wide"].torch_module, attribution.explain, 2

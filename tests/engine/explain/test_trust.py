@@ -17,11 +17,12 @@ from PIL import Image
 from torch import nn
 
 from fovea.engine.errors import FoveaError, UnsupportedError
-from fovea.engine.explain import maps, trust_metrics
-from fovea.engine.explain.trust_curves import PixelCurves, cover
-from fovea.engine.explain.trust_randomise import cascade, layers_from_top, stage_ends
-from fovea.engine.explain.trust_trial import Changed, Curves
-from fovea.engine.explain.trust_verdict import judge, told_of_score
+from fovea.engine.explain.faithfulness import metrics as trust_metrics
+from fovea.engine.explain.faithfulness.curves import PixelCurves, cover
+from fovea.engine.explain.faithfulness.randomise import cascade, layers_from_top, stage_ends
+from fovea.engine.explain.faithfulness.trial import Changed, Curves
+from fovea.engine.explain.faithfulness.verdict import judge, told_of_score
+from fovea.engine.explain.maps import family as maps
 from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import state_of
 from tests.oracles import explain_trust as oracle

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fovea.engine.explain.attribution import explain
-from fovea.engine.explain.scores import Score
+from fovea.engine.explain.backward.attribution import explain
+from fovea.engine.explain.backward.scores import Score
 from fovea.engine.method import Job, find_method
 from fovea.models.card import OUTPUT
 from fovea.models.torch_net import prepare, randomise

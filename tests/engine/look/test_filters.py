@@ -24,7 +24,7 @@ from fovea.engine.look.filters import (
     mean_picture,
     stripes,
 )
-from fovea.engine.look.weights import input_layers, layer_weights, same_units, weighted_layers
+from fovea.engine.look.kernels.weights import input_layers, layer_weights, same_units, weighted_layers
 from fovea.engine.method import Job, Panel, Result
 from fovea.models.torch_net import forward_taps
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network

@@ -150,7 +150,7 @@ def test_options_outside_their_limits(options: dict) -> None:
 
 
 def test_the_answer_does_not_depend_on_the_batch(network: TinyNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fovea.engine.look import probe
+    from fovea.engine.look.probing import probe
 
     _, whole = occlude(network, window=12, stride=6, target="0")
     monkeypatch.setattr(probe, "batch_size", lambda provider: 5)

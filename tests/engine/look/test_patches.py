@@ -125,7 +125,7 @@ def test_order_of_the_images_changes_nothing(
 def test_shards_mined_in_any_order_merge_to_the_same(
     network: TinyNetwork, dataset: MemoryDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fovea.engine.look.merge import merge, to_bytes
+    from fovea.engine.look.mining.merge import merge, to_bytes
 
     monkeypatch.setattr(patches, "SHARD", 9)
     miner = patches.Miner(job_for(network, dataset))
@@ -380,7 +380,7 @@ def test_a_sheet_stays_within_bounds() -> None:
 
 
 def test_real_network_on_real_photos(data: Path, tmp_path: Path) -> None:
-    from fovea.engine.dataset import open_dataset
+    from fovea.engine.data.dataset import open_dataset
     from tests.oracles.look_networks import real_squeezenet
 
     photos = sorted((data / "photos").glob("*.jpg"))[:100]

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError
-from fovea.engine.make import losses
 from fovea.engine.make.ascent import AscentOptions
-from fovea.engine.make.presets import PRESETS, recipe
-from fovea.engine.make.verdict import SecondOpinion
+from fovea.engine.make.excite.presets import PRESETS, recipe
+from fovea.engine.make.judge.verdict import SecondOpinion
+from fovea.engine.make.optimise import losses
 from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 
@@ -128,8 +128,8 @@ def test_diversity_makes_the_pictures_less_alike(tiny_networks: Mapping[str, Tin
         )
         result = run(job)
         assert len(result.tables["pictures"]) == 3
-        from fovea.engine.make.canvas import to_picture
-        from fovea.engine.make.losses import Diversity, View
+        from fovea.engine.make.optimise.canvas import to_picture
+        from fovea.engine.make.optimise.losses import Diversity, View
         from fovea.models.torch_net import forward_taps
 
         frames = np.stack([np.asarray(result.images[f"picture_{i:02d}"]) for i in (1, 2, 3)])
@@ -185,8 +185,8 @@ def test_a_size_of_its_own(tiny_networks: Mapping[str, TinyNetwork], make_job: M
 def test_it_is_measured_on_the_best_patch_of_a_finished_mining_run(
     tiny_networks: Mapping[str, TinyNetwork], make_job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fovea.engine.make import outcome
-    from fovea.engine.mined import BestPhoto
+    from fovea.engine.look.mining.mined import BestPhoto
+    from fovea.engine.make.excite import outcome
 
     net = tiny_networks["functional"]
     frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)

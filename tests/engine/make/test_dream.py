@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fovea.engine.errors import FoveaError, ImageError, OptionsError, UnknownNameError, UnsupportedError
-from fovea.engine.make import loop, memory, quick
-from fovea.engine.make.canvas import PixelCanvas
 from fovea.engine.make.dream import octave_sizes
-from fovea.engine.make.losses import LayerEnergy, UnitActivation, ascend
+from fovea.engine.make.optimise import loop, memory, quick
+from fovea.engine.make.optimise.canvas import PixelCanvas
+from fovea.engine.make.optimise.losses import LayerEnergy, UnitActivation, ascend
 from fovea.engine.method import Job, Result, find_method
 from fovea.models.torch_net import forward_taps
 from tests.engine.conftest import TinyNetwork, tiny_network

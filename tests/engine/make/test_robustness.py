@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fovea.engine.dataset import open_dataset
+from fovea.engine.data.dataset import open_dataset
 from fovea.engine.errors import Cancelled, DatasetError, FoveaError, OptionsError
 from fovea.engine.make import robustness as rooms
 from fovea.engine.make.robustness import radii, wilson
@@ -94,9 +94,9 @@ def test_one_attack_more_is_one_photo_less(make: Callable[..., Job]) -> None:
     """Each photo's answer is that of the attack by itself, whatever else is in its batch."""
     import torch
 
-    from fovea.engine.make.attacks import ATTACKS, attacked_frames
-    from fovea.engine.make.attacks_gradient import ball_attack, scores_of
-    from fovea.engine.make.canvas import to_picture
+    from fovea.engine.make.attack.choices import ATTACKS, attacked_frames
+    from fovea.engine.make.attack.gradient import ball_attack, scores_of
+    from fovea.engine.make.optimise.canvas import to_picture
 
     job = make()
     result = run(job)

@@ -1,0 +1,143 @@
+"""A probe asks a network a question: taps, and what is reduced inside the graph; then it runs batches.
+
+It opens one ONNX Runtime session on the graph cut at its deepest tap, records which provider really runs,
+and halves the batch when memory runs out. A long row of batches runs several at once on a CPU.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fovea.engine.look.probing.reducers import Editor
+
+if TYPE_CHECKING:
+    import onnx
+
+    from fovea.engine.method import Job
+
+Answer = Callable[[Mapping[str, NDArray[Any]], Sequence[str]], list[NDArray[Any]]]
+Build = Callable[[Editor, Mapping[str, str]], None]
+"""Adds a question's nodes: told the editor, and the name of the tensor behind each tap."""
+
+MOST_LANES = 8
+"""Batches that run at once at most: each holds the maps of a whole batch in memory."""
+
+T = TypeVar("T")
+
+
+class Probe:
+    """A session that answers one question about some taps of a network.
+
+    `build(editor, tensors)` adds the nodes and names the answers; `provider` is the one that really runs: "cpu",
+    "cuda" or "tensorrt". `lanes`: batches that `stream` runs at once on a CPU, among which the cores are divided.
+    Raises UnknownNameError for a tap that is not there, ProviderError if the provider asked for does not work.
+    """
+
+    def __init__(self, job: Job, taps: Sequence[str], build: Build, threads: int | None = None, lanes: int = 1) -> None:
+        graph = job.network.graph()
+        editor = Editor(graph.cut(list(taps)))
+        build(editor, {tap: graph.taps[tap] for tap in taps})
+        model = editor.build()
+        self.answers = [value.name for value in model.graph.output]
+        if lanes > 1:
+            threads = max(1, cores() // lanes)
+        self._answer, self.provider = self.open(model, job.provider, threads)
+        self.lanes = lanes if self.provider == "cpu" else 1
+        self._largest: int | None = None
+        self._fixed = graph.batch
+        job.record(provider=self.provider, precision=_precision(editor))
+
+    def open(self, model: onnx.ModelProto, provider: str, threads: int | None) -> tuple[Answer, str]:
+        """What runs a batch of feeds, and the provider that it really runs on."""
+        from fovea.models.onnx_net import Session
+
+        session = Session(model, provider, threads)
+        return session.run, session.provider
+
+    def run(self, feeds: Mapping[str, NDArray[Any]], batched: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """The answers by name, each with the batch first.
+
+        `batched` names the feeds that are cut along their first axis when memory runs out; the others are fed
+        whole each time. A size that once ran out of memory is not tried again. A graph that takes one batch size
+        alone (some users' ONNX files) gets that, the last row repeated, and its answers are cut off again.
+        """
+        from fovea.models.onnx_net import out_of_memory
+
+        count = len(feeds[batched[0]])
+        parts = []
+        start = 0
+        while start < count:
+            size = min(self._fixed or self._largest or count, count - start)
+            part = {
+                name: filled(array[start : start + size], self._fixed) if name in batched else array
+                for name, array in feeds.items()
+            }
+            try:
+                answers = self._answer(part, self.answers)
+                parts.append([answer[:size] for answer in answers] if self._fixed else answers)
+            except Exception as error:
+                if size == 1 or self._fixed or not out_of_memory(error):
+                    raise
+                self._largest = size // 2
+                continue
+            start += size
+        if len(parts) == 1:
+            return dict(zip(self.answers, parts[0], strict=True))
+        joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        return dict(zip(self.answers, joined, strict=True))
+
+    def stream(
+        self, batches: Iterable[tuple[T, Mapping[str, NDArray[Any]]]], batched: Sequence[str]
+    ) -> Iterator[tuple[T, dict[str, NDArray[Any]]]]:
+        """The answers to many batches, each with what came beside its feeds, in their order.
+
+        Each lane runs a whole batch by itself: threads that share the work inside every operator spend up to half
+        of their time waiting for one another. One batch more than there are lanes is in flight, so memory is flat.
+        """
+        waiting: deque[tuple[T, Future[dict[str, NDArray[Any]]]]] = deque()
+        pool = ThreadPoolExecutor(self.lanes, thread_name_prefix="probe")
+        try:
+            for beside, feeds in batches:
+                waiting.append((beside, pool.submit(self.run, feeds, batched)))
+                if len(waiting) > self.lanes:
+                    first, answers = waiting.popleft()
+                    yield first, answers.result()
+            while waiting:
+                first, answers = waiting.popleft()
+                yield first, answers.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def filled(batch: NDArray[Any], size: int | None) -> NDArray[Any]:
+    """A batch of `size` rows: the last is repeated. None: as it is."""
+    missing = (size or 0) - len(batch)
+    return np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing > 0 else batch
+
+
+def batch_size(provider: str, lanes: int = 1) -> int:
+    """A batch that keeps the provider busy: small on a CPU, whose caches are what counts, large on a GPU."""
+    if provider == "cpu":
+        return 4 if lanes > 1 else 8
+    return 64
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def lanes_for_cores() -> int:
+    """One lane for each core, as long as memory for their maps is modest."""
+    return min(cores(), MOST_LANES)
+
+
+def _precision(editor: Editor) -> str:
+    return "fp16" if editor.input_type == "float16" else "fp32"

@@ -1,0 +1,70 @@
+"""The animation of a run and the memory that it is told to need."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fovea.engine.errors import OptionsError
+from fovea.engine.figures import data_uri
+from fovea.engine.make.optimise import loop, memory
+from fovea.engine.make.optimise.canvas import PixelCanvas, to_picture
+from fovea.engine.make.optimise.film import Film
+from fovea.engine.make.optimise.losses import ClassScore, ascend
+from fovea.engine.method import Job
+from fovea.models.card import OUTPUT
+from tests.engine.conftest import TinyNetwork
+
+Make = Callable[..., Job]
+
+
+def filmed(job: Job, steps: int, frames: int = 5) -> bytes:
+    film = Film(steps, frames=frames, side=24)
+    canvas = PixelCanvas(to_picture(job.frame))
+    terms = [ascend("logit", ClassScore(1))]
+    loop.optimise(job, canvas, terms, steps=steps, optimiser=loop.adam(0.05), film=film)
+    assert len(film.kept) <= frames
+    return film.gif(job.frame)
+
+
+def test_a_film_is_short_small_and_the_same_for_the_same_run(
+    make_job: Make, tiny_networks: Mapping[str, TinyNetwork]
+) -> None:
+    job = make_job("ascent", tiny_networks["wide"])
+    data = filmed(job, 12)
+    assert data == filmed(job, 12)
+    with Image.open(io.BytesIO(data)) as animation:
+        assert animation.format == "GIF"
+        assert animation.n_frames == 5  # steps 1, 4, 7 and 10, and the end
+        assert animation.size == (24, 16)
+        assert data_uri(animation).startswith("data:image/gif;base64,")
+    film = Film(100_000)
+    for _ in range(100_000):
+        if film.due():
+            film.add(np.zeros((64, 600, 3), np.uint8))
+    assert len(film.kept) == 32
+    assert film.kept[0].size == (224, 24)
+
+
+def test_what_does_not_fit_is_told_with_what_does(
+    tiny_networks: Mapping[str, TinyNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = tiny_networks["functional"].card
+    monkeypatch.setattr(memory, "free_bytes", lambda device="cpu": 100_000_000)
+    memory.check_memory(card, [OUTPUT], 100, 200)
+    with pytest.raises(OptionsError, match=r"4000 x 3000 pixels needs about \d+\.\d GB, and 0\.1 GB are free") as told:
+        memory.check_memory(card, [OUTPUT], 3000, 4000)
+    longest = int(str(told.value).split()[-2])
+    memory.check_memory(card, [OUTPUT], longest * 3 // 4, longest)
+    with pytest.raises(OptionsError):
+        memory.check_memory(card, [OUTPUT], longest * 9 // 10, longest * 12 // 10)
+    assert memory.step_bytes(card, ["conv1"], 64, 64) < memory.step_bytes(card, [OUTPUT], 64, 64)
+    assert memory.step_bytes(card, [OUTPUT], 64, 64, 4) == 4 * memory.step_bytes(card, [OUTPUT], 64, 64)
+
+
+def test_free_memory_is_a_number_of_bytes() -> None:
+    assert 10_000_000 < memory.free_bytes() <= 1 << 62
