@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from fovea.engine import method as registry
 from fovea.engine.errors import FoveaError, OptionsError, StoreError
-from fovea.engine.method import VERBS, Method, option_extra
+from fovea.engine.method import VERBS, Method
+from fovea.engine.options import declared
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 RESERVED = ("network", "image", "seed", "device", "provider", "name", "json", "fresh", "debug")
@@ -155,7 +156,7 @@ def _metavar(info: Any) -> str:
     choices = [str(choice) for choice in _choices(info.annotation)]
     if choices:
         return f"[{'|'.join(choices)}]"
-    kind = option_extra(info)["kind"]
+    kind = declared(info).kind.name
     if kind != "plain":
         return str(kind).upper()
     plain = [kind for kind in (get_args(info.annotation) or (info.annotation,)) if kind is not type(None)]
@@ -178,7 +179,7 @@ def _help(info: Any) -> str:
         for sign, attribute in ((">=", "ge"), (">", "gt"), ("<=", "le"), ("<", "lt")):
             if getattr(limit, attribute, None) is not None:
                 limits.append(f"{sign} {getattr(limit, attribute)}")
-    facts = [option_extra(info)["unit"], " and ".join(limits)]
+    facts = [declared(info).unit, " and ".join(limits)]
     default = info.default
     if default not in (None, ""):
         facts.append(f"default {str(default).lower() if isinstance(default, bool) else default}")

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fovea.engine.method import Job, find_method
+from fovea.engine.progress import Progress
 from fovea.models.card import Card, Preprocessing
 from fovea.models.torch_net import prepare, trace_layers
 
@@ -188,6 +189,8 @@ def make_job(small_photo: Image.Image) -> Callable[..., Job]:
     def make(method: str, network: TinyNetwork, **given: Any) -> Job:
         found = find_method(method)
         fields = {key: given.pop(key) for key in ("seed", "progress", "device", "open_photo") if key in given}
+        if "progress" in fields:
+            fields["progress"] = Progress(fields["progress"])
         photo = given.pop("photo", small_photo)
         options = found.options.parse(given)
         found.verify(network.card, options)

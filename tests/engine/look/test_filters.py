@@ -25,7 +25,8 @@ from fovea.engine.look.filters import (
     stripes,
 )
 from fovea.engine.look.kernels.weights import input_layers, layer_weights, same_units, weighted_layers
-from fovea.engine.method import Job, Panel, Result
+from fovea.engine.method import Job, Result
+from fovea.engine.panels import GalleryPanel
 from fovea.models.torch_net import forward_taps
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
 
@@ -227,9 +228,7 @@ class MinedRun:
     """A finished mining run of one layer: a sheet of 4 × 4 tiles whose colour tells unit and rank."""
 
     def __init__(self, layer: str, units: int) -> None:
-        panel = Panel(
-            kind="gallery", title="", image="sheet", table="gallery", tile=4, columns=2, where={"layer": layer}
-        )
+        panel = GalleryPanel(title="", image="sheet", table="gallery", tile=4, columns=2, where={"layer": layer})
         self.record = SimpleNamespace(panels=[panel], subject="some photos")
         sheet = np.zeros((4 * units, 8, 3), np.uint8)
         rows = []
