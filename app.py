@@ -145,7 +145,7 @@ def tell_in_one_line(error: Exception) -> bool:
 @contextlib.asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     """Keep the workers running as long as the server runs."""
-    from fovea.engine.worker import start_workers, stop_workers
+    from fovea.engine.work.worker import start_workers, stop_workers
 
     await run_in_threadpool(start_workers)
     try:

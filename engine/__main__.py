@@ -207,7 +207,7 @@ def _run_method(method: Method, given: Mapping[str, Any]) -> None:
         if given.get(f"option_{name}") is not None
     }
     with _errors(given["debug"], _json_failure if given["as_json"] else None):
-        from fovea.engine.run import Request
+        from fovea.engine.run.execute import Request
 
         request = Request(
             method=method.name,
@@ -232,7 +232,7 @@ def _print_json(value: Mapping[str, Any]) -> None:
 
 def _execute(request: Any, *, fresh: bool, as_json: bool, debug: bool) -> None:
     """Compute a request in this process, say how it goes, and exit as it ended."""
-    from fovea.engine.run import execute
+    from fovea.engine.run.execute import execute
     from fovea.engine.store import Store
 
     store = Store()
@@ -779,7 +779,7 @@ def run_worker(
 ) -> None:
     """Serve a queue of runs until stopped; the dashboard starts its own."""
     with _errors():
-        from fovea.engine.worker import work
+        from fovea.engine.work.worker import work
 
         work(lane, supervised)
 

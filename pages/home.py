@@ -8,8 +8,8 @@ import streamlit as st
 
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import methods
-from fovea.engine.run import Request, validate
-from fovea.engine.worker import repeat, submit
+from fovea.engine.run.execute import Request, validate
+from fovea.engine.work.worker import repeat, submit
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.links import photo_url

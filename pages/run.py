@@ -6,9 +6,9 @@ import streamlit as st
 
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import find_method
-from fovea.engine.run import RunRecord
-from fovea.engine.store import StoredRun
-from fovea.engine.worker import repeat
+from fovea.engine.run.execute import RunRecord
+from fovea.engine.store.store import StoredRun
+from fovea.engine.work.worker import repeat
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.forms import prefill
 from fovea.pages.ui.leads import lead_buttons, values_button

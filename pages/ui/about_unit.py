@@ -17,8 +17,8 @@ from fovea.engine.look.mining.mined import Mined, by_maximum
 from fovea.engine.method import Method, methods
 from fovea.engine.options import LayerKind, LayersKind, UnitKind, declared
 from fovea.engine.panels import CurvePanel, Panel, TableView
-from fovea.engine.run import Request, validate
-from fovea.engine.worker import submit
+from fovea.engine.run.execute import Request, validate
+from fovea.engine.work.worker import submit
 from fovea.models.card import Card
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.gallery import show_group, show_units

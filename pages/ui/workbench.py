@@ -8,11 +8,11 @@ from typing import Any
 import streamlit as st
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.estimate import expect, in_words
 from fovea.engine.method import Method, find_method
 from fovea.engine.options import DatasetKind
-from fovea.engine.run import Request, validate
-from fovea.engine.worker import submit
+from fovea.engine.run.estimate import expect, in_words
+from fovea.engine.run.execute import Request, validate
+from fovea.engine.work.worker import submit
 from fovea.models.card import Card
 from fovea.models.home import home
 from fovea.pages.ui import reads, state

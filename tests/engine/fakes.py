@@ -21,7 +21,7 @@ from fovea.engine.errors import OptionsError
 from fovea.engine.method import Job, Method, Result
 from fovea.engine.options import ClassKind, LayerKind, Options, PhotoKind, option
 from fovea.engine.panels import ImagePanel
-from fovea.engine.run import Request
+from fovea.engine.run.execute import Request
 from fovea.models.card import Card, Layer, Preprocessing
 
 
@@ -137,7 +137,7 @@ def request(method: str = "count", **more: Any) -> Request:
 
 if __name__ == "__main__":
     install(setattr)
-    from fovea.engine import worker
+    from fovea.engine.work import worker
 
     worker.CANCEL_SECONDS = 0.5
     worker._warm_up = lambda: None  # these methods need no torch

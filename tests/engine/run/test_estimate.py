@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fovea.engine import estimate
-from fovea.engine.run import NetworkRef
+from fovea.engine.run import estimate
+from fovea.engine.run.execute import NetworkRef
 from fovea.engine.store import Store
 from tests.engine import fakes
 

@@ -39,7 +39,7 @@ from pydantic import ValidationError
 
 from fovea.engine.errors import Cancelled, FoveaError, StoreError, UnknownNameError, unknown
 from fovea.engine.method import Result
-from fovea.engine.run import SCHEMA, UNFINISHED, NetworkRef, Request, RunRecord, Status, now
+from fovea.engine.run.execute import SCHEMA, UNFINISHED, NetworkRef, Request, RunRecord, Status, now
 from fovea.models.home import whole, write_whole
 
 if TYPE_CHECKING:
@@ -361,7 +361,7 @@ class Store:
         )
 
     def submit(self, request: Request, lane: str = "", fingerprint: str = "") -> str:
-        """Record a queued run and return its id; `fovea.engine.worker.submit` also sees to it that it runs."""
+        """Record a queued run and return its id; `fovea.engine.work.worker.submit` also sees to it that it runs."""
         record = self.new_record(request, lane)
         record.fingerprint = fingerprint
         with _saving():
@@ -980,7 +980,7 @@ def _filters(
 
 
 def _request_inputs(request: Request) -> list[Any]:
-    from fovea.engine.run import Input
+    from fovea.engine.run.execute import Input
 
     if not request.image:
         return []

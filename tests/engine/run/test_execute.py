@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError
-from fovea.engine.run import RANDOM_WARNING, Request, RunRecord, execute, plain, plan, portable, validate
+from fovea.engine.run.execute import RANDOM_WARNING, Request, RunRecord, execute, plain, plan, portable, validate
 from fovea.engine.store import Store
 from tests.engine import fakes
 
@@ -170,12 +170,12 @@ def test_fresh_ignores_checkpoints(store: Store) -> None:
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fovea.engine.store
+    import fovea.engine.store.store
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(fovea.engine.store, "_save_tables", full)
+    monkeypatch.setattr(fovea.engine.store.store, "_save_tables", full)
     record = execute(fakes.request(), store)
     assert record.status == "failed"
     assert record.error.startswith("the disk is full: nothing was saved")
@@ -184,12 +184,12 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(store: Store, monkeypatch: p
 
 
 def test_a_disk_too_full_for_the_record_still_ends_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fovea.engine.store
+    import fovea.engine.store.store
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(fovea.engine.store, "_fsync", full)
+    monkeypatch.setattr(fovea.engine.store.store, "_fsync", full)
     record = execute(fakes.request(), store)
     assert record.status == "failed"
     assert store.row(record.id).error.startswith("the disk is full")

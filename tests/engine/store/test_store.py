@@ -23,8 +23,8 @@ from PIL import Image
 
 from fovea.engine.errors import Cancelled, StoreError, UnknownNameError
 from fovea.engine.method import Result
-from fovea.engine.run import RunRecord, execute
-from fovea.engine.store import ID, Lock, Store
+from fovea.engine.run.execute import RunRecord, execute
+from fovea.engine.store.store import ID, Lock, Store
 from tests.engine import fakes
 
 
@@ -502,14 +502,14 @@ def test_a_hostile_zip_gets_one_line_and_changes_nothing(store: Store, case: str
 
 
 def test_a_bomb_is_refused_by_what_it_says(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fovea.engine.store
+    import fovea.engine.store.store
 
     content = _added(store.export_zip(make(store).id), "images/bomb.png", b"\0" * 2_000_000)
-    monkeypatch.setattr(fovea.engine.store, "IMPORT_BYTES", 1_000_000)
+    monkeypatch.setattr(fovea.engine.store.store, "IMPORT_BYTES", 1_000_000)
     with pytest.raises(StoreError, match="more than"):
         store.import_zip(content)
-    monkeypatch.setattr(fovea.engine.store, "IMPORT_BYTES", 2 << 30)
-    monkeypatch.setattr(fovea.engine.store, "IMPORT_FILE_BYTES", 1_000_000)
+    monkeypatch.setattr(fovea.engine.store.store, "IMPORT_BYTES", 2 << 30)
+    monkeypatch.setattr(fovea.engine.store.store, "IMPORT_FILE_BYTES", 1_000_000)
     with pytest.raises(StoreError, match=r"images/bomb\.png"):
         store.import_zip(content)
 

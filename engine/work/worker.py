@@ -26,8 +26,8 @@ from fovea.engine import method as registry
 from fovea.engine.errors import Cancelled, FoveaError, StoreError
 from fovea.engine.method import Method
 from fovea.engine.options import Options, declared
-from fovea.engine.run import Request, execute, plan, portable, resolve_device, validate
-from fovea.engine.store import Lock, Store
+from fovea.engine.run.execute import Request, execute, plan, portable, resolve_device, validate
+from fovea.engine.store.store import Lock, Store
 from fovea.models.home import home, write_whole
 
 Lane = Literal["interactive", "long"]
@@ -128,7 +128,7 @@ def seed_library() -> None:
 
 
 def _lane(method: Method, options: Options, network: str) -> Lane:
-    from fovea.engine.estimate import estimate_seconds
+    from fovea.engine.run.estimate import estimate_seconds
 
     if method.long:
         return "long"
@@ -209,7 +209,7 @@ def _time_forward(network: Any) -> None:
     """Measure one forward pass of one picture, for estimates before anything has run."""
     import torch
 
-    from fovea.engine.estimate import forward_times, remember_forward
+    from fovea.engine.run.estimate import forward_times, remember_forward
 
     if network.name in forward_times() or not network.card.gradients:
         return
@@ -272,7 +272,7 @@ def _seed_photo() -> str:
 
 def _smaller(method: Method, card: Any, options: Options) -> Options:
     """The same options with fewer steps, if the method would take long; only options counted in steps change."""
-    from fovea.engine.estimate import estimate_seconds
+    from fovea.engine.run.estimate import estimate_seconds
 
     seconds = estimate_seconds(method.name, BUNDLED, options)
     if seconds is None or seconds <= SEED_SECONDS:
@@ -460,7 +460,7 @@ class Workers:
     def _spawn(self, lane: Lane) -> None:
         command = [*self._command, "--lane", lane, "--supervised"]
         environment = os.environ | {"FOVEA_HOME": str(home()), "ORT_DISABLE_TELEMETRY": "1"}
-        root = Path(__file__).resolve().parents[1]
+        root = Path(__file__).resolve().parents[2]
         with _log(lane) as log:
             self._processes[lane] = subprocess.Popen(
                 command, cwd=root, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log

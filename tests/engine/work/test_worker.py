@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fovea.engine import worker
 from fovea.engine.errors import OptionsError, UnknownNameError
-from fovea.engine.store import Lock, Store
+from fovea.engine.store.store import Lock, Store
+from fovea.engine.work import worker
 from tests.engine import fakes
 
 COMMAND = (sys.executable, str(Path(fakes.__file__)))
@@ -123,10 +123,10 @@ def test_a_killed_server_takes_its_workers_along(store: Store) -> None:
             sys.executable,
             "-c",
             "import sys, time; sys.path.insert(0, sys.argv[1])\n"
-            "from engine import worker\n"
+            "from fovea.engine.work import worker\n"
             "workers = worker.Workers(tuple(sys.argv[2:])); workers.start()\n"
             "time.sleep(1000)",
-            str(Path(worker.__file__).parents[1]),
+            str(Path(worker.__file__).parents[2]),
             *COMMAND,
         ]
     )
@@ -216,16 +216,16 @@ def test_the_library_begins_with_one_run_of_each_method(store: Store, monkeypatc
 
 
 def test_first_runs_take_fewer_steps_where_they_would_take_long(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fovea.engine.estimate
+    import fovea.engine.run.estimate
 
-    monkeypatch.setattr(fovea.engine.estimate, "estimate_seconds", lambda *_: 600.0)
+    monkeypatch.setattr(fovea.engine.run.estimate, "estimate_seconds", lambda *_: 600.0)
     options = fakes.CountOptions(steps=1000)
     assert worker._smaller(fakes.METHODS["count"], fakes.CARD, options) == fakes.CountOptions(steps=100)
 
 
 def test_workers_want_no_torch_to_be_queued_for() -> None:
     code = (
-        "import sys; from engine import worker, estimate, store, run; "
+        "import sys; from fovea.engine.work import worker; "
         "assert not {'torch', 'onnxruntime', 'pandas', 'huey'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(worker.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(worker.__file__).parents[2])

@@ -36,7 +36,7 @@ from fovea.engine.panels import AnyPanel
 from fovea.engine.progress import Progress
 
 if TYPE_CHECKING:
-    from fovea.engine.store import LiveRun, Store, StoredRun
+    from fovea.engine.store.store import LiveRun, Store, StoredRun
     from fovea.models.card import Card
     from fovea.models.network import Network
 
@@ -301,7 +301,7 @@ def execute(
 
 
 def _expected(planned: Plan, images: int, store: Store) -> str:
-    from fovea.engine.estimate import expect, in_words
+    from fovea.engine.run.estimate import expect, in_words
 
     return in_words(expect(planned.method.name, planned.request.network, planned.options, images, store), images)
 
@@ -652,7 +652,7 @@ def _checkpoint_folder(store: Store, planned: Plan) -> Path:
 @contextlib.contextmanager
 def _checkpoints(store: Store, planned: Plan, fresh: bool) -> Iterator[Path]:
     """The folder that the same request finds again, emptied if `fresh`; a twin running now gets one of its own."""
-    from fovea.engine.store import Lock
+    from fovea.engine.store.store import Lock
 
     folder = _checkpoint_folder(store, planned)
     folder.mkdir(parents=True, exist_ok=True)
