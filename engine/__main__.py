@@ -207,7 +207,7 @@ def _run_method(method: Method, given: Mapping[str, Any]) -> None:
         if given.get(f"option_{name}") is not None
     }
     with _errors(given["debug"], _json_failure if given["as_json"] else None):
-        from fovea.engine.run.execute import Request
+        from fovea.engine.run.record import Request
 
         request = Request(
             method=method.name,
@@ -269,7 +269,9 @@ def _as_json(record: Any, folder: Path) -> dict[str, Any]:
 
 
 def _print_run(record: Any, folder: Path) -> None:
-    print(f"{record.title}: {record.status} in {record.seconds:.1f} s")
+    from fovea.engine.run.title import run_title
+
+    print(f"{run_title(record)}: {record.status} in {record.seconds:.1f} s")
     for name, value in record.summary.items():
         print(f"  {name}: {f'{value:.4g}' if isinstance(value, float) else value}")
     print(folder)
@@ -668,7 +670,9 @@ def list_runs(
 
         store = Store()
         store.sweep()
-        rows = store.list(method, network, text, since, status, pinned or None, limit)
+        rows = store.list(
+            limit, method=method, network=network, text=text, since=since, status=status, pinned=pinned or None
+        )
         if as_json:
             facts = [
                 {"run": row.id, "method": row.method, "network": row.network, "status": row.status, "name": row.name}
@@ -692,6 +696,7 @@ _alone(runs_app, list_runs)
 def show_run(run: str, as_json: Json = False) -> None:
     """A run's record, its summary and its files."""
     with _errors():
+        from fovea.engine.run.title import run_title
         from fovea.engine.store import Store
 
         stored = Store().run(run)
@@ -699,7 +704,7 @@ def show_run(run: str, as_json: Json = False) -> None:
             _print_json(json.loads(stored.record.to_json()))
             return
         record = stored.record
-        print(f"{record.title}: {record.status}, {record.network.name}, {record.created}, {record.seconds:.1f} s")
+        print(f"{run_title(record)}: {record.status}, {record.network.name}, {record.created}, {record.seconds:.1f} s")
         for title, values in (("options", record.options), ("summary", record.summary)):
             print(title)
             _print_table([(name, value) for name, value in values.items()], "  ")
@@ -738,7 +743,9 @@ def export_run(
             _write(Path(html), report_html(store.run(run)))
             print(html)
         if zip or not html:
-            print(store.write_zip(run, Path(zip or f"{run}.zip")))
+            from fovea.engine.store.archive import write_zip
+
+            print(write_zip(store.run(run), Path(zip or f"{run}.zip")))
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,13 +6,15 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import find_method
 from fovea.engine.options import Options
-from fovea.engine.store import Store
 from fovea.models.home import home, write_whole
+
+if TYPE_CHECKING:
+    from fovea.engine.store import Store
 
 TELLING = 32
 """Another method's run tells of forward passes only if it made this many; a shorter one is mostly its start."""
@@ -26,13 +28,14 @@ class Expected(NamedTuple):
     files: int | None
 
 
-def expect(
-    method: str, network: str, options: Options | Mapping[str, Any], images: int = 0, store: Store | None = None
-) -> Expected:
-    """What this run will take on this machine, without loading the network. `images`: the size of its data set."""
+def expect(store: Store, method: str, network: str, options: Options | Mapping[str, Any], images: int = 0) -> Expected:
+    """What this run will take on this machine, without loading the network.
+
+    `store` tells what earlier runs took; `images` is the size of the run's data set.
+    """
     from fovea.models.zoo import cached_card
 
-    seconds = estimate_seconds(method, network, options, images, store)
+    seconds = estimate_seconds(store, method, network, options, images)
     card, chosen = cached_card(network), find_method(method)
     if card is None or chosen.needs is None:
         return Expected(seconds, None, None)
@@ -75,7 +78,7 @@ def amount(count: int) -> str:
 
 
 def estimate_seconds(
-    method: str, network: str, options: Options | Mapping[str, Any], images: int = 0, store: Store | None = None
+    store: Store, method: str, network: str, options: Options | Mapping[str, Any], images: int = 0
 ) -> float | None:
     """Seconds that this run will take on this machine, without loading the network; None if nothing is known.
 
@@ -93,7 +96,7 @@ def estimate_seconds(
         work = chosen.work(card, parsed, images)
     except FoveaError:
         return None
-    rate = _seconds_per_forward(store or Store(), method, network, card.parameters)
+    rate = _seconds_per_forward(store, method, network, card.parameters)
     return None if rate is None else max(work * rate, 0.1)
 
 

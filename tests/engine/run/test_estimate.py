@@ -7,19 +7,14 @@ from pathlib import Path
 import pytest
 
 from fovea.engine.run import estimate
-from fovea.engine.run.execute import NetworkRef
+from fovea.engine.run.record import NetworkRef
+from fovea.engine.run.resolve import new_record
 from fovea.engine.store import Store
 from tests.engine import fakes
 
 
-@pytest.fixture
-def store(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    fakes.install(monkeypatch.setattr)
-    return Store()
-
-
 def finished(store: Store, method: str, network: str, seconds: float, load: float, work: float) -> None:
-    record = store.new_record(fakes.request(method)).model_copy(
+    record = new_record(fakes.request(method)).model_copy(
         update={
             "status": "done",
             "network": NetworkRef(name=network),
@@ -28,40 +23,40 @@ def finished(store: Store, method: str, network: str, seconds: float, load: floa
             "work": work,
         }
     )
-    store._index(record)
+    store.index.put(record)
 
 
 def test_nothing_known_is_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     import fovea.models.zoo
 
-    assert estimate.estimate_seconds("count", "fake", {}) is None
+    assert estimate.estimate_seconds(store, "count", "fake", {}) is None
     monkeypatch.setattr(fovea.models.zoo, "cached_card", lambda name: None)
     estimate.remember_forward("other", 1.0, 10)
-    assert estimate.estimate_seconds("count", "fake", {}) is None
+    assert estimate.estimate_seconds(store, "count", "fake", {}) is None
 
 
 def test_the_median_of_measured_runs_counts_first(store: Store) -> None:
     estimate.remember_forward("fake", 100.0, 10)
     finished(store, "lengthy", "fake", 90.0, 0.0, 1.0)  # too short to tell anything of other methods
     finished(store, "lengthy", "fake", 5000.0, 0.0, 100.0)
-    assert estimate.estimate_seconds("count", "fake", {"steps": 7}) == pytest.approx(7 * 50.0)
+    assert estimate.estimate_seconds(store, "count", "fake", {"steps": 7}) == pytest.approx(7 * 50.0)
     for seconds in (11.0, 21.0, 1001.0):
         finished(store, "count", "fake", seconds, 1.0, 10.0)
-    assert estimate.estimate_seconds("count", "fake", {"steps": 7}) == pytest.approx(7 * 2.0)
-    assert estimate.estimate_seconds("count", "fake", fakes.CountOptions(steps=70)) == pytest.approx(70 * 2.0)
+    assert estimate.estimate_seconds(store, "count", "fake", {"steps": 7}) == pytest.approx(7 * 2.0)
+    assert estimate.estimate_seconds(store, "count", "fake", fakes.CountOptions(steps=70)) == pytest.approx(70 * 2.0)
 
 
 def test_a_forward_pass_is_scaled_by_parameters(store: Store) -> None:
     estimate.remember_forward("other", 2.0, 40)
-    assert estimate.estimate_seconds("count", "fake", {"steps": 6}) == pytest.approx(6 * 2.0 / 40 * 10)
+    assert estimate.estimate_seconds(store, "count", "fake", {"steps": 6}) == pytest.approx(6 * 2.0 / 40 * 10)
     estimate.remember_forward("fake", 0.5, 10)
-    assert estimate.estimate_seconds("count", "fake", {"steps": 6}) == pytest.approx(6 * 0.5)
+    assert estimate.estimate_seconds(store, "count", "fake", {"steps": 6}) == pytest.approx(6 * 0.5)
     assert estimate.forward_times() == {"other": (2.0, 40), "fake": (0.5, 10)}
 
 
 def test_options_that_do_not_parse_have_no_estimate(store: Store) -> None:
     estimate.remember_forward("fake", 0.5, 10)
-    assert estimate.estimate_seconds("count", "fake", {"steps": 0}) is None
+    assert estimate.estimate_seconds(store, "count", "fake", {"steps": 0}) is None
 
 
 def test_a_damaged_file_is_no_knowledge(store: Store) -> None:
@@ -70,7 +65,7 @@ def test_a_damaged_file_is_no_knowledge(store: Store) -> None:
 
 
 def test_memory_and_files_are_told_where_the_method_knows_them(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = estimate.expect("count", "fake", {})
+    told = estimate.expect(store, "count", "fake", {})
     assert told == (None, None, None)
     assert estimate.in_words(told, 5) == "The first run here over 5 images: no estimate of its time yet."
     assert estimate.in_words(estimate.Expected(0.25, None, None)) == "Takes about 0.2 s."

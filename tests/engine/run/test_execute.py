@@ -1,4 +1,4 @@
-"""Runs: what is recorded, when a run is found again, and how each ending is kept."""
+"""Runs: what is recorded of one, when it is found again, and how each ending is kept."""
 
 from __future__ import annotations
 
@@ -10,16 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError
-from fovea.engine.run.execute import RANDOM_WARNING, Request, RunRecord, execute, plain, plan, portable, validate
+from fovea.engine.errors import FoveaError
+from fovea.engine.run.execute import RANDOM_WARNING, execute
 from fovea.engine.store import Store
 from tests.engine import fakes
-
-
-@pytest.fixture
-def store(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    fakes.install(monkeypatch.setattr)
-    return Store()
 
 
 def test_a_finished_run_is_recorded_whole(store: Store) -> None:
@@ -65,30 +59,6 @@ def test_the_same_request_is_computed_once(store: Store) -> None:
     assert store.count() == 2
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"options": {"steps": 6}}, {"seed": 1}, {"provider": "cpu"}, {"image": "sample:cat"}, {"method": "lengthy"}],
-)
-def test_what_shapes_a_result_shapes_its_fingerprint(store: Store, change: dict[str, object]) -> None:
-    def fingerprint(**more: object) -> str:
-        planned = plan(fakes.request(**more))  # type: ignore[arg-type]
-        assert planned is not None
-        return planned.fingerprint
-
-    assert fingerprint() == fingerprint() == fingerprint(options={"steps": 5})
-    assert fingerprint(**change) != fingerprint()
-
-
-def test_preprocessing_shapes_the_fingerprint(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = plan(fakes.request())
-    preprocessing = fakes.CARD.preprocessing.model_copy(update={"mean": (0.0, 0.0, 0.0)})
-    fakes.install(monkeypatch.setattr, fakes.CARD.model_copy(update={"preprocessing": preprocessing}))
-    second = plan(fakes.request())
-    assert first is not None
-    assert second is not None
-    assert first.fingerprint != second.fingerprint
-
-
 def test_a_photo_counts_by_its_content(store: Store, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
     for name in ("a.png", "b.png"):
@@ -100,13 +70,6 @@ def test_a_photo_counts_by_its_content(store: Store, tmp_path: Path) -> None:
     assert again.status == "done"
     assert again.fingerprint == first.fingerprint
     assert again.inputs[0].title == "a.png"
-
-
-def test_photos_named_by_options_are_kept_too(store: Store, tmp_path: Path) -> None:
-    Image.new("RGB", (20, 20), "red").save(tmp_path / "style.png")
-    record = execute(fakes.request(options={"second": str(tmp_path / "style.png")}), store)
-    assert record.options["second"].startswith("photo:")
-    assert portable(record.request()) == record.request()
 
 
 def test_random_weights_are_said_on_every_result(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +106,7 @@ def test_a_cancel_ends_a_run_within_a_step(store: Store) -> None:
     assert record.status == "cancelled"
     assert seen[-1] == "step 2"
     assert store.live(record.id) is None
-    assert not list(store.live_root.iterdir())
+    assert not list(store.live_runs.root.iterdir())
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(store: Store) -> None:
@@ -170,12 +133,12 @@ def test_fresh_ignores_checkpoints(store: Store) -> None:
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fovea.engine.store.store
+    import fovea.engine.store.folder
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(fovea.engine.store.store, "_save_tables", full)
+    monkeypatch.setattr(fovea.engine.store.folder, "_write_tables", full)
     record = execute(fakes.request(), store)
     assert record.status == "failed"
     assert record.error.startswith("the disk is full: nothing was saved")
@@ -184,12 +147,12 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(store: Store, monkeypatch: p
 
 
 def test_a_disk_too_full_for_the_record_still_ends_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fovea.engine.store.store
+    import fovea.engine.store.folder
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(fovea.engine.store.store, "_fsync", full)
+    monkeypatch.setattr(fovea.engine.store.folder, "_fsync", full)
     record = execute(fakes.request(), store)
     assert record.status == "failed"
     assert store.row(record.id).error.startswith("the disk is full")
@@ -216,27 +179,3 @@ def test_a_wrong_request_is_one_line_and_leaves_nothing(store: Store, wrong: dic
         execute(fakes.request(**wrong), store)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert store.count() == 0
-
-
-def test_validate_loads_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fovea.models.zoo
-
-    def load(name: str) -> None:
-        raise AssertionError("loaded")
-
-    monkeypatch.setattr(fovea.models.zoo, "load", load)
-    validate(fakes.request())
-    with pytest.raises(OptionsError):
-        validate(fakes.request(options={"steps": 0}))
-    with pytest.raises(UnknownNameError):
-        validate(Request(method="nothing"))
-
-
-def test_plain_makes_json() -> None:
-    value = {"a": np.float32(1.5), "b": np.arange(2), "c": (1, np.nan), "d": Path("x"), "e": np.bool_(True)}
-    assert json.loads(json.dumps(plain(value))) == {"a": 1.5, "b": [0, 1], "c": [1, None], "d": "x", "e": True}
-
-
-def test_a_record_survives_json() -> None:
-    record = RunRecord.model_validate({"id": "x", "method": "count", "network": {"name": "fake"}, "new": 1})
-    assert RunRecord.model_validate_json(record.to_json()) == record
