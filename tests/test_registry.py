@@ -116,12 +116,12 @@ OTHERS: dict[str, dict[str, Any]] = {
 CLASSES = {"residual": "Residual", "branching": "Branching", "depthwise": "Depthwise", "functional": "Functional"}
 
 
-@pytest.fixture(scope="module")
 def named(panel: Any, field: str, nothing: Any = "") -> Any:
     """What a panel's field names, where its kind has that field."""
     return getattr(panel, field, nothing)
 
 
+@pytest.fixture(scope="module")
 def store(fovea_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store beside registered tiny networks with seeded weights."""
     import importlib.util
