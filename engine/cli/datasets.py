@@ -12,12 +12,12 @@ import typer
 
 from fovea.engine.cli.say import Debug, Json, alone, card_of, errors, group, print_json, print_table, told_progress
 
-datasets_app = group("The data sets that can be mined, and your own.")
+datasets_app = group("List the data sets that can be mined, and register your own.")
 
 
 @datasets_app.command("list")
 def list_datasets(as_json: Json = False) -> None:
-    """The data sets that can be named after --dataset."""
+    """List the data sets that can be named after --dataset."""
     with errors():
         from fovea.engine.data.dataset import known_datasets
 
@@ -47,7 +47,7 @@ def add_dataset(name: str, path: str, debug: Debug = False) -> None:
 
 @datasets_app.command("inspect")
 def inspect_dataset(name: str, debug: Debug = False) -> None:
-    """How many images a data set has, its labels, and which images cannot be read."""
+    """Count the images and labels of a data set, and list the images that cannot be read."""
     with errors(debug):
         from fovea.engine.data import dataset as sets
 
@@ -68,12 +68,14 @@ def inspect_dataset(name: str, debug: Debug = False) -> None:
 @datasets_app.command("mean")
 def mean_of_dataset(
     name: str,
-    network: Annotated[str, typer.Option(help="whose frame the images are brought into")] = "fovea",
-    output: Annotated[Path | None, typer.Option(help="a PNG that the mean image is written to")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="images that are averaged at most, evenly spread")] = 2000,
+    network: Annotated[str, typer.Option(help="The network into whose input frame the images are brought.")] = "fovea",
+    output: Annotated[Path | None, typer.Option(help="The PNG file that the mean image is written to.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="The largest number of images to average, spread evenly over the set.")
+    ] = 2000,
     debug: Debug = False,
 ) -> None:
-    """The mean colour of a data set, 0 to 255, and its mean image, as occlusion's fill takes them."""
+    """Compute the mean colour of a data set, 0 to 255, and its mean image, with which occlusion can fill its window."""
     with errors(debug):
         from fovea.engine.data import dataset as sets
 
@@ -89,7 +91,7 @@ def mean_of_dataset(
 
 @datasets_app.command("download")
 def download_dataset(name: Annotated[str, typer.Argument()] = "", debug: Debug = False) -> None:
-    """Fetch a public set and register it; without a name, list those that there are."""
+    """Download a public set and register it, or list these sets where no name is given."""
     with errors(debug):
         from fovea.engine.data import downloads
 
