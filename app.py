@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parent
-if str(ROOT) not in sys.path:
+if (ROOT / "fovea").is_dir() and str(ROOT) not in sys.path:  # in a checkout; an installed package is found anyway
     sys.path.insert(0, str(ROOT))
 
 import streamlit as st  # noqa: E402
