@@ -83,7 +83,7 @@ def artifact(request: Request) -> Response:
 
 def photo(request: Request) -> Response:
     """A photo by its content, as a JPEG of at most `size` pixels; never a path."""
-    from fovea.engine.data.image import thumbnail
+    from fovea.engine.data.photos import thumbnail
 
     reference, size = request.path_params["reference"], request.query_params.get("size", "320")
     if not PHOTO.fullmatch(reference) or not size.isdecimal() or int(size) not in THUMBNAIL_SIZES:

@@ -194,6 +194,6 @@ def _photo_reference(photo: str | Path | Image.Image | NDArray[np.uint8]) -> str
         return str(photo)
     from PIL import Image
 
-    from fovea.engine.data.image import keep_photo
+    from fovea.engine.data.photos import keep_photo
 
     return keep_photo(photo if isinstance(photo, Image.Image) else Image.fromarray(photo), "a picture in memory")
