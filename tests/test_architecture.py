@@ -67,7 +67,7 @@ def fresh(code: str) -> str:
     [
         "fovea.engine.method; fovea.engine.method.methods()",
         "fovea.models.zoo; fovea.models.zoo.known_networks()",
-        "fovea.engine.__main__",
+        "fovea.engine.cli.main",
     ],
 )
 def test_listing_loads_nothing_heavy(what: str) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fovea.engine.errors import FoveaError, UnsupportedError
 from fovea.engine.method import methods
-from fovea.engine.options import declared
+from fovea.engine.options import ClassesKind, ClassKind, LayerKind, LayersKind, NetworksKind, declared
 from fovea.engine.run.execute import execute
 from fovea.engine.run.record import Request
 from fovea.engine.store import Store
@@ -117,12 +117,12 @@ OTHERS: dict[str, dict[str, Any]] = {
 CLASSES = {"residual": "Residual", "branching": "Branching", "depthwise": "Depthwise", "functional": "Functional"}
 
 
-@pytest.fixture(scope="module")
 def named(panel: Any, field: str, nothing: Any = "") -> Any:
     """What a panel's field names, where its kind has that field."""
     return getattr(panel, field, nothing)
 
 
+@pytest.fixture(scope="module")
 def store(fovea_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store beside registered tiny networks with seeded weights."""
     import importlib.util
@@ -358,13 +358,13 @@ def test_every_method_refuses_nonsense_in_one_line(name: str, store: Store, phot
     method = methods()[name]
     image = str(photos / "0.png") if method.photo else None
     for kind, value in (
-        ("layer", "no-such-layer"),
-        ("layers", "no-such-layer"),
-        ("class", "no-such-class"),
-        ("classes", "no-such-class"),
-        ("networks", "no-such-network"),
+        (LayerKind, "no-such-layer"),
+        (LayersKind, "no-such-layer"),
+        (ClassKind, "no-such-class"),
+        (ClassesKind, "no-such-class"),
+        (NetworksKind, "no-such-network"),
     ):
-        for option in method.options_of_kind(kind):  # type: ignore[arg-type]
+        for option in method.options.names(kind):
             request = Request(method=name, network="tiny-residual", image=image, options={option: value})
             with pytest.raises(FoveaError, match="no-such") as caught:
                 execute(request, store, fresh=True)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fovea.engine.data.image import (
+from fovea.engine.data.photos import (
     is_reference,
     keep_and_open,
     open_photo,
@@ -83,7 +83,7 @@ class Opened:
 
     def dataset(self, reference: str) -> Dataset:
         """Any data set; the request's own are open already. Raises DatasetError."""
-        from fovea.engine.data.dataset import open_dataset
+        from fovea.engine.data.catalogue import open_dataset
 
         dataset = self._datasets.get(reference)
         return dataset if dataset is not None else open_dataset(reference)

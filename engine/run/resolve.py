@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fovea.engine.data.image import photo_name
+from fovea.engine.data.photos import photo_name
 from fovea.engine.errors import FoveaError, OptionsError
 from fovea.engine.method import Method, find_method
 from fovea.engine.options import Options, declared

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fovea.engine.data.image import keep_photo, photo_path
+from fovea.engine.data.photos import keep_photo, photo_path
 from fovea.engine.errors import FoveaError, StoreError
 from fovea.engine.run.record import UNFINISHED, RunRecord, now
 from fovea.engine.store.folder import StoredRun, new_folder, parse_record, saving

@@ -23,7 +23,7 @@ from fovea.engine.work.threads import in_thread
 from fovea.engine.work.worker import CANCEL_SECONDS
 from fovea.models.home import home
 
-_WORK = "import sys; sys.path.append(sys.argv.pop(1)); from fovea.engine.__main__ import main; main()"
+_WORK = "import sys; sys.path.append(sys.argv.pop(1)); from fovea.engine.cli.main import main; main()"
 WORKER_COMMAND = (sys.executable, "-P", "-c", _WORK, str(Path(fovea.__file__).resolve().parents[1]), "worker")
 """`python -m fovea.engine worker`, for any working folder: the folder that holds our package comes last on the path,
 behind everything installed, because in a checkout it also holds folders called `models`, `engine` and `pages`."""

@@ -261,7 +261,7 @@ def test_the_best_patch_stands_beside_each_input(tmp_path: Path) -> None:
     result = METHOD.run(job)
     table, sheet = result.tables["inputs_shown"], result.images["inputs"]
     assert table["input"].tolist() == np.repeat(result.tables["inputs"]["input"], 2).tolist()
-    panel = next(panel for panel in result.panels if panel.table == "inputs_shown")
+    panel = next(panel for panel in result.panels if getattr(panel, "table", "") == "inputs_shown")
     for row in table[table["shows"] == "best patch"].itertuples():
         y, x = divmod(row.tile, panel.columns)
         middle = sheet[y * panel.tile + panel.tile // 2, x * panel.tile + panel.tile // 2]
