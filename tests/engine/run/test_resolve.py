@@ -58,9 +58,9 @@ def test_resolving_loads_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) 
 
 def test_each_thing_is_done_once(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command parses its options, verifies them, decodes its photo and makes its fingerprint once."""
-    from fovea.engine.data import photos
+    from fovea.engine.data import photos, pictures
     from fovea.engine.method import Method
-    from fovea.engine.run.resolve import resolve as room
+    from fovea.engine.run import resolve as room
 
     Image.new("RGB", (20, 20), "red").save(tmp_path / "mine.png")
     done: list[str] = []
@@ -76,6 +76,7 @@ def test_each_thing_is_done_once(store: Store, tmp_path: Path, monkeypatch: pyte
 
     count(fakes.CountOptions, "parse")
     count(Method, "verify")
+    count(pictures, "decode")
     count(photos, "decode")
     count(room, "_fingerprint")
     assert execute(fakes.request("watch", image=str(tmp_path / "mine.png")), store).status == "done"
