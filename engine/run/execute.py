@@ -24,9 +24,8 @@ from fovea.engine.errors import Cancelled, FoveaError
 from fovea.engine.method import Job, Result
 from fovea.engine.progress import Progress, Tell
 from fovea.engine.run.estimate import expect, in_words
-from fovea.engine.run.inputs import card_sha256
 from fovea.engine.run.machine import versions
-from fovea.engine.run.record import NetworkRef, Request, RunRecord, Status, now, plain
+from fovea.engine.run.record import Request, RunRecord, Status, now, plain
 from fovea.engine.run.resolve import Plan, finished_runs, full_plan, new_record, quick_plan, resolve
 from fovea.engine.store import Store
 from fovea.engine.store.live import LiveRun
@@ -163,18 +162,17 @@ def _job(plan: Plan, network: Network, checkpoints: Path, progress: Progress, st
         progress=progress,
         open_dataset=plan.opened.dataset,
         open_photo=plan.opened.picture,
-        find_runs=lambda method: finished_runs(store, method, plan.card),
+        find_runs=lambda method: finished_runs(store, method, plan.network),
         warnings=[RANDOM_WARNING] if network.card.random else [],
     )
 
 
 def _planned(record: RunRecord, plan: Plan) -> RunRecord:
     """The record with all that the plan tells."""
-    card = plan.card
     return record.model_copy(
         update={
             "method_version": plan.method.version,
-            "network": NetworkRef(name=card.name, sha256=card.sha256, card=card_sha256(card), random=card.random),
+            "network": plan.network,
             "inputs": list(plan.inputs),
             "options": plan.options.model_dump(mode="json"),
             "device": plan.device,
@@ -182,7 +180,7 @@ def _planned(record: RunRecord, plan: Plan) -> RunRecord:
             "fingerprint": plan.fingerprint,
             "versions": versions(),
             "machine": platform.machine() + " " + platform.system(),
-            "warnings": [RANDOM_WARNING] if card.random else [],
+            "warnings": [RANDOM_WARNING] if plan.network.random else [],
             "started": now(),
         }
     )

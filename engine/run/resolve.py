@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fovea.engine.data.photos import photo_name
-from fovea.engine.errors import FoveaError, OptionsError
+from fovea.engine.errors import FoveaError, OptionsError, needs_photo
 from fovea.engine.method import Method, find_method
 from fovea.engine.options import Options, declared
 from fovea.engine.run.inputs import Opened, absolute, card_sha256, network_input
@@ -67,6 +67,7 @@ class Plan:
     method: Method
     options: Options
     card: Card
+    network: NetworkRef
     device: str
     inputs: tuple[Input, ...]
     opened: Opened
@@ -93,12 +94,12 @@ def resolve(request: Request) -> Resolved:
     if not 0 <= request.seed < SEEDS:
         raise OptionsError(f"seed must be from 0 to {SEEDS - 1}, not {request.seed}")
     if method.photo and not request.image:
-        raise OptionsError(f"{method.name} needs a photo: give --image PATH or --image sample:cat")
+        raise needs_photo(method.name)
     resolved = Resolved(request, method, options, cached_card(request.network))
     if resolved.card is not None:
         method.verify(resolved.card, options)
     if request.image:
-        _ = resolved.opened.photo(request.image).sha256
+        _ = resolved.opened.photo(request.image).sha256  # raises ImageError where it cannot be read
     return resolved
 
 
@@ -164,19 +165,20 @@ def _plan(resolved: Resolved, card: Card, device: str, store: Store) -> Plan:
         inputs.append(read)
         update[name] = read.reference
     options = resolved.options.model_copy(update=update)
-    fingerprint = _fingerprint(resolved, options, card, device, inputs, store)
+    network = NetworkRef(name=card.name, sha256=card.sha256, card=card_sha256(card), random=card.random)
+    fingerprint = _fingerprint(resolved, options, network, device, inputs, store)
     work = method.work(card, options, sum(read.images for read in inputs))
-    return Plan(request, method, options, card, device, tuple(inputs), opened, fingerprint, work)
+    return Plan(request, method, options, card, network, device, tuple(inputs), opened, fingerprint, work)
 
 
 def _fingerprint(
-    resolved: Resolved, options: Options, card: Card, device: str, inputs: list[Input], store: Store
+    resolved: Resolved, options: Options, network: NetworkRef, device: str, inputs: list[Input], store: Store
 ) -> str:
     method, request = resolved.method, resolved.request
     by_content = {read.name: read.sha256 for read in inputs}
     content = {
         "method": [method.name, method.version],
-        "network": [card.sha256, card_sha256(card)],
+        "network": [network.sha256, network.card],
         "inputs": by_content,
         "options": {name: value for name, value in options.model_dump(mode="json").items() if name not in by_content},
         "seed": request.seed,
@@ -185,19 +187,18 @@ def _fingerprint(
         "precision": "fp32",
     }
     if method.reads:
-        content["reads"] = [run.id for name in method.reads for run in finished_runs(store, name, card)]
+        content["reads"] = [run.id for name in method.reads for run in finished_runs(store, name, network)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def finished_runs(store: Store, method: str, card: Card) -> Iterator[StoredRun]:
-    """The finished runs of a method on the network that answers just as this card's, newest first."""
-    same = card_sha256(card)
+def finished_runs(store: Store, method: str, network: NetworkRef) -> Iterator[StoredRun]:
+    """The finished runs of a method on the network that answers just as this one, newest first."""
     for offset in itertools.count(0, RUNS_A_LOOK):
-        rows = store.list(method=method, network=card.name, status="done", limit=RUNS_A_LOOK, offset=offset)
+        rows = store.list(method=method, network=network.name, status="done", limit=RUNS_A_LOOK, offset=offset)
         for row in rows:
             with contextlib.suppress(FoveaError):  # deleted since it was listed
                 run = store.run(row.id)
-                if run.record.network.card == same:
+                if run.record.network.card == network.card:
                     yield run
         if len(rows) < RUNS_A_LOOK:
             return
