@@ -47,15 +47,14 @@ def expect(store: Store, method: str, network: str, options: Options | Mapping[s
 
 
 def in_words(expected: Expected, images: int = 0) -> str:
-    """One sentence: "Takes about 3 min over 1,000 images, 0.7 GB of memory and 14 MB of files."."""
+    """It in plain words: "It takes about 3 min over 1,000 images, 0.7 GB of memory and 14 MB of files."."""
     over = f" over {images:,} images" if images else ""
+    known = expected.memory is not None and expected.files is not None
+    room = f"{amount(expected.memory or 0)} of memory and {amount(expected.files or 0)} of files" if known else ""
     if expected.seconds is None:
-        told = f"The first run here{over}: no estimate of its time yet"
-    else:
-        told = f"Takes about {duration(expected.seconds)}{over}"
-    if expected.memory is None or expected.files is None:
-        return f"{told}."
-    return f"{told}; {amount(expected.memory)} of memory and {amount(expected.files)} of files."
+        told = f"This is the first run here{over}, so its time cannot be estimated yet."
+        return f"{told} It takes {room}." if room else told
+    return f"It takes about {duration(expected.seconds)}{over}{f', {room}' if room else ''}."
 
 
 def duration(seconds: float | None) -> str:

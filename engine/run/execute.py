@@ -112,7 +112,9 @@ def _run(plan: Plan, store: Store, live: LiveRun, fresh: bool, listener: Listene
         shutil.rmtree(_checkpoint_folder(store, plan), ignore_errors=True)
         return record
     except KeyboardInterrupt:
-        live.finish(_ended(live.record, job, "interrupted", started), "stopped by Ctrl-C; repeat it to go on")
+        live.finish(
+            _ended(live.record, job, "interrupted", started), "the run was stopped by Ctrl-C: repeat it to go on"
+        )
         raise
     except Cancelled:
         return live.finish(_ended(live.record, job, "cancelled", started))

@@ -272,7 +272,10 @@ class LiveRuns:
         seconds = self._told(run_id).get("seconds", 0.0)
         update: dict[str, Any] = {"status": "cancelled", "finished": now(), "seconds": seconds}
         if not (self.folder(run_id) / "cancel").exists():
-            update |= {"status": "interrupted", "error": "its process ended before the run did; repeat it to go on"}
+            update |= {
+                "status": "interrupted",
+                "error": "the process ended before the run did: repeat the run to go on",
+            }
         return record.model_copy(update=update)
 
     def _told(self, run_id: str) -> dict[str, Any]:

@@ -67,12 +67,14 @@ def test_a_damaged_file_is_no_knowledge(store: Store) -> None:
 def test_memory_and_files_are_told_where_the_method_knows_them(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     told = estimate.expect(store, "count", "fake", {})
     assert told == (None, None, None)
-    assert estimate.in_words(told, 5) == "The first run here over 5 images: no estimate of its time yet."
-    assert estimate.in_words(estimate.Expected(0.25, None, None)) == "Takes about 0.2 s."
+    assert (
+        estimate.in_words(told, 5) == "This is the first run here over 5 images, so its time cannot be estimated yet."
+    )
+    assert estimate.in_words(estimate.Expected(0.25, None, None)) == "It takes about 0.2 s."
     large = estimate.Expected(8000.0, 1_240_000_000, 90_400_000)
     assert (
         estimate.in_words(large, 10**6)
-        == "Takes about 2 h 13 min over 1,000,000 images; 1.2 GB of memory and 90 MB of files."
+        == "It takes about 2 h 13 min over 1,000,000 images, 1.2 GB of memory and 90 MB of files."
     )
     assert [estimate.amount(count) for count in (10, 2_000, 999_000_000)] == ["1 KB", "2 KB", "1.0 GB"]
 
