@@ -15,7 +15,7 @@ from fovea.models import onnx_net, torch_net, zoo
 from fovea.models.card import OUTPUT, Preprocessing
 from fovea.models.errors import NetworkError, ParityError, ProviderError, UnknownNameError
 from fovea.models.network import Network
-from tests.models.nets import Functional, SliceWriter, TupleOutput, Twice
+from tests.networks.modules import FunctionalResidual, SliceWriter, TupleOutput, Twice
 
 ARCHITECTURES = ("resnet18", "squeezenet1_1", "mobilenet_v2")
 
@@ -49,7 +49,7 @@ def test_parity_of_vgg11_with_a_light_head(fovea_home: Path) -> None:
     assert "features.20" in parity(own(module, 64), 3)
 
 
-@pytest.mark.parametrize("module", [Functional, Twice, TupleOutput, SliceWriter])
+@pytest.mark.parametrize("module", [FunctionalResidual, Twice, TupleOutput, SliceWriter])
 def test_parity_of_functional_repeated_and_tuple_code(module: Callable[[], nn.Module], fovea_home: Path) -> None:
     network = own(module())
     assert set(parity(network, 2)) == {layer.name for layer in network.card.layers} | {OUTPUT}
@@ -142,7 +142,7 @@ def test_what_cannot_be_exported_is_one_line(fovea_home: Path) -> None:
 
 
 def test_a_batch_size_that_stuck_is_found(fovea_home: Path) -> None:
-    class Stuck(Functional):
+    class Stuck(FunctionalResidual):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x).reshape(int(x.shape[0]), -1)
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from fovea.models import zoo
 from fovea.models.errors import NetworkError, UnknownNameError, WeightsError
 from fovea.models.weights import TORCHVISION_WEIGHTS
-from tests.models.nets import Twice
+from tests.networks.modules import Twice
 
 NET = """
     import torch

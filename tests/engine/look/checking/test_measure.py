@@ -19,7 +19,7 @@ from fovea.engine.look.checking.measure import match_labels, parity
 from fovea.engine.run import Request, execute
 from fovea.engine.store import Store
 from fovea.models import zoo
-from tests.engine.conftest import tiny_network
+from tests.networks.tiny import tiny_network
 
 CLASSES = ("red cup", "green_cup", "blue cup", "grey cup", "black cup", "white cup")
 COLOURS = {"red cup": (220, 30, 30), "green cup": (30, 220, 30), "blue cup": (30, 30, 220)}

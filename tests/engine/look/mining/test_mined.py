@@ -19,7 +19,7 @@ from fovea.engine.look.mining.mined import MINING
 from fovea.engine.method import Job, Result, find_method
 from fovea.engine.run import Request, execute
 from fovea.engine.store import Store
-from tests.engine.conftest import TinyNetwork
+from tests.networks.tiny import TinyNetwork
 
 Make = Callable[..., Job]
 
