@@ -83,7 +83,7 @@ def scores(network: Any, paths: Sequence[Path]) -> tuple[NDArray[np.float32], ND
 
     from fovea.models import torch_net
     from fovea.models.card import OUTPUT
-    from fovea.models.onnx_net import Session
+    from fovea.models.graph.sessions import Session
 
     graph, module = network.graph(), network.module()
     session = Session(graph.cut([OUTPUT]), "cpu")

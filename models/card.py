@@ -17,6 +17,9 @@ from fovea.models.errors import UnknownNameError, unknown
 OUTPUT = "output"
 """The tap that names what the network returns (logits, for most classifiers)."""
 
+MOST_EXTRA_TOKENS = 16
+"""So many class and register tokens may stand before those of the image."""
+
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,

@@ -15,7 +15,7 @@ from fovea.models.home import home
 if TYPE_CHECKING:
     from torch import nn
 
-    from fovea.models.onnx_net import TappedGraph
+    from fovea.models.graph.cut import TappedGraph
 
 EXPORT_VERSION = 2
 """Raised when an export of the same network would come out different."""
@@ -81,7 +81,8 @@ def _on_device(module: nn.Module, device: str) -> nn.Module:
 def _exported(card: Card, module: Callable[[], nn.Module]) -> TappedGraph:
     from filelock import FileLock
 
-    from fovea.models import onnx_net
+    from fovea.models.graph import export
+    from fovea.models.graph.cut import TappedGraph
 
     shape = (card.preprocessing.channels, *card.preprocessing.size)
     facts = [card.sha256, card.architecture, shape, EXPORT_VERSION]
@@ -93,5 +94,5 @@ def _exported(card: Card, module: Callable[[], nn.Module]) -> TappedGraph:
         # Two processes must not export the same network at the same time: it takes seconds and memory.
         with FileLock(str(path.with_suffix(".lock"))):
             if not path.is_file():
-                onnx_net.export(module(), card, path)
-    return onnx_net.TappedGraph.open(path, shape)
+                export.export(module(), card, path)
+    return TappedGraph.open(path, shape)

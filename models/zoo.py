@@ -29,7 +29,7 @@ from fovea.models.weights import RANDOM, TORCHVISION_ARGUMENTS, TORCHVISION_WEIG
 if TYPE_CHECKING:
     from torch import nn
 
-    from fovea.models.onnx_file import Hints
+    from fovea.models.graph.onnx_file import Hints
 
 BUNDLED = "fovea"
 CARD_VERSION = 4
@@ -130,7 +130,7 @@ _load_lock = threading.RLock()
 def _load(name: str, key: str) -> Network:
     source, rest, choice = _parse(name)
     if source == "onnx":
-        from fovea.models import onnx_file
+        from fovea.models.graph import onnx_file
 
         network = onnx_file.load(name, Path(rest), onnx_file.Hints())
         _store_card(key, network.card)
@@ -138,7 +138,7 @@ def _load(name: str, key: str) -> Network:
     if source == "registered":
         entry = registered()[rest]
         if entry["architecture"].startswith("onnx:"):
-            from fovea.models import onnx_file
+            from fovea.models.graph import onnx_file
 
             network = onnx_file.load(name, _resolve(entry["architecture"][5:]), _hints(rest, entry))
             _store_card(key, network.card)
@@ -675,7 +675,7 @@ def _code_file(architecture: str) -> Path | None:
 
 
 def _hints(name: str, entry: Mapping[str, Any]) -> Hints:
-    from fovea.models.onnx_file import Hints
+    from fovea.models.graph.onnx_file import Hints
 
     classes = class_names(entry["classes"]) if entry.get("classes") else ()
     return Hints(entry.get("input"), classes, entry.get("output"), str(entry.get("title") or name))

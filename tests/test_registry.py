@@ -181,7 +181,7 @@ def cuda() -> None:
     """The test is skipped where torch or ONNX Runtime has no CUDA device."""
     import torch
 
-    from fovea.models.onnx_net import check_providers
+    from fovea.models.graph.sessions import check_providers
 
     if not torch.cuda.is_available():
         pytest.skip("torch finds no CUDA device")

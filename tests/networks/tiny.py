@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fovea.models import onnx_net
 from fovea.models.card import Card, Preprocessing
+from fovea.models.graph.cut import TappedGraph
+from fovea.models.graph.export import export
 from fovea.models.torch_net import prepare, trace_layers
 
 
@@ -20,7 +21,7 @@ class TinyNetwork:
 
     card: Card
     torch_module: nn.Module
-    tapped: onnx_net.TappedGraph | None = None
+    tapped: TappedGraph | None = None
 
     @property
     def name(self) -> str:
@@ -29,16 +30,16 @@ class TinyNetwork:
     def module(self, device: str = "cpu") -> nn.Module:
         return self.torch_module.to(device)
 
-    def graph(self) -> onnx_net.TappedGraph:
+    def graph(self) -> TappedGraph:
         assert self.tapped is not None, f"{self.name} was made without a graph: use exported_network"
         return self.tapped
 
     def export(self, folder: Path) -> TinyNetwork:
         """Export the module, as it is now, into `folder`; returns the network."""
         path = folder / f"{self.name}.onnx"
-        onnx_net.export(self.torch_module, self.card, path)
+        export(self.torch_module, self.card, path)
         preprocessing = self.card.preprocessing
-        self.tapped = onnx_net.TappedGraph.open(path, (preprocessing.channels, *preprocessing.size))
+        self.tapped = TappedGraph.open(path, (preprocessing.channels, *preprocessing.size))
         return self
 
 

@@ -160,7 +160,7 @@ def test_the_answer_does_not_depend_on_the_batch(network: TinyNetwork, monkeypat
 
 
 def test_batches_are_halved_when_memory_runs_out(network: TinyNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fovea.models.onnx_net import Session
+    from fovea.models.graph.sessions import Session
 
     sizes: list[int] = []
     run = Session.run
@@ -228,7 +228,7 @@ def test_random_resnet_equals_captum(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_the_gpu_gives_the_same_map(network: TinyNetwork) -> None:
-    from fovea.models.onnx_net import check_providers
+    from fovea.models.graph.sessions import check_providers
 
     cuda = next(row for row in check_providers() if row["name"] == "cuda")
     if not cuda["works"]:

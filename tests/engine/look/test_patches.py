@@ -247,9 +247,9 @@ class Root(nn.Module):
 
 
 def test_nan_is_dropped(tmp_path: Path, dataset: MemoryDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fovea.models import onnx_net
+    from fovea.models.graph import export
 
-    monkeypatch.setattr(onnx_net, "check_parity", lambda *args, **facts: {})
+    monkeypatch.setattr(export, "check_parity", lambda *args, **facts: {})
     network = exported_network(tmp_path, WithNaN(), size=(32, 40), classes=4)
     found = mine(network, dataset, layers="root", top=50).tables["patches"]
     wanted = patches_by_sorting(network, dataset, ["root"], 50)

@@ -14,7 +14,7 @@ from fovea.engine.look.probing import reducers
 from fovea.engine.look.probing.reducers import Editor
 from fovea.models import torch_net
 from fovea.models.card import OUTPUT, Layer, Preprocessing
-from fovea.models.onnx_net import Session
+from fovea.models.graph.sessions import Session
 from tests.networks.modules import Tiny, TinyTokens
 from tests.networks.tiny import TinyNetwork, exported_network
 from tests.oracles.look_reducers import maps_of, maximum_of

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fovea.models import zoo
 from fovea.models.card import OUTPUT
 from fovea.models.errors import NetworkError
-from fovea.models.onnx_net import Session
+from fovea.models.graph.sessions import Session
 
 
 def small(

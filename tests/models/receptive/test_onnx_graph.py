@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fovea.models import zoo
 from fovea.models.card import Card, Layer
+from fovea.models.graph.sessions import Session
 from fovea.models.network import Network
-from fovea.models.onnx_net import Session
 
 SIDE = 19
 

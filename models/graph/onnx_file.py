@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,30 +11,22 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.models.card import OUTPUT, Card, Layer, Preprocessing
-from fovea.models.errors import FoveaError, NetworkError
+from fovea.models.card import OUTPUT, Card, Preprocessing
+from fovea.models.errors import NetworkError
+from fovea.models.graph.cut import OWN, TappedGraph, own_names
+from fovea.models.graph.export import LARGEST_BYTES
+from fovea.models.graph.onnx_layers import count, layers_of
+from fovea.models.graph.trial import try_graph
 from fovea.models.network import Network
 
 if TYPE_CHECKING:
     import onnx
-    from torch import Tensor
-
-    from fovea.models.onnx_receptive import Graph as OnnxGraph
-    from fovea.models.onnx_receptive import Layout
 
 Kind: TypeAlias = Literal["logits", "probabilities", "features"]
 
-LARGEST_BYTES = 2_000_000_000
-TRIAL_BATCH = 2
 # The standard's own operators, and ONNX Runtime's built-in ones.
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 _FIXED_BATCH = "fovea.batch"
-# INT8 to INT64 and BOOL, as ONNX numbers its types: shapes, axes, indices.
-_INTEGERS = (2, 3, 5, 6, 7, 9)
-_GROWING = ("Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Softplus")
-"""Activations that grow with every value above zero, without end."""
-MOST_EXTRA_TOKENS = 16
-"""So many class and register tokens may stand before those of the image."""
 USUAL_SIDE = 224
 """Height and width in pixels that are taken where a file leaves them free."""
 
@@ -53,8 +44,6 @@ class Hints:
 def load(name: str, path: Path, hints: Hints) -> Network:
     """The network in the file at `path`. Raises NetworkError, one line, for what cannot be read or is refused:
     external data, custom operators, control flow, an input that is no image."""
-    from fovea.models.onnx_net import OWN, TappedGraph, own_names
-
     path = path.expanduser()
     model = _read(path)
     _refuse(model, path)
@@ -64,10 +53,10 @@ def load(name: str, path: Path, hints: Hints) -> Network:
     own = [o.name for o in model.graph.output]
     declared = _declared_batches(model)
     names = _expose_outputs(model, input_name)
-    trial = _run(model, input_name, shape, own, declared, path)
+    trial = try_graph(model, input_name, shape, own, declared, path)
     values = {tensor: trial.values[tensor] for tensor in names.values() if tensor in trial.values}
     values = {tensor: value for tensor, value in values.items() if value.dtype.kind == "f"}
-    layers = _layers(model, names, input_name, values, trial)
+    layers = layers_of(model, names, input_name, values, trial)
     taps = _widen(model, {tap: tensor for tap, tensor in names.items() if tensor in values}, values)
     output, kind, more = _output(model, own, names, values, hints)
     taps[OUTPUT] = taps[output]
@@ -84,7 +73,7 @@ def load(name: str, path: Path, hints: Hints) -> Network:
         preprocessing=preprocessing,
         classes=() if kind == "features" else classes,
         layers=layers,
-        parameters=sum(_count(t) for t in model.graph.initializer),
+        parameters=sum(count(t) for t in model.graph.initializer),
         sha256=hashlib.sha256(path.read_bytes() + f"{preprocessing.model_dump_json()} {kind}".encode()).hexdigest(),
         weights=path.name,
         gradients=False,
@@ -233,69 +222,6 @@ def _expose_outputs(model: onnx.ModelProto, input_name: str) -> dict[str, str]:
     return names
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """What a pass on noise told: all tensors by name, those whose first axis holds the images, the only batch size
-    that the graph takes (None: any), and what to tell."""
-
-    values: Mapping[str, NDArray[Any]]
-    stacked: frozenset[str]
-    batch: int | None
-    notes: tuple[str, ...] = ()
-
-
-def _run(
-    model: onnx.ModelProto,
-    input_name: str,
-    shape: tuple[int, ...],
-    own: Sequence[str],
-    declared: Sequence[int],
-    path: Path,
-) -> _Trial:
-    """Try the graph with two images and with the first of them alone, and else with the batch sizes it declares."""
-    from fovea.models.onnx_net import Session
-
-    try:
-        session = Session(model, "cpu", optimise=False)
-    except FoveaError as error:
-        raise NetworkError(f"ONNX Runtime does not take {path.name}: {error}") from None
-    noise = np.random.default_rng(0).standard_normal((max(TRIAL_BATCH, *declared, 1), *shape)).astype(np.float32)
-    passes: dict[int, dict[str, NDArray[Any]]] = {}
-    reason = ""
-    for batch in dict.fromkeys((TRIAL_BATCH, 1, *declared)):
-        if batch in (1, TRIAL_BATCH) or not passes:
-            try:
-                arrays = session.run({input_name: noise[:batch]})
-            except FoveaError as error:
-                reason = reason or str(error)
-                continue
-            found = zip(session.outputs, arrays, strict=True)
-            passes[batch] = {name: value for name, value in found if isinstance(value, np.ndarray)}
-    if not passes:
-        raise NetworkError(f"{path.name} does not run on an input of shape {shape}: {reason}")
-    if {1, TRIAL_BATCH} <= set(passes) and _alike(passes[1], passes[TRIAL_BATCH], own):
-        wide = {name for name, value in passes[TRIAL_BATCH].items() if value.shape[:1] == (TRIAL_BATCH,)}
-        stacked = frozenset(name for name in wide if passes[1][name].shape[:1] == (1,))
-        return _Trial(passes[1], stacked, None)
-    batch = min(passes)
-    stacked = frozenset(name for name, value in passes[batch].items() if value.shape[:1] == (batch,))
-    return _Trial(passes[batch], stacked, batch, (f"takes batches of exactly {batch}",))
-
-
-def _alike(one: Mapping[str, NDArray[Any]], two: Mapping[str, NDArray[Any]], own: Sequence[str]) -> bool:
-    """Whether the first of two images gives what it gives alone, in the file's own outputs: a reshape to a fixed size
-    can move the images of a batch into one another without any error."""
-    for name in own:
-        alone, first = one.get(name), two.get(name)
-        if alone is not None and first is not None and alone.dtype.kind == "f" and alone.shape[:1] == (1,):
-            if first.shape != (TRIAL_BATCH, *alone.shape[1:]):
-                return False
-            largest = np.abs(alone[np.isfinite(alone)]).max(initial=0)
-            if not np.allclose(first[:1], alone, atol=largest / 100, equal_nan=True):
-                return False
-    return True
-
-
 def _widen(model: onnx.ModelProto, taps: dict[str, str], values: dict[str, NDArray[Any]]) -> dict[str, str]:
     """Taps whose tensors are float16 come out as float32; every tap gets its type for the extractor."""
     from onnx import TensorProto, helper
@@ -335,109 +261,3 @@ def _output(
             f"its output has shape {values[tensor].shape[1:]}, not one score a class: say output = 'features'"
         )
     return taps[tensor], kind, notes
-
-
-def _count(tensor: onnx.TensorProto) -> int:
-    return math.prod(int(d) for d in tensor.dims)
-
-
-def _layers(
-    model: onnx.ModelProto,
-    names: Mapping[str, str],
-    input_name: str,
-    values: Mapping[str, NDArray[Any]],
-    trial: _Trial,
-) -> tuple[Layer, ...]:
-    """Every tap as a layer, with its axes and what its units see, which tells rows and columns from channels."""
-    from fovea.models import onnx_receptive as receptive
-
-    weights = {t.name: t for t in model.graph.initializer}
-    producer = {o: n for n in model.graph.node for o in n.output}
-    taps = {tensor: tap for tap, tensor in names.items()}
-    layers: list[Layer] = []
-    grid = (1, 1)
-    layouts: dict[str, Layout] = {}
-    frame = _frame(model)
-    for tensor, seen in receptive.coordinates(_graph(model, input_name, trial)):
-        node = producer[tensor]
-        shape = tuple(int(n) for n in seen.shape[2:])
-        layout = _layout(node, seen, layouts, grid) if len(shape) == 3 else None
-        if layout is not None:
-            layouts[tensor] = layout
-        if tensor not in values or not shape:
-            continue
-        facts: dict[str, Any] = {"axes": "none", "units": 0}
-        if tensor not in trial.stacked:
-            pass
-        elif len(shape) == 1:
-            facts = {"axes": "vector", "units": shape[0]}
-        elif layout is not None:
-            channels, rows, columns = (shape[axis - 1] for axis in layout)
-            axes = "NCHW" if layout == receptive.NCHW else "NHWC" if layout == receptive.NHWC else "none"
-            facts = {"axes": axes, "units": channels if axes != "none" else 0, "grid": (rows, columns)}
-            grid = facts["grid"] if facts["grid"] != (1, 1) else grid
-        elif len(shape) == 2 and grid != (1, 1) and 0 <= shape[0] - grid[0] * grid[1] <= MOST_EXTRA_TOKENS:
-            extra = shape[0] - grid[0] * grid[1]
-            facts = {"axes": "tokens", "units": shape[1], "grid": grid, "extra_tokens": extra}
-        field = receptive.receptive_field(
-            seen, facts["axes"], facts.get("grid", (1, 1)), facts.get("extra_tokens", 0), frame
-        )
-        parameters = sum(_count(weights[i]) for i in node.input if i in weights)
-        layers.append(
-            Layer(
-                name=taps[tensor],
-                kind=node.op_type,
-                shape=shape,
-                parameters=parameters,
-                activates=taps.get(node.input[0], "") if node.op_type in _GROWING else "",
-                receptive_field=field,
-                **facts,
-            )
-        )
-    return tuple(layers)
-
-
-def _frame(model: onnx.ModelProto) -> tuple[int, int]:
-    """Height and width of the input, as `_adapt_input` left it: the only one that is no weight."""
-    weights = {t.name for t in model.graph.initializer}
-    dims = next(i for i in model.graph.input if i.name not in weights).type.tensor_type.shape.dim
-    return dims[2].dim_value, dims[3].dim_value
-
-
-def _graph(model: onnx.ModelProto, input_name: str, trial: _Trial) -> OnnxGraph:
-    from onnx import numpy_helper
-
-    from fovea.models.onnx_receptive import Graph
-
-    weights = {t.name: t for t in model.graph.initializer}
-    small = {name: numpy_helper.to_array(t) for name, t in weights.items() if t.data_type in _INTEGERS}
-    shapes = {name: tuple(t.dims) for name, t in weights.items()}
-    shapes |= {name: value.shape for name, value in trial.values.items()}
-    value_info = next(i for i in model.graph.input if i.name == input_name)
-    shapes[input_name] = (trial.batch or 1, *(d.dim_value for d in value_info.type.tensor_type.shape.dim[1:]))
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    return Graph(list(model.graph.node), input_name, shapes, {**small, **trial.values}, opset)
-
-
-def _layout(node: onnx.NodeProto, seen: Tensor, layouts: Mapping[str, Layout], grid: tuple[int, int]) -> Layout | None:
-    """The axes of a tensor of four, None if it is no map (the weights of attention): as its coordinates tell; where
-    all see the same, as its node makes it, as its input has them, or as the last map's rows and columns fit."""
-    from onnx import helper
-
-    from fovea.models import onnx_receptive as receptive
-
-    told = receptive.layout(seen)
-    if told is not None:
-        return told
-    if node.op_type in receptive.CHANNELS_FIRST:
-        return receptive.NCHW
-    before = next((layouts[name] for name in node.input if name in layouts), None)
-    order = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "perm"), None)
-    if before is not None and order is not None:
-        channels, rows, columns = (list(order).index(axis) for axis in before)
-        return channels, rows, columns
-    if before is not None and node.op_type != "Reshape":
-        return before
-    shape = tuple(int(n) for n in seen.shape[2:])
-    guesses = (receptive.NCHW, receptive.NHWC)
-    return next((g for g in guesses if tuple(shape[axis - 1] for axis in g[1:]) == grid), None)
