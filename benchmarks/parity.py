@@ -50,12 +50,12 @@ def tries() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 def small(name: str) -> Network:
     """The network with the smallest input that it takes. Raises FoveaError for the last that was tried."""
-    from fovea.models import zoo
+    from fovea.models import registry, zoo
     from fovea.models.errors import NetworkError
 
     problem = NetworkError(name)
     for given, arguments in tries():
-        zoo.register("small", architecture=f"torchvision:{name}", input=given, arguments=arguments)
+        registry.register("small", architecture=f"torchvision:{name}", input=given, arguments=arguments)
         try:
             return zoo.load("small")
         except NetworkError as error:

@@ -5,7 +5,7 @@ A card holds no torch: pages, the command line and the report read it as JSON.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from fovea.models.errors import UnknownNameError, unknown
 
 OUTPUT = "output"
 """The tap that names what the network returns (logits, for most classifiers)."""
+
+OutputKind: TypeAlias = Literal["logits", "probabilities", "features"]
+"""What a network returns."""
 
 MOST_EXTRA_TOKENS = 16
 """So many class and register tokens may stand before those of the image."""
@@ -195,7 +198,7 @@ class Card(_Frozen):
     weights: str
     random: bool = False
     gradients: bool = True
-    output: Literal["logits", "probabilities", "features"] = "logits"
+    output: OutputKind = "logits"
     notes: tuple[str, ...] = ()
 
     def layer(self, name: str) -> Layer:

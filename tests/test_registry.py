@@ -47,7 +47,7 @@ def store(fovea_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     import torch
     from safetensors.torch import save_file
 
-    from fovea.models.zoo import register
+    from fovea.models.registry import register
     from tests.networks import modules
 
     folder = tmp_path_factory.mktemp("tiny")

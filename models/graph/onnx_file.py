@@ -6,23 +6,22 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.models.card import OUTPUT, Card, Preprocessing
+from fovea.models.card import OUTPUT, Card, OutputKind, Preprocessing
+from fovea.models.entry import preprocessing_from
 from fovea.models.errors import NetworkError
 from fovea.models.graph.cut import OWN, TappedGraph, own_names
 from fovea.models.graph.export import LARGEST_BYTES
 from fovea.models.graph.onnx_layers import count, layers_of
 from fovea.models.graph.trial import try_graph
-from fovea.models.network import Network
 
 if TYPE_CHECKING:
     import onnx
-
-Kind: TypeAlias = Literal["logits", "probabilities", "features"]
+    from torch import nn
 
 # The standard's own operators, and ONNX Runtime's built-in ones.
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -41,7 +40,24 @@ class Hints:
     title: str = ""
 
 
-def load(name: str, path: Path, hints: Hints) -> Network:
+class OnnxNetwork:
+    """A network that is an ONNX file: a card and a graph, but no torch module and so no gradients."""
+
+    def __init__(self, name: str, card: Card, graph: TappedGraph) -> None:
+        self.name = name
+        self.card = card
+        self._graph = graph
+
+    def module(self, device: str = "cpu") -> nn.Module:
+        """There is none: always raises NetworkError."""
+        raise NetworkError(f"{self.name} is an ONNX file: gradients need the torch network (use a look method)")
+
+    def graph(self) -> TappedGraph:
+        """The file's graph, every layer a named output."""
+        return self._graph
+
+
+def load(name: str, path: Path, hints: Hints) -> OnnxNetwork:
     """The network in the file at `path`. Raises NetworkError, one line, for what cannot be read or is refused:
     external data, custom operators, control flow, an input that is no image."""
     path = path.expanduser()
@@ -80,9 +96,8 @@ def load(name: str, path: Path, hints: Hints) -> Network:
         output=kind,
         notes=("an ONNX file: forward methods only, gradients need the torch network", *trial.notes, *more),
     )
-    return Network(
-        name, card, None, TappedGraph(path, taps, f"{OWN}{input_name}", shape, model=model, batch=trial.batch)
-    )
+    graph = TappedGraph(path, taps, f"{OWN}{input_name}", shape, model=model, batch=trial.batch)
+    return OnnxNetwork(name, card, graph)
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -145,8 +160,6 @@ def _declared_batches(model: onnx.ModelProto) -> list[int]:
 
 def _preprocessing(name: str, model: onnx.ModelProto, path: Path, hints: Hints) -> tuple[Preprocessing, bool]:
     """The card's preprocessing, and whether the file takes (N, H, W, C)."""
-    from fovea.models.zoo import preprocessing_from
-
     _, a, b, c = [d.dim_value for d in _image_input(model, path).type.tensor_type.shape.dim]
     channels_last = c in (1, 3, 4) and a not in (1, 3, 4)
     channels, height, width = (c, a, b) if channels_last else (a, b, c)
@@ -243,7 +256,7 @@ def _output(
     names: Mapping[str, str],
     values: Mapping[str, NDArray[Any]],
     hints: Hints,
-) -> tuple[str, Kind, list[str]]:
+) -> tuple[str, OutputKind, list[str]]:
     """The tap that is the network's output, what it is, and what to tell. `own`: the file's outputs, in order."""
     taps = {tensor: tap for tap, tensor in names.items()}
     floats = [t for t in own if t in taps and t in values]

@@ -66,6 +66,6 @@ def make_job(small_photo: Image.Image) -> Callable[..., Job]:
         photo = given.pop("photo", small_photo)
         options = found.options.parse(given)
         found.verify(network.card, options)
-        return Job(network=network, options=options, photo=photo, **fields)  # type: ignore[arg-type]
+        return Job(network=network, options=options, photo=photo, **fields)
 
     return make

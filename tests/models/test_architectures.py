@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fovea.models import torch_net, zoo
+from fovea.models import registry, torch_net, zoo
 from fovea.models.card import OUTPUT
 from fovea.models.graph.sessions import Session
 from fovea.models.network import Network
@@ -38,7 +38,7 @@ AXES = {"vit_b_16": "tokens", "swin_t": "NHWC"}
 def network(architecture: str) -> Network:
     fields = SMALL[architecture]
     name = f"arch_{architecture}"
-    zoo.register(
+    registry.register(
         name,
         architecture=f"torchvision:{architecture}",
         input={"size": fields["side"]},

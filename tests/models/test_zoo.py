@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fovea.models import zoo
+from fovea.models import builders, registry, zoo
+from fovea.models.card import Preprocessing
 from fovea.models.errors import NetworkError, UnknownNameError, WeightsError
 from fovea.models.weights import TORCHVISION_WEIGHTS
 from tests.networks.modules import Twice
@@ -66,7 +67,7 @@ def test_listing_imports_no_torch(own_home: Path) -> None:
 
 
 def test_the_table_is_torchvisions_own() -> None:
-    torchvision = zoo._torchvision()
+    torchvision = builders.torchvision_models()
     module = sys.modules["torchvision.models"]
     own = {
         name: tuple(m for m in torchvision.get_model_weights(name).__members__ if m != "DEFAULT")
@@ -97,7 +98,7 @@ def test_unknown_names_offer_near_ones(name: str, line: str) -> None:
 
 
 def test_own_network_from_file_to_card(folder: Path) -> None:
-    zoo.register(
+    registry.register(
         "own",
         architecture="models/net.py:Net",
         weights="own.safetensors",
@@ -129,14 +130,14 @@ def test_own_network_from_file_to_card(folder: Path) -> None:
     assert not module.training
     assert not any(p.requires_grad for p in module.parameters())
 
-    zoo.unregister("own")
-    assert zoo.registered() == {}
+    registry.unregister("own")
+    assert registry.registered() == {}
     with pytest.raises(UnknownNameError):
         zoo.load("own")
 
 
 def test_weights_changed_on_disk_are_not_served_stale(folder: Path) -> None:
-    zoo.register("own", architecture="models/net.py:Net", weights="own.safetensors")
+    registry.register("own", architecture="models/net.py:Net", weights="own.safetensors")
     before = zoo.load("own").card.sha256
     state = {k: v + 1 for k, v in zoo.load("own").module().state_dict().items()}
     (folder / "own.safetensors").unlink()
@@ -146,7 +147,7 @@ def test_weights_changed_on_disk_are_not_served_stale(folder: Path) -> None:
 
 
 def test_without_weights_it_is_random_and_says_so(folder: Path) -> None:
-    zoo.register("own", architecture="models/net.py:Net")
+    registry.register("own", architecture="models/net.py:Net")
     card = zoo.load("own").card
     assert card.random
     assert any("random" in note for note in card.notes)
@@ -187,7 +188,7 @@ def test_mistakes_in_a_registration(folder: Path, fields: dict[str, object], lin
     (folder / "two.txt").write_text("one\ntwo\n")
 
     def register_and_load() -> None:
-        zoo.register("own", **fields)
+        registry.register("own", **fields)
         zoo.load("own")
 
     with pytest.raises((NetworkError, UnknownNameError)) as caught:
@@ -198,8 +199,8 @@ def test_mistakes_in_a_registration(folder: Path, fields: dict[str, object], lin
 
 @pytest.mark.parametrize("name", ["fovea", "a:b", "", "../x", "with space"])
 def test_names_that_cannot_be(own_home: Path, name: str) -> None:
-    with pytest.raises(NetworkError, match="cannot be a network's name"):
-        zoo.register(name, architecture="torchvision:resnet18")
+    with pytest.raises(NetworkError, match="cannot be the name of a network"):
+        registry.register(name, architecture="torchvision:resnet18")
 
 
 def test_a_broken_networks_toml_is_one_line(own_home: Path) -> None:
@@ -210,7 +211,7 @@ def test_a_broken_networks_toml_is_one_line(own_home: Path) -> None:
 
 
 def test_other_channels_ranges_and_orders(folder: Path) -> None:
-    zoo.register("own", architecture="models/net.py:Net", input={"size": 32, "range": [-1, 1], "order": "BGR"})
+    registry.register("own", architecture="models/net.py:Net", input={"size": 32, "range": [-1, 1], "order": "BGR"})
     preprocessing = zoo.load("own").card.preprocessing
     low, high = preprocessing.value_limits()
     assert (low == -1).all()
@@ -219,13 +220,13 @@ def test_other_channels_ranges_and_orders(folder: Path) -> None:
 
 
 def test_imagenet_stands_for_its_class_names(folder: Path) -> None:
-    zoo.register("own", architecture="models/net.py:Net", classes="imagenet", arguments={"num_classes": 1000})
+    registry.register("own", architecture="models/net.py:Net", classes="imagenet", arguments={"num_classes": 1000})
     names = zoo.load("own").card.classes
     assert (len(names), names[0], names[285]) == (1000, "tench", "Egyptian cat")
 
 
 def test_features_have_no_classes(folder: Path) -> None:
-    zoo.register("own", architecture="models/net.py:Net", output="features", input={"size": 32})
+    registry.register("own", architecture="models/net.py:Net", output="features", input={"size": 32})
     assert zoo.load("own").card.classes == ()
 
 
@@ -242,5 +243,7 @@ def test_weights_that_cannot_be_downloaded(own_home: Path, monkeypatch: pytest.M
 
 
 def test_inplace_is_off(own_home: Path) -> None:
-    module = zoo._finish("x", zoo._Built(Twice(), "", "", zoo.Preprocessing(size=(8, 8)), (), "random"), None).module()
+    module = builders.finish(
+        "x", builders.Built(Twice(), "", "", Preprocessing(size=(8, 8)), (), "random"), None
+    ).module()
     assert not module.relu.inplace  # type: ignore[union-attr]

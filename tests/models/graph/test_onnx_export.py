@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from fovea.models import torch_net, zoo
+from fovea.models import builders, torch_net
 from fovea.models.card import OUTPUT, Preprocessing
 from fovea.models.errors import NetworkError, ParityError, UnknownNameError
 from fovea.models.graph import export
 from fovea.models.graph.parity import PARITY_TOLERANCE, check_parity, compare
 from fovea.models.graph.sessions import Session, check_providers
-from fovea.models.network import Network
+from fovea.models.network import Network, TorchNetwork
 from tests.networks.modules import FunctionalResidual, SliceWriter, TupleOutput, Twice
 
 ARCHITECTURES = ("resnet18", "squeezenet1_1", "mobilenet_v2")
@@ -26,8 +26,8 @@ ARCHITECTURES = ("resnet18", "squeezenet1_1", "mobilenet_v2")
 def own(module: nn.Module, side: int = 24) -> Network:
     """A `Network` of a module of the tests' own."""
     torch_net.randomise(module)
-    return zoo._finish(
-        type(module).__name__, zoo._Built(module, "", "tests", Preprocessing(size=(side, side)), (), "random"), None
+    return builders.finish(
+        type(module).__name__, builders.Built(module, "", "tests", Preprocessing(size=(side, side)), (), "random"), None
     )
 
 
@@ -46,7 +46,7 @@ def test_parity_at_every_tap(architecture: str, small: Callable[..., Network]) -
 
 
 def test_parity_of_vgg11_with_a_light_head(fovea_home: Path) -> None:
-    module = zoo._torchvision_builder("vgg11")(num_classes=4)
+    module = builders.torchvision_builder("vgg11")(num_classes=4)
     # Its own head is half a gigabyte of weights, and the pooling before it does not divide these sizes.
     module.classifier = nn.Sequential(nn.Dropout(), nn.Linear(512 * 7 * 7, 4))
     assert "features.20" in parity(own(module, 64), 3)
@@ -88,7 +88,7 @@ def test_the_export_is_kept(small: Callable[..., Network], monkeypatch: pytest.M
     network = small("squeezenet1_1")
     path = network.graph().path
     monkeypatch.setattr(export, "export", lambda *_: pytest.fail("exported again"))
-    assert Network(network.name, network.card, network.module()).graph().path == path
+    assert TorchNetwork(network.name, network.card, network.module()).graph().path == path
 
 
 def test_a_graph_that_disagrees_is_refused_at_its_first_layer(small: Callable[..., Network]) -> None:

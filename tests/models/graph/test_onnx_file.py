@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from fovea.models import zoo
+from fovea.models import registry, zoo
 from fovea.models.card import OUTPUT
 from fovea.models.errors import NetworkError
 from fovea.models.graph.sessions import Session
@@ -140,7 +140,7 @@ def test_methods_on_a_batch_size_that_is_built_in(batch: int, tmp_path: Path, fo
 def test_registered_with_hints(tmp_path: Path, fovea_home: Path) -> None:
     save(small(), tmp_path)
     (tmp_path / "classes.txt").write_text("a\nb\nc\n")
-    zoo.register(
+    registry.register(
         "from_onnx",
         architecture=f"onnx:{tmp_path / 'net.onnx'}",
         classes=str(tmp_path / "classes.txt"),
@@ -149,7 +149,7 @@ def test_registered_with_hints(tmp_path: Path, fovea_home: Path) -> None:
     card = zoo.load("from_onnx").card
     assert card.classes == ("a", "b", "c")
     assert card.preprocessing.range == (0, 255)
-    zoo.unregister("from_onnx")
+    registry.unregister("from_onnx")
 
 
 def external() -> onnx.ModelProto:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fovea.models import torch_net
+from fovea.models.builders import torchvision_builder
 from fovea.models.card import Layer
 from tests.networks.modules import FunctionalResidual, SliceWriter
 
@@ -76,9 +77,7 @@ def compare(module: nn.Module, shape: tuple[int, int, int], every: int, exact: b
 
 
 def _torchvision(name: str, **arguments: Any) -> nn.Module:
-    from fovea.models.zoo import _torchvision_builder
-
-    return positive(_torchvision_builder(name)(**arguments))
+    return positive(torchvision_builder(name)(**arguments))
 
 
 def test_residual() -> None:

@@ -143,7 +143,7 @@ def test_patches_ranked_by_the_mean_of_a_map_are_not_taken_for_the_strongest_pla
 
 
 def test_a_finished_mining_run_is_found_in_the_store(own_home: Path, photos: Path, tmp_path: Path) -> None:
-    from fovea.models.zoo import register
+    from fovea.models.registry import register
 
     source = tmp_path / "small.py"
     source.write_text(
