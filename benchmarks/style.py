@@ -50,13 +50,14 @@ def job_of(name: str, network: Any, steps: int, device: str, **more: Any) -> Any
     """The recipe's job at the network's own input size."""
     from fovea.engine.data.image import open_photo
     from fovea.engine.method import Job, find_method
+    from fovea.engine.progress import Progress
 
     height, width = network.card.preprocessing.size
     sizes = {"texture": {"height": height, "width": width, "patch": width}, "style": {"size": width}}.get(name, {})
     progress = more.pop("progress", lambda *_: None)
     options = find_method(name).options.parse({**ALONE[name], **sizes, "steps": steps, **more})
     photo = open_photo("sample:coffee")
-    facts = {"photo": photo, "open_photo": open_photo, "progress": progress, "device": device}
+    facts = {"photo": photo, "open_photo": open_photo, "progress": Progress(progress), "device": device}
     return Job(network=network, options=options, **facts)
 
 

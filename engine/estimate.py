@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.method import Options, find_method
+from fovea.engine.method import find_method
+from fovea.engine.options import Options
 from fovea.engine.store import Store
 from fovea.models.home import home, write_whole
 

@@ -9,7 +9,7 @@ import base64
 import io
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import plotly.graph_objects as go
@@ -18,13 +18,27 @@ from PIL import Image, ImageSequence
 from plotly.colors import get_colorscale, sample_colorscale
 
 from fovea.engine.errors import OptionsError
-from fovea.engine.method import Cells, Panel
+from fovea.engine.panels import (
+    BarsPanel,
+    Cells,
+    ChannelsPanel,
+    CurvePanel,
+    GalleryPanel,
+    HeatmapPanel,
+    ImagePanel,
+    OverlayPanel,
+    Panel,
+    RunView,
+    Scale,
+    ScatterPanel,
+    TablePanel,
+    TextPanel,
+)
 from fovea.engine.sheet import compose_sheet, map_tiles, square_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Scale = Literal["sequential", "diverging"]
 Theme = Literal["light", "dark"]
 
 SEQUENTIAL = ("inferno", "viridis", "cividis", "magma", "plasma", "gray")
@@ -54,23 +68,6 @@ POINTS = 20_000
 """A scatter draws at most so many points."""
 
 
-class RunView(Protocol):
-    """What a figure and a report read of a run."""
-
-    @property
-    def record(self) -> Any:
-        """The run's record, with its `panels`."""
-
-    def array(self, name: str) -> NDArray[Any]:
-        """The array of that name."""
-
-    def table(self, name: str) -> pd.DataFrame:
-        """The table of that name."""
-
-    def image(self, name: str) -> Image.Image:
-        """The picture of that name; "photo" is the photo as the network got it."""
-
-
 def figure(
     panel: Panel,
     run: RunView,
@@ -97,7 +94,7 @@ def figure(
         raise OptionsError(f"theme must be light or dark, not {theme!r}")
     if not 0 <= opacity <= 1:
         raise OptionsError(f"opacity must lie in 0 … 1, not {opacity}")
-    chosen = scale or panel.scale
+    chosen = scale or getattr(panel, "scale", "sequential")
     table = SEQUENTIAL if chosen == "sequential" else DIVERGING
     if chosen not in ("sequential", "diverging") or (colours and colours not in SEQUENTIAL + DIVERGING):
         raise OptionsError(f"colours must be one of {', '.join(SEQUENTIAL + DIVERGING)}, not {colours or chosen!r}")
@@ -210,14 +207,6 @@ def _animation_uri(picture: Image.Image) -> str:
     return f"data:image/gif;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def rows_of(panel: Panel, run: RunView) -> pd.DataFrame:
-    """The rows of the panel's table that its `where` keeps."""
-    table = run.table(panel.table)
-    for column, value in panel.where.items():
-        table = table[table[column] == value]
-    return table
-
-
 # -- Pictures and maps -------------------------------------------------------------------------------------------------
 
 
@@ -318,7 +307,7 @@ def _map_trace(values: NDArray[Any], size: tuple[float, float], look: _Look, uni
     )
 
 
-def _overlay(panel: Panel, run: RunView, look: _Look) -> go.Figure:
+def _overlay(panel: OverlayPanel, run: RunView, look: _Look) -> go.Figure:
     picture = run.image(panel.image or "photo")
     values = _two_axes(run.array(panel.array), panel.array)
     width, height = picture.size
@@ -358,7 +347,7 @@ def _cells_trace(cells: Cells, run: RunView, look: _Look) -> go.Scatter:
     )
 
 
-def _heatmap(panel: Panel, run: RunView, look: _Look) -> go.Figure:
+def _heatmap(panel: HeatmapPanel, run: RunView, look: _Look) -> go.Figure:
     values = _two_axes(run.array(panel.array), panel.array)
     rows, columns = values.shape
     drawn = _blank(look, round(min(460, max(180, 700 * rows / columns + 90))))  # a wide one needs less
@@ -367,7 +356,7 @@ def _heatmap(panel: Panel, run: RunView, look: _Look) -> go.Figure:
     return drawn
 
 
-def _image(panel: Panel, run: RunView, look: _Look) -> go.Figure:
+def _image(panel: ImagePanel, run: RunView, look: _Look) -> go.Figure:
     picture = run.image(panel.image)
     width, height = picture.size
     drawn = _blank(look, 560)
@@ -376,7 +365,7 @@ def _image(panel: Panel, run: RunView, look: _Look) -> go.Figure:
     return drawn
 
 
-def _channels(panel: Panel, run: RunView, look: _Look) -> go.Figure:
+def _channels(panel: ChannelsPanel, run: RunView, look: _Look) -> go.Figure:
     maps = run.array(panel.array)
     if maps.ndim != 3:
         raise OptionsError(f"array {panel.array} has shape {maps.shape}, expected (channels, rows, columns)")
@@ -424,7 +413,7 @@ def channel_sheet(
     return sheet, columns, tile + 2
 
 
-def _one_channel(panel: Panel, run: RunView, look: _Look, maps: NDArray[Any]) -> go.Figure:
+def _one_channel(panel: ChannelsPanel, run: RunView, look: _Look, maps: NDArray[Any]) -> go.Figure:
     assert look.channel is not None
     if not 0 <= look.channel < len(maps):
         raise OptionsError(f"no channel {look.channel}: the layer has channels 0 to {len(maps) - 1}")
@@ -452,13 +441,13 @@ def _place(trace: go.Heatmap, cells: Cells, run: RunView) -> None:
         trace.update({f"{axis}0": float(corners[0]) + step / 2 - 0.5, f"d{axis}": step})
 
 
-def _gallery(panel: Panel, run: RunView, look: _Look) -> go.Figure:
+def _gallery(panel: GalleryPanel, run: RunView, look: _Look) -> go.Figure:
     """The sheet as it lies, its captions on hover."""
     sheet = run.image(panel.image)
     width, height = sheet.size
     columns = panel.columns or max(1, width // max(1, panel.tile))
     pitch = width / columns
-    table = rows_of(panel, run)
+    table = panel.rows(run)
     tiles = table["tile"].to_numpy() if "tile" in table else np.arange(len(table))
     drawn = _blank(look, 640)
     _lay_below(drawn, sheet, width, height)
@@ -483,8 +472,8 @@ def _gallery(panel: Panel, run: RunView, look: _Look) -> go.Figure:
 # -- Charts ------------------------------------------------------------------------------------------------------------
 
 
-def _curve(panel: Panel, run: RunView, look: _Look) -> go.Figure:
-    table = rows_of(panel, run)
+def _curve(panel: CurvePanel, run: RunView, look: _Look) -> go.Figure:
+    table = panel.rows(run)
     drawn = _blank(look, 320)
     for place, (low, high) in enumerate(zip(panel.low, panel.high, strict=True)):
         _add_band(drawn, table, (panel.x, low, high), LINES[look.theme][place % len(LINES[look.theme])])
@@ -541,8 +530,8 @@ def _finite(column: pd.Series[Any]) -> list[float | None]:
     return [float(value) if np.isfinite(value) else None for value in column.astype(float)]
 
 
-def _bars(panel: Panel, run: RunView, look: _Look) -> go.Figure:
-    table = rows_of(panel, run)
+def _bars(panel: BarsPanel, run: RunView, look: _Look) -> go.Figure:
+    table = panel.rows(run)
     values = table[panel.y[0]].astype(float)
     share = panel.y[0] in ("probability", "share") or panel.units in ("probability", "share")
     shown = [f"{value:.1%}" if share else f"{value:.4g}" for value in values]
@@ -583,8 +572,8 @@ def _with_room(values: NDArray[Any]) -> list[float]:
     return [float(low - room) if low < 0 else 0.0, float(high + room)]
 
 
-def _scatter(panel: Panel, run: RunView, look: _Look) -> go.Figure:
-    table = rows_of(panel, run)
+def _scatter(panel: ScatterPanel, run: RunView, look: _Look) -> go.Figure:
+    table = panel.rows(run)
     if len(table) > POINTS:
         table = table.iloc[np.linspace(0, len(table) - 1, POINTS).astype(int)]
     drawn = _blank(look, 560)
@@ -656,8 +645,8 @@ def words(value: Any) -> str:
     return str(value)
 
 
-def _table(panel: Panel, run: RunView, look: _Look) -> go.Figure:
-    table = rows_of(panel, run).head(200)
+def _table(panel: TablePanel, run: RunView, look: _Look) -> go.Figure:
+    table = panel.rows(run).head(200)
     shown = [[_plain(words(value)) for value in table[column]] for column in table]
     edge = GRID[look.theme]
     drawn = _blank(look, min(640, 60 + 26 * len(table)))
@@ -683,7 +672,7 @@ def _table(panel: Panel, run: RunView, look: _Look) -> go.Figure:
     return drawn
 
 
-def _text(panel: Panel, run: RunView, look: _Look) -> go.Figure:
+def _text(panel: TextPanel, run: RunView, look: _Look) -> go.Figure:
     drawn = _blank(look, 120)
     drawn.add_annotation(
         text=f"<b>{_plain(panel.title)}</b><br>{_plain(panel.help)}",
@@ -710,7 +699,7 @@ def _short(text: str, longest: int = 32) -> str:
     return _plain(text if len(text) <= longest else text[: longest - 1].rstrip() + "…")
 
 
-_KINDS: dict[str, Callable[[Panel, RunView, _Look], go.Figure]] = {
+_KINDS: dict[str, Callable[[Any, RunView, _Look], go.Figure]] = {
     "image": _image,
     "overlay": _overlay,
     "heatmap": _heatmap,

@@ -12,161 +12,27 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing_extensions import TypeVar
 
-from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError, unknown
+from fovea.engine.errors import OptionsError, UnsupportedError, unknown
+from fovea.engine.options import Options, declared
+from fovea.engine.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from fovea.engine.data.dataset import Dataset
-    from fovea.engine.figures import RunView
+    from fovea.engine.panels import Panel, RunView
     from fovea.models.card import Card
     from fovea.models.network import Network
 
 VERBS = {"look": "Look", "explain": "Explain", "make": "Make"}
 """The folders that hold methods, in the order of the navigation, with their titles."""
-
-OptionKind = Literal[
-    "plain",
-    "layer",
-    "layers",
-    "unit",
-    "class",
-    "classes",
-    "dataset",
-    "label",
-    "item",
-    "photo",
-    "network",
-    "networks",
-    "position",
-]
-
-
-class Options(BaseModel):
-    """A method's options: the only place where they are declared.
-
-    Flags, widgets, validation, run.json and the documentation read the fields; declare each with `option`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> Options:
-        """Validated options. Raises OptionsError: one line with the option, the limit and the value."""
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"]) or "options"
-            if first["type"] == "extra_forbidden":
-                raise OptionsError(str(unknown("option", name, cls.model_fields, cls.__name__))) from None
-            message = first["msg"].removeprefix("Value error, ")
-            message = (
-                message.replace("Input should be", f"{name} must be", 1) if "Input" in message else f"{name}: {message}"
-            )
-            raise OptionsError(f"{message}, not {first['input']!r}") from None
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    kind: OptionKind = "plain",
-    unit: str = "",
-    advanced: bool = False,
-    needs: str = "",
-    slider: bool = False,
-    **limits: Any,
-) -> Any:
-    """Declare one option: its default, its one-line help, its unit ("px", "steps") and its limits.
-
-    `kind` tells forms and flags what the value names: a "layer", several "layers" (comma list), a "unit"
-    of the chosen layer, a "class", several "classes" or "networks" (comma lists), a "dataset", a "label" or an
-    "item" (an image, by its key) of the chosen data set, a second "photo", another "network", a "position".
-    `advanced` options sit behind a fold. `needs` restricts a layer option to "spatial" layers or "weights".
-    `slider`: a number with limits on both sides, which a form draws as a slider. `limits` are pydantic's (ge, gt,
-    le, lt, max_length, …). Choices are a `Literal` type on the field.
-    """
-    extra: dict[str, Any] = {"kind": kind, "unit": unit, "advanced": advanced, "needs": needs, "slider": slider}
-    return Field(default, description=help, json_schema_extra=extra, **limits)
-
-
-class Cells(BaseModel):
-    """The clickable windows of an overlay: cell (i, j) covers rows `ys[i]` … + `height`, columns `xs[j]` … + `width`.
-
-    `ys`, `xs`, `values` name arrays; `values` (rows, cols) is shown on hover as `label` (e.g. "probability").
-    `cover` names an image of the frame's size whose pixels replace the window when a cell is clicked; `table`
-    names a table with columns `row`, `column` whose matching rows are listed beside it.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    ys: str
-    xs: str
-    height: int
-    width: int
-    values: str
-    label: str = ""
-    cover: str = ""
-    table: str = ""
-
-
-class Panel(BaseModel):
-    """One view of a result. `kind` says how it is drawn and which fields it reads:
-
-    - image: `image`, the name of a saved picture.
-    - overlay: `array` (H, W) over the picture `image` ("photo" is the network's input frame), with `scale`,
-      `units` and optional clickable `cells`.
-    - heatmap: `array` (rows, cols) by itself.
-    - gallery: tiles of the sheet `image`, `tile` pixels wide, `columns` tiles a row, in the row order of
-      `table` (or by its column `tile`); `caption` columns under each; rows that share the columns `group` form
-      one group, drawn as a card with its best nine, and opened by a click. A click on a tile of a gallery without
-      groups opens the panels `opens`, each narrowed to the rows with that tile's value in the column `key`, or to
-      that channel.
-    - curve: columns `y` of `table` against column `x`; `log` for a logarithmic y axis. The columns `low` and `high`,
-      one for each of `y`, are drawn as a band about it, e.g. a confidence interval.
-    - bars: column `y[0]` of `table` by label column `x`.
-    - scatter: points of `table` at `x`, `y[0]`, coloured by `caption[0]`, named by the other captions; with a sheet
-      `image` of `tile`, `columns`, each shows the tile of its column `tile` when it is pointed at.
-    - channels: `array` (C, h, w) as one picture of C tiles, in the order of the column `unit` of `table` if there
-      is one; a click shows one of them over `image`, each value at its place in `cells` if these are given.
-    - table: `table` as it is.
-    - text: `title` and `help` alone.
-
-    `beside`: it stands in one row with the panel before it, where the window is wide enough.
-    `where` keeps only the table's rows with these values. `scale`: "sequential" from the smallest value,
-    "diverging" about zero. `help` is the sentence under the title that says how to read it.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["image", "overlay", "heatmap", "gallery", "curve", "bars", "scatter", "channels", "table", "text"]
-    title: str
-    help: str = ""
-    image: str = ""
-    array: str = ""
-    table: str = ""
-    scale: Literal["sequential", "diverging"] = "sequential"
-    units: str = ""
-    cells: Cells | None = None
-    tile: int = 0
-    columns: int = 0
-    group: tuple[str, ...] = ()
-    caption: tuple[str, ...] = ()
-    key: str = ""
-    opens: tuple[Panel, ...] = ()
-    where: dict[str, str | int] = Field(default_factory=dict)
-    x: str = ""
-    y: tuple[str, ...] = ()
-    low: tuple[str, ...] = ()
-    high: tuple[str, ...] = ()
-    log: bool = False
-    beside: bool = False
 
 
 @dataclass
@@ -187,30 +53,12 @@ class Result:
     preview: str | Image.Image | NDArray[np.uint8] = ""
 
 
-class Progress(Protocol):
-    """Told how far a run is; raises Cancelled if the user stopped it."""
-
-    def __call__(
-        self,
-        fraction: float,
-        message: str,
-        preview: NDArray[np.uint8] | None = None,
-        curve: Mapping[str, float] | None = None,
-    ) -> None:
-        """`fraction` in [0, 1]; `message` a few words; `preview` uint8 (H, W, 3); `curve` losses by term now."""
-
-
-def _silent(
-    fraction: float,
-    message: str,
-    preview: NDArray[np.uint8] | None = None,
-    curve: Mapping[str, float] | None = None,
-) -> None:
-    return
+OptionsT = TypeVar("OptionsT", bound=Options, default=Any, covariant=True)
+FindingsT = TypeVar("FindingsT", default=Any)
 
 
 @dataclass
-class Job:
+class Job(Generic[OptionsT]):
     """What a method's function receives.
 
     `photo`: the photo as read (Pillow, upright), or None; `frame`: what the network sees of it, uint8
@@ -221,13 +69,13 @@ class Job:
     """
 
     network: Network
-    options: Any
+    options: OptionsT
     seed: int = 0
     device: str = "cpu"
     provider: str = "auto"
     photo: Image.Image | None = None
     checkpoints: Path | None = None
-    progress: Progress = _silent
+    progress: Progress = field(default_factory=Progress)
     open_dataset: Callable[[str], Dataset] | None = None
     open_photo: Callable[[str], Image.Image] | None = None
     find_runs: Callable[[str], Iterator[RunView]] | None = None
@@ -290,6 +138,11 @@ class Lead:
     options: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
 
+def _as_it_is(job: Job[Any], found: Any) -> Result:
+    assert isinstance(found, Result)
+    return found
+
+
 class Needs(NamedTuple):
     """What a run takes, in bytes: `memory` of its process at its peak, `files` of its folder when it is done."""
 
@@ -298,7 +151,7 @@ class Needs(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Generic[OptionsT, FindingsT]):
     """One method of the registry.
 
     `name` is the command; `title` and `question` are for people ("Occlusion", "Where does it look?"); `family`
@@ -322,9 +175,10 @@ class Method:
     family: str
     question: str
     summary: str
-    options: type[Options]
-    run: Callable[[Job], Result]
+    options: type[OptionsT]
+    compute: Callable[[Job[Any]], FindingsT]
     work: Callable[[Card, Any, int], float]
+    report: Callable[[Job[Any], FindingsT], Result] = _as_it_is
     photo: bool = True
     uses_photo: bool = False
     gradients: bool = False
@@ -345,44 +199,16 @@ class Method:
         """Whether a form gives it the photo that is chosen."""
         return self.photo or self.uses_photo
 
-    def options_of_kind(self, kind: OptionKind) -> list[str]:
-        """The names of the options whose value names a thing of that kind."""
-        return [name for name, info in self.options.model_fields.items() if option_extra(info)["kind"] == kind]
+    def run(self, job: Job[Any]) -> Result:
+        """Compute and report. Raises FoveaError where the method cannot work, Cancelled if it was stopped."""
+        return self.report(job, self.compute(job))
 
     def verify(self, card: Card, options: Options) -> None:
         """Raise, in one line, if the options name what the network lacks, or the method cannot work on it."""
         if not card.gradients:
             self._refuse_gradients(card, options)
-        for name in self.options_of_kind("layer"):
-            value = getattr(options, name)
-            if value:
-                layer = card.layer(value)
-                needs = option_extra(self.options.model_fields[name])["needs"]
-                if needs == "spatial" and not layer.spatial:
-                    near = ", ".join(spatial.name for spatial in card.spatial_layers()[-3:])
-                    raise UnsupportedError(
-                        f"{self.name} needs a layer whose units are maps, and {value} has shape {layer.shape}: "
-                        f"choose one such as {near}"
-                    )
-                for unit in self.options_of_kind("unit"):
-                    if getattr(options, unit) is not None:
-                        card.unit(value, int(getattr(options, unit)))
-        for name in self.options_of_kind("layers"):
-            for value in filter(None, (part.strip() for part in getattr(options, name).split(","))):
-                card.layer(value)
-        for name in self.options_of_kind("class"):
-            value = getattr(options, name)
-            if value not in (None, ""):
-                if not card.classes:
-                    raise UnsupportedError(f"{card.name} has no classes: choose a layer and a unit instead")
-                card.class_index(value)
-        for name in self.options_of_kind("classes"):
-            listed_classes(card, getattr(options, name))
-        for name in self.options_of_kind("networks"):
-            from fovea.models.zoo import cached_card
-
-            for other in listed(getattr(options, name)):
-                cached_card(other)
+        for name, info in self.options.model_fields.items():
+            declared(info).kind.verify(self.name, getattr(options, name), options, card)
         if self.check is not None:
             self.check(card, options)
 
@@ -397,41 +223,14 @@ class Method:
         )
 
 
-def option_extra(info: Any) -> dict[str, Any]:
-    """What `option` declared beside pydantic's own: kind, unit, advanced, needs."""
-    extra = {"kind": "plain", "unit": "", "advanced": False, "needs": "", "slider": False}
-    extra.update(info.json_schema_extra or {})
-    return extra
-
-
-def listed(text: str) -> list[str]:
-    """The parts of a comma list, each once."""
-    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-
-
-def listed_classes(card: Card, text: str) -> list[int]:
-    """The indices of a comma list of classes, by number or name; a name may itself have a comma if it stands alone.
-
-    Raises UnknownNameError with near matches, UnsupportedError where the network has no classes.
-    """
-    if not text.strip():
-        return []
-    if not card.classes:
-        raise UnsupportedError(f"{card.name} has no classes: choose a layer and a unit instead")
-    try:
-        return [card.class_index(text)]
-    except UnknownNameError:
-        return list(dict.fromkeys(card.class_index(part) for part in listed(text)))
-
-
 @functools.cache
-def methods() -> dict[str, Method]:
+def methods() -> dict[str, Method[Any, Any]]:
     """All methods, by name, in the order of verbs and then of families and names.
 
     A file is a method's when it assigns METHOD at its top level; shared parts are not imported here, because
     they may import torch.
     """
-    found: list[Method] = []
+    found: list[Method[Any, Any]] = []
     for verb in VERBS:
         for path in sorted((Path(__file__).parent / verb).glob("*.py")):
             if re.search(r"^METHOD\b", path.read_text(encoding="utf-8"), re.MULTILINE):
@@ -439,7 +238,7 @@ def methods() -> dict[str, Method]:
     return {method.name: method for method in found}
 
 
-def find_method(name: str) -> Method:
+def find_method(name: str) -> Method[Any, Any]:
     """The method of that name. Raises UnknownNameError with near matches."""
     try:
         return methods()[name]

@@ -23,8 +23,9 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from fovea.engine.errors import FoveaError, UnknownNameError
-from fovea.engine.figures import RunView, captions, data_uri, figure, rows_of, template, words
-from fovea.engine.method import Cells, Panel, find_method
+from fovea.engine.figures import captions, data_uri, figure, template, words
+from fovea.engine.method import find_method
+from fovea.engine.panels import Cells, GalleryPanel, RunView
 from fovea.engine.sheet import cut_tile
 
 if TYPE_CHECKING:
@@ -115,14 +116,14 @@ def command_line(record: Any) -> str:
 # -- Panels ------------------------------------------------------------------------------------------------------------
 
 
-def _panel(index: int, panel: Panel, run: RunView, figures: list[dict[str, Any]]) -> dict[str, Any]:
+def _panel(index: int, panel: Any, run: RunView, figures: list[dict[str, Any]]) -> dict[str, Any]:
     """What the template shows of a panel; a Plotly figure is added to `figures`."""
     shown: dict[str, Any] = {"index": index, "kind": panel.kind, "title": panel.title, "help": panel.help, "error": ""}
     try:
         if panel.kind in CHARTS:
             shown["figure"] = len(figures)
             figures.append(_figure(panel, run))
-            shown["covers"] = bool(panel.cells and panel.cells.cover)
+            shown["covers"] = bool(getattr(panel, "cells", None) and panel.cells.cover)
         elif panel.kind == "image":
             picture = run.image(panel.image)
             shown["source"] = data_uri(picture, longest=2048)
@@ -130,7 +131,7 @@ def _panel(index: int, panel: Panel, run: RunView, figures: list[dict[str, Any]]
         elif panel.kind == "gallery":
             shown |= _gallery(panel, run)
         elif panel.kind == "table":
-            table = rows_of(panel, run)
+            table = panel.rows(run)
             shown["columns"] = [str(column) for column in table]
             shown["rows"] = [[_value(value) for value in row] for row in table.head(TABLE_ROWS).itertuples(index=False)]
             shown["left_out"] = max(0, len(table) - TABLE_ROWS)
@@ -139,11 +140,11 @@ def _panel(index: int, panel: Panel, run: RunView, figures: list[dict[str, Any]]
     return shown
 
 
-def _figure(panel: Panel, run: RunView) -> dict[str, Any]:
+def _figure(panel: Any, run: RunView) -> dict[str, Any]:
     drawn = json.loads(figure(panel, run).to_json())
     drawn["layout"].pop("template", None)
     found: dict[str, Any] = {"figure": drawn, "cells": None}
-    if panel.cells is not None and panel.cells.cover:
+    if getattr(panel, "cells", None) is not None and panel.cells.cover:
         found["cells"] = _cells(panel.cells, run)
     if panel.kind == "scatter" and panel.image:
         sheet = run.image(panel.image)
@@ -179,12 +180,12 @@ def _cells(cells: Cells, run: RunView) -> dict[str, Any]:
     }
 
 
-def _gallery(panel: Panel, run: RunView) -> dict[str, Any]:
+def _gallery(panel: GalleryPanel, run: RunView) -> dict[str, Any]:
     """For each card its name, its tiles cut from the sheet as one strip, and their captions.
 
     A strip for each card instead of the sheet for all: a browser decodes only those that are in sight.
     """
-    table = rows_of(panel, run)
+    table = panel.rows(run)
     if "tile" not in table:
         table = table.assign(tile=np.arange(len(run.table(panel.table)))[table.index])
     group = [column for column in panel.group if column in table]
@@ -224,7 +225,7 @@ def _rows(table: pd.DataFrame, columns: Sequence[str]) -> Iterable[tuple[Any, ..
 class _Sheet:
     """A sheet that strips of tiles are cut from, all of them together within GALLERY_PIXELS."""
 
-    def __init__(self, sheet: Image.Image, panel: Panel, tiles: int) -> None:
+    def __init__(self, sheet: Image.Image, panel: GalleryPanel, tiles: int) -> None:
         self.columns = panel.columns or max(1, sheet.width // max(1, panel.tile))
         self.pitch = max(1, sheet.width // self.columns)
         self.side = max(24, min(self.pitch, math.isqrt(GALLERY_PIXELS // max(1, tiles))))

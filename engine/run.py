@@ -30,7 +30,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fovea import __version__
 from fovea.engine.errors import Cancelled, FoveaError, OptionsError, ProviderError
-from fovea.engine.method import Job, Method, Options, Panel, Result, find_method, listed
+from fovea.engine.method import Job, Method, Result, find_method
+from fovea.engine.options import DatasetKind, NetworkKind, NetworksKind, Options, PhotoKind, parts_of
+from fovea.engine.panels import AnyPanel
+from fovea.engine.progress import Progress
 
 if TYPE_CHECKING:
     from fovea.engine.store import LiveRun, Store, StoredRun
@@ -126,7 +129,7 @@ class RunRecord(BaseModel):
     load_seconds: float = 0.0
     work: float = 0.0
     summary: dict[str, Any] = Field(default_factory=dict)
-    panels: list[Panel] = Field(default_factory=list)
+    panels: list[AnyPanel] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     error: str = ""
     fingerprint: str = ""
@@ -221,10 +224,10 @@ def portable(request: Request) -> Request:
     """
     method = find_method(request.method)
     options = dict(request.options)
-    for name in method.options_of_kind("photo"):
+    for name in method.options.names(PhotoKind):
         if options.get(name):
             options[name] = _kept_photo(str(options[name]))
-    for name in method.options_of_kind("dataset"):
+    for name in method.options.names(DatasetKind):
         if options.get(name) and Path(str(options[name])).expanduser().exists():
             options[name] = str(Path(str(options[name])).expanduser().resolve())
     image = _kept_photo(request.image) if request.image else None
@@ -239,7 +242,7 @@ def plan(request: Request, *, quick: bool = False) -> Plan | None:
     """
     method, options = validate(request)
     if quick and (
-        any(getattr(options, name) for name in method.options_of_kind("dataset"))
+        any(getattr(options, name) for name in method.options.names(DatasetKind))
         or any(_cached_card(name) is None for name in _other_networks(method, options))
     ):
         return None
@@ -394,7 +397,7 @@ def _job(planned: Plan, network: Network, checkpoints: Path, progress: _Reporter
         provider=planned.request.provider,
         photo=open_photo(image) if image else None,
         checkpoints=checkpoints,
-        progress=progress,
+        progress=Progress(progress),
         open_dataset=open_dataset,
         open_photo=open_photo,
         find_runs=lambda method: _finished_runs(store, method, planned.card),
@@ -489,18 +492,18 @@ def _resolve_inputs(request: Request, method: Method, options: Options) -> tuple
     update: dict[str, Any] = {}
     if request.image:
         inputs.append(_photo_input("image", request.image))
-    for name in method.options_of_kind("photo"):
+    for name in method.options.names(PhotoKind):
         if getattr(options, name):
             inputs.append(_photo_input(name, getattr(options, name)))
             update[name] = inputs[-1].reference
-    for name in method.options_of_kind("dataset"):
+    for name in method.options.names(DatasetKind):
         if getattr(options, name):
             inputs.append(_dataset_input(name, getattr(options, name)))
             update[name] = inputs[-1].reference
-    for name in method.options_of_kind("network"):
+    for name in method.options.names(NetworkKind):
         if getattr(options, name):
             inputs.append(_network_input(name, getattr(options, name)))
-    for name in method.options_of_kind("networks"):
+    for name in method.options.names(NetworksKind):
         if getattr(options, name):
             inputs.append(_networks_input(name, getattr(options, name)))
     return options.model_copy(update=update), inputs
@@ -508,8 +511,8 @@ def _resolve_inputs(request: Request, method: Method, options: Options) -> tuple
 
 def _other_networks(method: Method, options: Options) -> list[str]:
     """The networks that options name."""
-    names = method.options_of_kind("network") + method.options_of_kind("networks")
-    return [reference for name in names for reference in listed(getattr(options, name) or "")]
+    names = method.options.names(NetworkKind) + method.options.names(NetworksKind)
+    return [reference for name in names for reference in parts_of(getattr(options, name) or "")]
 
 
 def _photo_input(name: str, reference: str) -> Input:
@@ -559,7 +562,7 @@ def _network_input(name: str, reference: str) -> Input:
 
 def _networks_input(name: str, references: str) -> Input:
     """Several networks as one input."""
-    each = [_network_input(name, reference) for reference in listed(references)]
+    each = [_network_input(name, reference) for reference in parts_of(references)]
     together = hashlib.sha256(" ".join(one.sha256 for one in each).encode()).hexdigest()
     return Input(
         name=name, kind="network", reference=references, sha256=together, title=", ".join(one.title for one in each)

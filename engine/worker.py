@@ -24,7 +24,8 @@ from typing import IO, Any, Literal
 
 from fovea.engine import method as registry
 from fovea.engine.errors import Cancelled, FoveaError, StoreError
-from fovea.engine.method import Method, Options, option_extra
+from fovea.engine.method import Method
+from fovea.engine.options import Options, declared
 from fovea.engine.run import Request, execute, plan, portable, resolve_device, validate
 from fovea.engine.store import Lock, Store
 from fovea.models.home import home, write_whole
@@ -279,9 +280,10 @@ def _smaller(method: Method, card: Any, options: Options) -> Options:
     changed = {}
     for name, info in method.options.model_fields.items():
         value = getattr(options, name)
-        if option_extra(info)["unit"] == "steps" and isinstance(value, int) and value > SEED_STEPS:
+        if declared(info).unit == "steps" and isinstance(value, int) and value > SEED_STEPS:
             changed[name] = max(int(value * SEED_SECONDS / seconds), SEED_STEPS)
-    return method.options.parse(changed)
+    fewer: Options = method.options.parse(changed)
+    return fewer
 
 
 # A worker process --------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from fovea.engine.options import LayersKind
 from fovea.models.card import Card
 from fovea.pages.ui import state
 from fovea.pages.ui.about_unit import card_of, methods_of_every_unit, methods_of_one_unit, share_of
@@ -99,7 +100,7 @@ def facts(card: Card, name: str) -> None:
 
 def views(card: Card, layer: str, unit: int) -> None:
     """What runs over the whole layer hold of the unit, then the pictures of it alone."""
-    for method in sorted(methods_of_every_unit(), key=lambda method: not method.options_of_kind("layers")):
+    for method in sorted(methods_of_every_unit(), key=lambda method: not method.options.names(LayersKind)):
         with errors_as_lines():
             share_of(method, card, layer, unit)
     st.subheader("Pictures of this unit", anchor=False)

@@ -67,7 +67,7 @@ def fresh(code: str) -> str:
     [
         "fovea.engine.method; fovea.engine.method.methods()",
         "fovea.models.zoo; fovea.models.zoo.known_networks()",
-        "fovea.engine.__main__",
+        "fovea.engine.cli.main",
     ],
 )
 def test_listing_loads_nothing_heavy(what: str) -> None:
@@ -89,7 +89,8 @@ def test_no_page_bears_the_name_of_a_module() -> None:
 
 
 def test_every_method_declares_itself_in_full() -> None:
-    from fovea.engine.method import VERBS, methods, option_extra
+    from fovea.engine.method import VERBS, methods
+    from fovea.engine.options import declared
 
     assert methods()
     for name, method in methods().items():
@@ -100,4 +101,4 @@ def test_every_method_declares_itself_in_full() -> None:
         for option, info in method.options.model_fields.items():
             assert info.description, f"{name} --{option} has no help"
             assert "\n" not in info.description
-            assert option_extra(info)["kind"], option
+            assert declared(info).kind.name, option

@@ -49,7 +49,7 @@ def test_networks_of_your_own(data: Path, tmp_path: Path) -> None:
 
 def test_every_command_of_the_readme_is_there() -> None:
     """Each `python -m engine COMMAND` names a command or a method."""
-    from fovea.engine.__main__ import app
+    from fovea.engine.cli.main import app
     from fovea.engine.method import methods
 
     known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}

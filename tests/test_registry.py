@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from fovea.engine.errors import FoveaError, UnsupportedError
-from fovea.engine.method import methods, option_extra
+from fovea.engine.method import methods
+from fovea.engine.options import ClassesKind, ClassKind, LayerKind, LayersKind, NetworksKind, declared
 from fovea.engine.run import Request, execute
 from fovea.engine.store import Store
 
@@ -39,6 +40,11 @@ OTHERS: dict[str, dict[str, Any]] = {
     },
 }
 CLASSES = {"residual": "Residual", "branching": "Branching", "depthwise": "Depthwise", "functional": "Functional"}
+
+
+def named(panel: Any, field: str, nothing: Any = "") -> Any:
+    """What a panel's field names, where its kind has that field."""
+    return getattr(panel, field, nothing)
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +130,8 @@ def small_options(name: str, photos: Path, card: Any) -> dict[str, Any]:
     method = methods()[name]
     chosen: dict[str, Any] = {}
     for option, info in method.options.model_fields.items():
-        kind = option_extra(info)["kind"]
-        unit = option_extra(info)["unit"]
+        kind = declared(info).kind.name
+        unit = declared(info).unit
         if kind == "dataset" and info.default:
             chosen[option] = str(photos)
         elif kind == "photo" and info.is_required():
@@ -161,15 +167,20 @@ def test_every_method_runs_on_every_kind_of_network(name: str, network: str, sto
     run = store.run(record.id)
     assert run.record.panels
     for panel in run.record.panels:
-        if panel.array:
+        if named(panel, "array"):
             assert np.isfinite(run.array(panel.array)).all()
-        if panel.table:
+        if named(panel, "table"):
             table = run.table(panel.table)
-            assert {*panel.caption, *panel.group, *panel.y, *filter(None, [panel.x])} <= set(table.columns)
-        if panel.image:
+            assert {
+                *named(panel, "caption", ()),
+                *named(panel, "group", ()),
+                *named(panel, "y", ()),
+                *filter(None, [named(panel, "x")]),
+            } <= set(table.columns)
+        if named(panel, "image"):
             assert run.image(panel.image).size
     again = store.run(execute(request, store, fresh=True).id)
-    for array in [panel.array for panel in run.record.panels if panel.array]:
+    for array in [panel.array for panel in run.record.panels if named(panel, "array")]:
         np.testing.assert_array_equal(run.array(array), again.array(array))
     for name in run.images:
         assert run.image_path(name).read_bytes() == again.image_path(name).read_bytes(), name
@@ -213,12 +224,12 @@ def test_the_gpu_gives_what_the_cpu_gives(name: str, network: str, store: Store,
         pytest.skip(f"says why it cannot: {error}")
     one, other = made("cuda"), made("cuda")
     assert one.record.status == "done", one.record.error
-    for array in [panel.array for panel in cpu.record.panels if panel.array]:
+    for array in [panel.array for panel in cpu.record.panels if named(panel, "array")]:
         np.testing.assert_array_equal(one.array(array), other.array(array))
         if method.verb != "make":
             largest = np.abs(cpu.array(array)).max()
             np.testing.assert_allclose(one.array(array), cpu.array(array), atol=1e-3 * largest)
-    for panel in [panel for panel in cpu.record.panels if panel.image]:
+    for panel in [panel for panel in cpu.record.panels if named(panel, "image")]:
         np.testing.assert_array_equal(one.image(panel.image), other.image(panel.image))
 
 
@@ -255,7 +266,7 @@ def test_every_method_bears_other_inputs_and_outputs(name: str, network: str, st
     assert record.status == "done"
     run = store.run(record.id)
     for panel in run.record.panels:
-        if panel.array:
+        if named(panel, "array"):
             assert np.isfinite(run.array(panel.array)).all()
 
 
@@ -264,13 +275,13 @@ def test_every_method_refuses_nonsense_in_one_line(name: str, store: Store, phot
     method = methods()[name]
     image = str(photos / "0.png") if method.photo else None
     for kind, value in (
-        ("layer", "no-such-layer"),
-        ("layers", "no-such-layer"),
-        ("class", "no-such-class"),
-        ("classes", "no-such-class"),
-        ("networks", "no-such-network"),
+        (LayerKind, "no-such-layer"),
+        (LayersKind, "no-such-layer"),
+        (ClassKind, "no-such-class"),
+        (ClassesKind, "no-such-class"),
+        (NetworksKind, "no-such-network"),
     ):
-        for option in method.options_of_kind(kind):  # type: ignore[arg-type]
+        for option in method.options.names(kind):
             request = Request(method=name, network="tiny-residual", image=image, options={option: value})
             with pytest.raises(FoveaError, match="no-such") as caught:
                 execute(request, store, fresh=True)

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
 from fovea.engine.explain.maps import family as maps
 from fovea.engine.explain.maps.family import Subject
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import ClassKind, NetworkKind, Options, option
+from fovea.engine.panels import GalleryPanel, Panel, TablePanel, TextPanel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,12 +32,12 @@ class CompareOptions(Options):
     """What is explained, beside what, and how hard the maps are tested."""
 
     target: str = option(
-        "", "Class that is explained; empty: the network's top class", kind="class", coerce_numbers_to_str=True
+        "", "Class that is explained; empty: the network's top class", kind=ClassKind(), coerce_numbers_to_str=True
     )
     second_class: str = option(
-        "", "Another class, for why this and not that; empty: none", kind="class", coerce_numbers_to_str=True
+        "", "Another class, for why this and not that; empty: none", kind=ClassKind(), coerce_numbers_to_str=True
     )
-    second_network: str = option("", "Another network that explains the same class of the photo", kind="network")
+    second_network: str = option("", "Another network that explains the same class of the photo", kind=NetworkKind())
     steps: int = option(16, "Points of a deletion or insertion curve", ge=2, le=1024, unit="steps")
     stages: int = option(
         4,
@@ -92,8 +94,8 @@ def run(job: Job) -> Result:
     result.panels += [_verdict_panel(row, alone=len(rows) == 1) for row in rows]
     _add_grids(result, rows)
     result.panels += [
-        Panel(kind="table", title="How far to trust each", help="A click on a column sorts by it.", table="trust"),
-        Panel(kind="text", title="How to read the figures", help=FIGURES),
+        TablePanel(title="How far to trust each", help="A click on a column sorts by it.", table="trust"),
+        TextPanel(title="How to read the figures", help=FIGURES),
     ]
     _add_agreement(result, rows)
     result.preview = "maps_0"
@@ -283,7 +285,7 @@ def _verdict_panel(row: Row, alone: bool) -> Panel:
     )
     lines = [f"{words}: {_named(row, word)}." for words, word in told if _named(row, word)]
     title = "Which of these maps to trust" if alone else f"Which maps to trust: {row.title}"
-    return Panel(kind="text", title=title, help=" ".join(lines))
+    return TextPanel(title=title, help=" ".join(lines))
 
 
 def _add_grids(result: Result, rows: list[Row]) -> None:
@@ -346,8 +348,7 @@ def _captions(row: Row) -> pd.DataFrame:
 def _grid(name: str, title: str, words: str) -> Panel:
     from fovea.engine.explain.maps.strips import TILE
 
-    return Panel(
-        kind="gallery",
+    return GalleryPanel(
         title=title,
         help=words,
         image=name,
@@ -368,8 +369,7 @@ def _add_agreement(result: Result, rows: list[Row]) -> None:
         table.insert(0, "map", titles)
         result.tables[f"agreement_{place}"] = table
         result.panels.append(
-            Panel(
-                kind="table",
+            TablePanel(
                 title="Agreement" if len(rows) == 1 else f"Agreement: {row.title}",
                 help="Rank correlation of where two maps point, on a 14 x 14 grid: 1 is the same order, 0 is chance.",
                 table=f"agreement_{place}",
@@ -396,7 +396,7 @@ METHOD = Method(
     question="Which map of this photo can be trusted?",
     summary="All maps of a photo in one grid with the figures of trust, also of a second class or network.",
     options=CompareOptions,
-    run=run,
+    compute=run,
     work=work,
     check=check,
 )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from fovea.engine.errors import UnsupportedError
 from fovea.engine.explain.maps.family import trust_lead
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import ClassKind, LayerKind, Options, option
+from fovea.engine.panels import HeatmapPanel, ImagePanel, OverlayPanel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +27,10 @@ class GradcamOptions(Options):
     """What Grad-CAM can be told."""
 
     target: str = option(
-        "", "Class that is explained; empty: the network's top class", kind="class", coerce_numbers_to_str=True
+        "", "Class that is explained; empty: the network's top class", kind=ClassKind(), coerce_numbers_to_str=True
     )
     layer: str = option(
-        "", "Layer with maps; empty: the last that the class depends on (Selvaraju 2017)", kind="layer", needs="spatial"
+        "", "Layer with maps; empty: the last that the class depends on (Selvaraju 2017)", kind=LayerKind(has="spatial")
     )
     variant: Literal["gradcam", "gradcam++"] = option(
         "gradcam", "Weights: mean gradient (Selvaraju 2017), or pixel-wise for several objects (Chattopadhyay 2018)"
@@ -138,8 +140,7 @@ def gradcam(job: Job) -> Result:
             "columns": layer.grid[1],
         },
         panels=[
-            Panel(
-                kind="overlay",
+            OverlayPanel(
                 title=f"Where {name} is",
                 help=f"What {layer.name} contributes to the logit, enlarged from its "
                 f"{coarse.shape[0]} x {coarse.shape[1]} places.",
@@ -147,15 +148,13 @@ def gradcam(job: Job) -> Result:
                 array="gradcam",
                 units="contribution to the logit",
             ),
-            Panel(
-                kind="image",
+            ImagePanel(
                 title="Guided Grad-CAM",
                 help="Guided backpropagation of the class, kept where Grad-CAM is high. The edges are the photo's; "
                 "only where they show comes from the class.",
                 image="guided_gradcam",
             ),
-            Panel(
-                kind="heatmap",
+            HeatmapPanel(
                 title=f"As {layer.name} has it",
                 help="One value for each place of the layer.",
                 array="map",
@@ -178,7 +177,7 @@ METHOD = Method(
     question="Where in the photo is the class?",
     summary="A layer's maps weighted by their gradients, over the photo (Selvaraju et al. 2017).",
     options=GradcamOptions,
-    run=gradcam,
+    compute=gradcam,
     work=work,
     gradients=True,
     version=2,

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from fovea.engine.errors import OptionsError, UnsupportedError
 from fovea.engine.explain.backward.choices import POSITION_HELP, check_class_or_unit
 from fovea.engine.explain.maps.family import trust_lead
-from fovea.engine.method import Job, Method, Options, Panel, Result, listed, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import DatasetKind, LayerKind, Options, PositionKind, UnitKind, option, parts_of
+from fovea.engine.panels import GalleryPanel, ImagePanel, OverlayPanel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,10 +37,10 @@ class GuidedOptions(Options):
     """What guided backpropagation can be told."""
 
     layer: str = option(
-        "", "Layer of the unit; empty: the deepest whose units see at most half of the photo", kind="layer"
+        "", "Layer of the unit; empty: the deepest whose units see at most half of the photo", kind=LayerKind()
     )
-    unit: int | None = option(None, "Unit of that layer; empty: the one that fires most", kind="unit", ge=0)
-    position: str = option("max", POSITION_HELP, kind="position")
+    unit: int | None = option(None, "Unit of that layer; empty: the one that fires most", kind=UnitKind(), ge=0)
+    position: str = option("max", POSITION_HELP, kind=PositionKind())
     rule: Literal["guided", "deconvnet", "gradient"] = option(
         "guided", "What a ReLU does on the way back: guided (Springenberg 2015), deconvnet (Zeiler 2014), gradient"
     )
@@ -46,7 +48,7 @@ class GuidedOptions(Options):
     dataset: str = option(
         "",
         "Data set over which the layer has been mined: the units' best patches, and what excites them",
-        kind="dataset",
+        kind=DatasetKind(),
     )
     rows: str = option(
         "", "Units in the figure of best patches, such as 3,17,40; empty: this unit and the photo's strongest"
@@ -68,7 +70,7 @@ def _local_layer(card: Card, among: Collection[str] = ()) -> str:
 def _row_units(text: str) -> list[int]:
     """The units of a comma list. Raises OptionsError."""
     try:
-        return [int(part) for part in listed(text)]
+        return [int(part) for part in parts_of(text)]
     except ValueError:
         raise OptionsError(f"rows: expected units with commas such as 3,17,40, not {text!r}") from None
 
@@ -161,22 +163,19 @@ def _add_rules(job: Job, result: Result, layer: Layer, score: Score, rules: dict
     tiles = [crop_tile(photo, box, 2 * TILE), *(crop_signed(rules[rule], box, 2 * TILE) for rule in RULES)]
     result.images["rules"] = labelled_grid([tiles], column_names=["what it sees", *RULES])
     result.panels += [
-        Panel(
-            kind="image",
+        ImagePanel(
             title=f"What makes {score.words} fire",
             help="What the unit sees, and what in it raises or lowers the unit under each rule, each on its own scale; "
             "grey is no influence. Guided is the cleanest picture and the least faithful: it changes little with the "
             "class or the top layers' weights (Adebayo et al. 2018).",
             image="rules",
         ),
-        Panel(
-            kind="image",
+        ImagePanel(
             title="In the whole photo",
             help=f"The same at its place ({job.options.rule} rule).",
             image="guided",
         ),
-        Panel(
-            kind="overlay",
+        OverlayPanel(
             title="Where it acts",
             help="The largest |·| of the channels over the photo.",
             image="photo",
@@ -227,8 +226,7 @@ def _add_strongest(
     result.tables["strongest"] = pd.DataFrame(rows)
     result.tables["units"] = pd.DataFrame([vars(place) for place, _ in strongest.values()])
     result.panels.append(
-        Panel(
-            kind="gallery",
+        GalleryPanel(
             title=f"The strongest units of {layer.name} on this photo",
             help="The part of the photo that each unit sees, beside what in it excites the unit.",
             image="strongest",
@@ -268,8 +266,7 @@ def _add_best_patches(
     result.preview = "best_patches"
     result.panels.insert(
         0,
-        Panel(
-            kind="image",
+        ImagePanel(
             title=f"What excites units of {layer.name} in their best patches of {dataset.name}",
             help="A row for each unit: its best patches, the strongest first, each beside what in it excites the unit "
             f"({job.options.rule} rule, each on its own scale). Under the unit's number its largest activation.",
@@ -304,7 +301,7 @@ def _pairs(job: Job, module: nn.Module, layer: Layer, table: pd.DataFrame) -> li
 
 def work(card: Card, options: GuidedOptions, images: int) -> float:
     """Forward passes: three for a forward and a backward."""
-    rows = len(listed(options.rows)) or max(1, options.units)
+    rows = len(parts_of(options.rows)) or max(1, options.units)
     return 3.0 * (3 + options.units + (rows * options.patches if options.dataset else 0))
 
 
@@ -316,7 +313,7 @@ METHOD = Method(
     question="What in the photo makes a unit fire?",
     summary="A backward pass that keeps only what excites: the deconvnet's and guided rules (Springenberg 2015).",
     options=GuidedOptions,
-    run=guided,
+    compute=guided,
     work=work,
     gradients=True,
     version=2,

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Literal
 from fovea.engine.errors import OptionsError
 from fovea.engine.explain.backward.choices import POSITION_HELP, check_class_or_unit
 from fovea.engine.explain.maps.family import trust_lead
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import ClassKind, LayerKind, Options, PositionKind, UnitKind, option
+from fovea.engine.panels import HeatmapPanel, ImagePanel, OverlayPanel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,11 +28,14 @@ class SaliencyOptions(Options):
     """What saliency can be told."""
 
     target: str = option(
-        "", "Class whose score is explained; empty: the network's top class", kind="class", coerce_numbers_to_str=True
+        "",
+        "Class whose score is explained; empty: the network's top class",
+        kind=ClassKind(),
+        coerce_numbers_to_str=True,
     )
-    layer: str = option("", "Layer whose unit is explained instead of a class", kind="layer")
-    unit: int | None = option(None, "Unit of that layer; empty: the one that fires most", kind="unit", ge=0)
-    position: str = option("max", POSITION_HELP, kind="position")
+    layer: str = option("", "Layer whose unit is explained instead of a class", kind=LayerKind())
+    unit: int | None = option(None, "Unit of that layer; empty: the one that fires most", kind=UnitKind(), ge=0)
+    position: str = option("max", POSITION_HELP, kind=PositionKind())
     sampling: Literal["plain", "smoothgrad", "smoothgrad_squared", "integrated"] = option(
         "plain",
         "plain gradient (Simonyan 2013), mean over noisy copies (SmoothGrad 2017), or integrated from a baseline "
@@ -176,8 +181,7 @@ def saliency(job: Job) -> Result:
         summary=summary,
         preview=map_over_photo(job.frame, drawn),
         panels=[
-            Panel(
-                kind="overlay",
+            OverlayPanel(
                 title=f"What {score.words} depends on",
                 help=f"Bright pixels change the score most when they change a little ({how}).",
                 image="photo",
@@ -185,8 +189,7 @@ def saliency(job: Job) -> Result:
                 scale=reduction.scale,
                 units=units,
             ),
-            Panel(
-                kind="heatmap",
+            HeatmapPanel(
                 title="The map alone",
                 help="The same values without the photo.",
                 array="saliency",
@@ -218,14 +221,13 @@ def _add_segmentation(job: Job, result: Result) -> None:
     result.images |= {"mask": np.where(mask, 255, 0).astype(np.uint8), "cutout": cut_out(frame, mask)}
     result.summary["object_share"] = float(mask.mean())
     result.panels += [
-        Panel(
-            kind="image",
+        ImagePanel(
             title="The object, cut out",
             help="Found by colours: the map's brightest pixels tell those of the object, its darkest those of the "
             "background. Nobody told the network where the object is.",
             image="cutout",
         ),
-        Panel(kind="image", title="Its mask", help="White is the object.", image="mask", beside=True),
+        ImagePanel(title="Its mask", help="White is the object.", image="mask", beside=True),
     ]
 
 
@@ -242,7 +244,7 @@ METHOD = Method(
     question="Which pixels does the score depend on?",
     summary="The gradient of a class or a unit with respect to each pixel (Simonyan et al. 2013).",
     options=SaliencyOptions,
-    run=saliency,
+    compute=saliency,
     work=work,
     gradients=True,
     version=2,

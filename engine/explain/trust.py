@@ -13,7 +13,9 @@ from fovea.engine.errors import UnsupportedError
 from fovea.engine.explain.backward.choices import POSITION_HELP, check_class_or_unit
 from fovea.engine.explain.maps import family as maps
 from fovea.engine.explain.maps.family import MapName
-from fovea.engine.method import Job, Method, Options, Panel, Result, find_method, option
+from fovea.engine.method import Job, Method, Result, find_method
+from fovea.engine.options import ClassKind, LayerKind, Options, PositionKind, UnitKind, option
+from fovea.engine.panels import CurvePanel, GalleryPanel, OverlayPanel, Panel, TablePanel, TextPanel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,11 +31,11 @@ class TrustOptions(Options):
 
     map: MapName = option("gradient", "The map that is put to the test")
     target: str = option(
-        "", "Class that is explained; empty: the network's top class", kind="class", coerce_numbers_to_str=True
+        "", "Class that is explained; empty: the network's top class", kind=ClassKind(), coerce_numbers_to_str=True
     )
-    layer: str = option("", "Layer whose unit is explained instead of a class", kind="layer")
-    unit: int | None = option(None, "Unit of that layer; empty: the one that fires most", kind="unit", ge=0)
-    position: str = option("max", POSITION_HELP, kind="position")
+    layer: str = option("", "Layer whose unit is explained instead of a class", kind=LayerKind())
+    unit: int | None = option(None, "Unit of that layer; empty: the one that fires most", kind=UnitKind(), ge=0)
+    position: str = option("max", POSITION_HELP, kind=PositionKind())
     steps: int = option(32, "Points of a curve (RISE takes 224 pixels a step)", ge=2, le=1024, unit="steps")
     stages: int = option(
         6,
@@ -107,7 +109,7 @@ def run(job: Job) -> Result:
     for line in filter(None, (told_of_score(test), verdict.warning)):
         job.warn(line)
     result = Result(arrays={"map": values}, tables={"areas": _areas(test, curves)})
-    result.panels.append(Panel(kind="text", title=verdict.title, help=verdict.text))
+    result.panels.append(TextPanel(title=verdict.title, help=verdict.text))
     result.panels.append(_map_panel(options, subject.words, bool((values < 0).any())))
     _add_curves(result, test, curves)
     if changed:
@@ -142,8 +144,7 @@ def _summary(name: str, words: str, test: CurveTest, curves: Curves | None, word
 
 
 def _map_panel(options: Any, words: str, signed: bool) -> Panel:
-    return Panel(
-        kind="overlay",
+    return OverlayPanel(
         title=f"{maps.RECIPES[options.map].title} for {words}",
         help=f"The map that was put to the test{f' ({options.settings})' if options.settings else ''}.",
         image="photo",
@@ -184,8 +185,7 @@ def _add_curves(result: Result, test: CurveTest, curves: Curves | None) -> None:
         table["centre blob"] = getattr(test.centre, kind)
         result.tables[kind] = table
         result.panels.append(
-            Panel(
-                kind="curve",
+            CurvePanel(
                 title=kind.capitalize(),
                 help=words,
                 table=kind,
@@ -195,8 +195,7 @@ def _add_curves(result: Result, test: CurveTest, curves: Curves | None) -> None:
             )
         )
     result.panels.append(
-        Panel(
-            kind="table",
+        TablePanel(
             title="Areas under the curves",
             help="Of deletion less is better, of insertion more; gain is insertion less deletion.",
             table="areas",
@@ -219,8 +218,7 @@ def _add_randomisation(result: Result, job: Job, values: NDArray[Any], changed: 
     tiles = [_tile(job, values), *(_tile(job, one.values) for one in changed)]
     result.images["randomised"] = compose_sheet(tiles, TILE, 4)
     result.panels += [
-        Panel(
-            kind="curve",
+        CurvePanel(
             title="As the network forgets",
             help="Likeness to the trained network's map, layers being re-initialised from the top. A map that stays "
             "the same says nothing of the network.",
@@ -229,8 +227,7 @@ def _add_randomisation(result: Result, job: Job, values: NDArray[Any], changed: 
             y=("rank correlation", "SSIM"),
             units="likeness",
         ),
-        Panel(
-            kind="gallery",
+        GalleryPanel(
             title="The map, as layers are re-initialised",
             help="Each by its own values: amber speaks for, blue against.",
             image="randomised",
@@ -265,8 +262,7 @@ def _add_agreement(result: Result, job: Job, name: str, subject: maps.Subject, v
     result.arrays["agreement"] = matrix
     result.tables["agreement"] = table
     result.panels.append(
-        Panel(
-            kind="table",
+        TablePanel(
             title="Agreement with the family's other maps",
             help="Rank correlation of where two maps point, on a 14 x 14 grid: 1 is the same order, 0 is chance.",
             table="agreement",
@@ -298,7 +294,7 @@ METHOD = Method(
     question="How far can this map be trusted?",
     summary="Deletion and insertion curves (Petsiuk et al. 2018) and re-initialised layers (Adebayo et al. 2018).",
     options=TrustOptions,
-    run=run,
+    compute=run,
     work=work,
     check=check,
 )

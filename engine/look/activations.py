@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from fovea.engine.errors import UnsupportedError
 from fovea.engine.look.activity.pairs import cells
 from fovea.engine.look.probing.layers import last_of_each_resolution, with_units
-from fovea.engine.method import Cells, Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import LayerKind, NetworkKind, Options, PhotoKind, option
+from fovea.engine.panels import Cells, ChannelsPanel, Panel, TablePanel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,12 +31,12 @@ if TYPE_CHECKING:
 class ActivationsOptions(Options):
     """Which layer is shown, and in which order."""
 
-    layer: str = option("", "layer to show (default: one in the middle of the network)", kind="layer")
+    layer: str = option("", "layer to show (default: one in the middle of the network)", kind=LayerKind())
     order: Literal["index", "maximum", "mean"] = option(
         "index", "units by index, or by their largest or mean value on the photo, largest first"
     )
-    second: str = option("", "another photo, shown beside the first on the same scale", kind="photo")
-    beside: str = option("", "another network, shown beside this one on the same photo and scale", kind="network")
+    second: str = option("", "another photo, shown beside the first on the same scale", kind=PhotoKind())
+    beside: str = option("", "another network, shown beside this one on the same photo and scale", kind=NetworkKind())
     beside_layer: str = option(
         "", "its layer (default: that of the same name, or one in its middle)", max_length=300, advanced=True
     )
@@ -84,8 +86,7 @@ def run(job: Job) -> Result:
         job.progress(0.2, f"reading {options.beside}")
         _beside_network(job, layer, result)
     result.panels.append(
-        Panel(
-            kind="table",
+        TablePanel(
             title=f"Units of {layer.name}",
             help="Largest value and where in the map it lies, mean, and the share of positions above zero.",
             table="units",
@@ -153,8 +154,7 @@ def _pair(
     what = "photo" if name == "pair" else "network"
     result.tables[name] = pair.table()
     each = "each unit" if alike else "the strongest beside the strongest"
-    panel = Panel(
-        kind="channels",
+    panel = ChannelsPanel(
         title=f"The two {what}s side by side",
         help=f"Left the first {what}'s map, right the second's: {each}, both on one scale. Click a pair to see it over "
         "the photos.",
@@ -165,7 +165,7 @@ def _pair(
     )
     if layer.spatial:
         result.panels.append(panel)
-    result.panels.append(Panel(kind="table", title=f"Pairs of units, by {what}", table=name))
+    result.panels.append(TablePanel(title=f"Pairs of units, by {what}", table=name))
 
 
 def _maps(job: Job, layer: Layer, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -219,8 +219,7 @@ def _panels(card: Card, layer: Layer) -> list[Panel]:
     if not layer.spatial:
         return []
     return [
-        Panel(
-            kind="channels",
+        ChannelsPanel(
             title=f"Every unit of {layer.name}",
             help=f"{layer.units} maps of {layer.grid[0]} × {layer.grid[1]}, each from its smallest to its "
             "largest value. Click one to see it over the photo, where its receptive fields lie.",
@@ -246,7 +245,7 @@ METHOD = Method(
     question="What does each unit see in it?",
     summary="Every unit's map of a layer for one photo, and the whole network at a glance (Yosinski et al. 2015).",
     options=ActivationsOptions,
-    run=run,
+    compute=run,
     work=work,
     check=check,
     every_unit=True,

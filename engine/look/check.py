@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fovea.engine.errors import UnsupportedError
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import DatasetKind, Options, option
+from fovea.engine.panels import TablePanel, TextPanel
 from fovea.models.card import Card
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class CheckOptions(Options):
     """Options of `check`."""
 
     dataset: str = option(
-        "", "Labelled images, for the accuracy; none: only torch and ONNX are compared.", kind="dataset"
+        "", "Labelled images, for the accuracy; none: only torch and ONNX are compared.", kind=DatasetKind()
     )
     images: int = option(0, "At most so many images, evenly spread (0: all).", ge=0)
 
@@ -66,7 +68,7 @@ def _compare(job: Job, result: Result) -> None:
     if not job.card.gradients:
         result.summary |= {"torch twin": "none: an ONNX file"}
         told = "This network is an ONNX file: it is what it computes, and no torch network is there to compare it with."
-        result.panels.append(Panel(kind="text", title="Torch and ONNX", help=told))
+        result.panels.append(TextPanel(title="Torch and ONNX", help=told))
         result.preview = _bars(np.zeros(0))
         return
     job.progress(0.1, "comparing torch with ONNX at every layer")
@@ -95,8 +97,7 @@ def _compare(job: Job, result: Result) -> None:
         "at": worst,
     }
     result.panels.append(
-        Panel(
-            kind="table",
+        TablePanel(
             title="Torch and ONNX, layer by layer",
             help=(
                 f"The largest difference of batches of {' and '.join(map(str, BATCHES))}, as a share of the layer's "
@@ -124,16 +125,15 @@ def _report(job: Job, accuracy: Accuracy, result: Result) -> None:
     result.tables["accuracy"] = _by_label(job.card, accuracy)
     result.tables["mistakes"] = _mistakes(job.card, accuracy)
     panels = [
-        Panel(
-            kind="table",
+        TablePanel(
             title=f"Right in {top1:.1f} %, among the best five in {top5:.1f} %",
             help="By label, the worst first: the share of its images whose class is the network's best, or among five.",
             table="accuracy",
         ),
-        Panel(kind="table", title="What is taken for what", help="The commonest mistakes.", table="mistakes"),
+        TablePanel(title="What is taken for what", help="The commonest mistakes.", table="mistakes"),
     ]
     if accuracy.unreadable:
-        panels.append(Panel(kind="table", title="Images that could not be read", table="unreadable"))
+        panels.append(TablePanel(title="Images that could not be read", table="unreadable"))
     result.panels[:0] = panels
 
 
@@ -188,7 +188,7 @@ METHOD = Method(
         "a wrong value range or a mixed-up class list shows at once."
     ),
     options=CheckOptions,
-    run=_run,
+    compute=_run,
     work=_work,
     photo=False,
     check=_check,

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from fovea.engine.errors import UnsupportedError
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import Options, option
+from fovea.engine.panels import BarsPanel, ImagePanel
 from fovea.models.card import OUTPUT, Card
 
 
@@ -55,15 +57,14 @@ def _run(job: Job) -> Result:
         arrays={"probabilities": probabilities.astype(np.float32), "logits": logits.astype(np.float32)},
         tables={"classes": table},
         panels=[
-            Panel(
-                kind="bars",
+            BarsPanel(
                 title="Best classes",
                 help="The network's probability for each class: the softmax of its logits.",
                 table="classes",
                 x="class",
                 y=("probability",),
             ),
-            Panel(kind="image", title="What the network sees", help="The photo after resize and crop.", image="photo"),
+            ImagePanel(title="What the network sees", help="The photo after resize and crop.", image="photo"),
         ],
         summary={"class": str(table["class"][0]), "probability": float(table["probability"][0])},
         preview=job.frame,
@@ -82,7 +83,7 @@ METHOD = Method(
     question="What does it see?",
     summary="One forward pass: the network's best classes for the photo, with their probabilities and logits.",
     options=ClassifyOptions,
-    run=_run,
+    compute=_run,
     work=_work,
     check=_check,
     tells_classes=True,

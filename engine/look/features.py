@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import DatasetKind, LayerKind, Options, option
+from fovea.engine.panels import TablePanel
 
 if TYPE_CHECKING:
     from fovea.models.card import Card
@@ -21,8 +23,8 @@ SAVED_BYTES = 64 * 2**20
 class FeaturesOptions(Options):
     """Of which images, at which layer, and how they are laid out."""
 
-    dataset: str = option("sample", "the data set, a name or a folder", kind="dataset", min_length=1)
-    layer: str = option("", "layer of the features (default: what the last weights read)", kind="layer")
+    dataset: str = option("sample", "the data set, a name or a folder", kind=DatasetKind(), min_length=1)
+    layer: str = option("", "layer of the features (default: what the last weights read)", kind=LayerKind())
     metric: Literal["l2", "cosine"] = option("l2", "distance by which the nearest others tell the label")
     map: Literal["tsne", "pca", "none"] = option(
         "tsne", "how the map is drawn: openTSNE, two principal components, or not at all"
@@ -66,7 +68,7 @@ def run(job: Job) -> Result:
         table["prediction"] = [names[best] for best in features.classes]
     result.tables["images"] = table
     result.panels.append(
-        Panel(kind="table", title="Images", help="Every image in the order of the features' rows.", table="images")
+        TablePanel(title="Images", help="Every image in the order of the features' rows.", table="images")
     )
     result.summary = {
         "layer": features.layer,
@@ -94,7 +96,7 @@ METHOD = Method(
     question="How does it see a whole data set?",
     summary="A data set as a map by its features, and how well neighbours tell its labels (van der Maaten 2008).",
     options=FeaturesOptions,
-    run=run,
+    compute=run,
     work=work,
     photo=False,
     long=True,

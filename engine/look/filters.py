@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
 from fovea.engine.look.kernels.weights import LayerWeights, input_layers, layer_weights, same_units, weighted_layers
 from fovea.engine.look.mining.mined import MINING, Mined, mined_gallery
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import LayerKind, NetworkKind, Options, UnitKind, option
+from fovea.engine.panels import (
+    ChannelsPanel,
+    GalleryPanel,
+    HeatmapPanel,
+    ImagePanel,
+    Panel,
+    ScatterPanel,
+    TablePanel,
+    TextPanel,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,8 +59,8 @@ _FREQUENCIES = 64
 class FiltersOptions(Options):
     """Which layer's filters are drawn, and how."""
 
-    layer: str = option("", "layer whose weights are drawn (default: the first)", kind="layer", needs="weights")
-    unit: int | None = option(None, "one unit alone: a tile for each of its input channels", kind="unit")
+    layer: str = option("", "layer whose weights are drawn (default: the first)", kind=LayerKind(has="weights"))
+    unit: int | None = option(None, "one unit alone: a tile for each of its input channels", kind=UnitKind())
     scaling: Literal["filter", "all", "zero"] = option(
         "zero", "black and white are a filter's own extremes, those of all filters, or zero lies at middle grey"
     )
@@ -57,7 +68,9 @@ class FiltersOptions(Options):
         "index", "units by index, by norm, by mean activation on the photo, or alike beside alike"
     )
     beside: str = option(
-        "", "another network whose filters stand beside these, e.g. the same one with @random weights", kind="network"
+        "",
+        "another network whose filters stand beside these, e.g. the same one with @random weights",
+        kind=NetworkKind(),
     )
 
 
@@ -316,8 +329,7 @@ def _draw_all(job: Job, name: str, weights: LayerWeights, maps: NDArray[np.float
         result.arrays["matrix"] = matrix
         result.images["filters"] = np.repeat(grey_levels(matrix, options.scaling, (0, 1))[..., None], 3, -1)
         result.panels.append(
-            Panel(
-                kind="heatmap",
+            HeatmapPanel(
                 title="The layer as a matrix",
                 help="A 1 × 1 layer only mixes its inputs: a row for each unit, a column for each input channel.",
                 array="matrix",
@@ -333,8 +345,7 @@ def _draw_all(job: Job, name: str, weights: LayerWeights, maps: NDArray[np.float
     result.tables["units"] = units.assign(tile=np.arange(len(units)))
     more = " Click one to see it large" + (", with what it answers to the photo." if job.photo is not None else ".")
     result.panels.append(
-        Panel(
-            kind="gallery",
+        GalleryPanel(
             title="Filters",
             help=_how_to_read(weights, options.scaling) + more,
             image="tiles",
@@ -358,7 +369,7 @@ def _filter_pictures(weights: LayerWeights, order: NDArray[np.int64], scaling: s
 def _add_maps(job: Job, name: str, maps: NDArray[np.float32] | None, result: Result) -> tuple[Panel, ...]:
     """Array `activations` and its panel: what each filter answers to the photo."""
     from fovea.engine.look.activity.pairs import cells
-    from fovea.engine.method import Cells
+    from fovea.engine.panels import Cells
 
     layer = job.card.layer(name)
     if maps is None or not layer.spatial or maps.size > MAP_VALUES:
@@ -366,8 +377,7 @@ def _add_maps(job: Job, name: str, maps: NDArray[np.float32] | None, result: Res
     (ys, height), (xs, width) = cells(layer, job.card.preprocessing.size)
     result.arrays |= {"activations": maps, "ys": ys, "xs": xs}
     return (
-        Panel(
-            kind="channels",
+        ChannelsPanel(
             title="What it answers to the photo",
             help=f"The unit's map in {name}, over the photo.",
             array="activations",
@@ -404,8 +414,7 @@ def _add_mined(job: Job, name: str, result: Result) -> tuple[Panel, ...]:
     columns = square_columns(len(table), 64)
     result.images["mined.jpg"] = compose_sheet([tiles[int(tile)] for tile in table["tile"]], panel.tile, columns)
     return (
-        Panel(
-            kind="gallery",
+        GalleryPanel(
             title="What excites it most",
             help=f"Its best patches of {mined.run.record.subject}, mined at {panel.where['layer']}.",
             image="mined.jpg",
@@ -421,8 +430,7 @@ def _add_mined(job: Job, name: str, result: Result) -> tuple[Panel, ...]:
 def _how_to_mine(job: Job, why: str, layer: str) -> Panel:
     """A line that says how to get what is missing."""
     command = f"python -m engine {MINING} --network {job.card.name} --layers {layer} --dataset NAME"
-    return Panel(
-        kind="text",
+    return TextPanel(
         title="",
         help=f"{why} Open Patches, choose the layer {layer} and your images (or: {command}), then run this again.",
     )
@@ -451,15 +459,14 @@ def _add_beside(job: Job, name: str, result: Result) -> None:
     title = f"{layer} of {options.beside}"
     if weights.values.shape[2:] == (1, 1) and not weights.colours:
         result.arrays["matrix_beside"] = weights.values[order, :, 0, 0]
-        matrix = Panel(kind="heatmap", title=title, array="matrix_beside", scale="diverging", units="weight")
+        matrix = HeatmapPanel(title=title, array="matrix_beside", scale="diverging", units="weight")
         result.panels.append(matrix.model_copy(update={"beside": True}))
         return
     sheet, tile, columns = _sheet(_filter_pictures(weights, order, options.scaling))
     result.images["beside"], result.tables["beside"] = sheet, units
     words = "Its weights are random: what looks like this was not learned." if other.card.random else ""
     result.panels.append(
-        Panel(
-            kind="gallery",
+        GalleryPanel(
             title=title,
             help=words or _how_to_read(weights, options.scaling),
             image="beside",
@@ -493,7 +500,7 @@ def _plain_words(weights: LayerWeights) -> Panel:
             "raw filters beyond the first layer are hard to read. Choose a unit to see its strongest inputs, each "
             "beside the patch that excites that input most, and its effective filter in colour."
         )
-    return Panel(kind="text", title="Why this is hard to read", help=text)
+    return TextPanel(title="Why this is hard to read", help=text)
 
 
 def _how_to_read(weights: LayerWeights, scaling: str) -> str:
@@ -520,7 +527,7 @@ def _draw_unit(job: Job, name: str, weights: LayerWeights, result: Result) -> No
         picture = colour_tiles(weights.pictures[unit][None], options.scaling)
         result.images["filters"] = enlarged(picture, _tile_side(picture, 400))[0]
         title, words = f"Filter {unit} of {name}", _how_to_read(weights, options.scaling)
-        result.panels.append(Panel(kind="image", title=title, help=words, image="filters"))
+        result.panels.append(ImagePanel(title=title, help=words, image="filters"))
         # (through one layer alone the effective filter is the filter)
         result.arrays["effective"] = weights.pictures[unit]
     else:
@@ -542,8 +549,7 @@ def _draw_unit(job: Job, name: str, weights: LayerWeights, result: Result) -> No
     result.images.setdefault("filters", sheet)
     beside = f", each beside the patch that excites that channel most ({found[0].run.record.subject})" if found else ""
     result.panels.append(
-        Panel(
-            kind="gallery",
+        GalleryPanel(
             title=f"Unit {unit} by input channel",
             help=f"One tile for each channel that it reads, those with the largest weights first{beside}.",
             image="inputs",
@@ -559,7 +565,7 @@ def _draw_unit(job: Job, name: str, weights: LayerWeights, result: Result) -> No
 
 
 def _inputs_beside_patches(
-    mined: Mined, panel: Panel, pictures: NDArray[np.uint8], result: Result
+    mined: Mined, panel: GalleryPanel, pictures: NDArray[np.uint8], result: Result
 ) -> tuple[NDArray[np.uint8], int, int]:
     """Table `inputs_shown`, two rows an input: its weights, and its best patch. Returns the sheet, tile and columns."""
     from fovea.engine.sheet import compose_sheet, fit_tile
@@ -603,8 +609,7 @@ def _add_effective(job: Job, name: str, unit: int, result: Result) -> None:
     picture = colour_tiles(effective[None], "zero")
     result.images["effective"] = enlarged(picture, _tile_side(picture, 400))[0]
     result.panels.append(
-        Panel(
-            kind="image",
+        ImagePanel(
             title=f"Effective filter of unit {unit}",
             help="How each pixel in the unit's receptive field would move it, at the network's mean picture: all "
             "layers up to this one as if they were one filter. Middle grey is zero.",
@@ -654,11 +659,10 @@ def effective_filter(job: Job, name: str, unit: int) -> NDArray[np.float32]:
 
 
 def _panels_of_layer(name: str, weights: LayerWeights, options: Any) -> list[Panel]:
-    panels = []
+    panels: list[Panel] = []
     if weights.values.shape[2] > 1 and options.unit is None:
         panels.append(
-            Panel(
-                kind="scatter",
+            ScatterPanel(
                 title="Orientation and frequency",
                 help="Each filter's strongest wave: how its stripes lie (degrees, 0 is horizontal), and how fine they "
                 "are (cycles a pixel).",
@@ -669,8 +673,7 @@ def _panels_of_layer(name: str, weights: LayerWeights, options: Any) -> list[Pan
             )
         )
     panels.append(
-        Panel(
-            kind="table",
+        TablePanel(
             title=f"Units of {name}",
             help="Norm, orientation of the stripes in degrees (0 is horizontal), frequency in cycles a pixel, "
             "and which filters are dead (nearly no weight) or repeat another.",
@@ -693,7 +696,7 @@ METHOD = Method(
     question="What does it look for?",
     summary="The weights of a layer as pictures, and a unit's effective filter (Krizhevsky et al. 2012).",
     options=FiltersOptions,
-    run=run,
+    compute=run,
     work=work,
     photo=False,
     uses_photo=True,

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.engine.errors import OptionsError
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import DatasetKind, ItemKind, LabelKind, LayerKind, Options, option
+from fovea.engine.panels import GalleryPanel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,12 +29,14 @@ TILE = 128
 class NeighborsOptions(Options):
     """Among which images, in which space, how many."""
 
-    dataset: str = option("sample", "the data set that is searched, a name or a folder", kind="dataset", min_length=1)
-    layer: str = option("", "layer of the features (default: what the last weights read)", kind="layer")
+    dataset: str = option(
+        "sample", "the data set that is searched, a name or a folder", kind=DatasetKind(), min_length=1
+    )
+    layer: str = option("", "layer of the features (default: what the last weights read)", kind=LayerKind())
     k: int = option(12, "how many neighbours", ge=1, le=200)
     metric: Literal["l2", "cosine"] = option("l2", "distance of the features; pixels are always compared by L2")
-    item: str = option("", "ask for the neighbours of this image of the data set instead of the photo", kind="item")
-    label: str = option("", "search only images of this label", kind="label")
+    item: str = option("", "ask for the neighbours of this image of the data set instead of the photo", kind=ItemKind())
+    label: str = option("", "search only images of this label", kind=LabelKind())
     map: Literal["pca", "tsne", "none"] = option(
         "pca", "the data set as a map: principal components, openTSNE, or no map", advanced=True
     )
@@ -142,8 +146,7 @@ def _add_gallery(job: Job, dataset: Dataset, table: str, result: Result) -> None
     result.images[table] = compose_sheet(tiles, TILE, columns)
     features = table == "neighbors"
     result.panels.append(
-        Panel(
-            kind="gallery",
+        GalleryPanel(
             title="Nearest by features" if features else "Nearest by pixels",
             help="The images whose features are closest to the photo's: what the network takes for alike."
             if features
@@ -172,7 +175,7 @@ METHOD = Method(
     question="What does it take for alike?",
     summary="The images of a data set nearest to a photo by features and by pixels (Krizhevsky et al. 2012).",
     options=NeighborsOptions,
-    run=run,
+    compute=run,
     work=work,
     check=check,
 )

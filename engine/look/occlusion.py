@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from fovea.engine.errors import OptionsError, UnsupportedError
 from fovea.engine.explain.maps.family import trust_lead
 from fovea.engine.look.probing.layers import with_units
-from fovea.engine.method import Cells, Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import ClassKind, DatasetKind, LayerKind, Options, UnitKind, option
+from fovea.engine.panels import BarsPanel, Cells, OverlayPanel, Panel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,13 +45,18 @@ class OcclusionOptions(Options):
         "blurred, or the mean image of a data set",
     )
     target: str = option(
-        "", "class to watch, by name or number (default: the top class)", kind="class", coerce_numbers_to_str=True
+        "", "class to watch, by name or number (default: the top class)", kind=ClassKind(), coerce_numbers_to_str=True
     )
     score: Literal["probability", "logit"] = option("probability", "what is watched of the class")
-    layer: str = option("", "watch a unit of this layer instead of a class", kind="layer", advanced=True)
-    unit: int | None = option(None, "the unit of that layer; its largest value is watched", kind="unit", advanced=True)
+    layer: str = option("", "watch a unit of this layer instead of a class", kind=LayerKind(), advanced=True)
+    unit: int | None = option(
+        None, "the unit of that layer; its largest value is watched", kind=UnitKind(), advanced=True
+    )
     dataset: str = option(
-        "", "the data set whose mean image fills, with fill dataset (default: sample)", kind="dataset", advanced=True
+        "",
+        "the data set whose mean image fills, with fill dataset (default: sample)",
+        kind=DatasetKind(),
+        advanced=True,
     )
 
 
@@ -334,9 +341,8 @@ def _panels(card: Card, options: Any, result: Result) -> list[Panel]:
         cover="cover",
         table="" if options.layer else "top",
     )
-    panels = [
-        Panel(
-            kind="overlay",
+    panels: list[Panel] = [
+        OverlayPanel(
             title=f"Where {card.name} looks for {target}",
             help=f"How far the {measure} falls, on average, when a window over the pixel is covered; "
             f"without a cover it is {result.summary[f'clean {measure}']:.4g}. Click a place to see it covered.",
@@ -349,8 +355,7 @@ def _panels(card: Card, options: Any, result: Result) -> list[Panel]:
     ]
     if not options.layer:
         panels.append(
-            Panel(
-                kind="bars",
+            BarsPanel(
                 title="The photo as it is",
                 help="The five classes that the network finds most likely.",
                 table="clean",
@@ -391,7 +396,7 @@ METHOD = Method(
     home="Where does it look?",
     summary="Covers one window of the photo after another and maps how far the score falls (Zeiler and Fergus 2014).",
     options=OcclusionOptions,
-    run=run,
+    compute=run,
     work=work,
     check=check,
     leads=(trust_lead("occlusion"),),

@@ -34,7 +34,9 @@ from fovea.engine.look.mining.merge import (
     to_bytes,
 )
 from fovea.engine.look.probing.layers import last_of_each_resolution, with_units
-from fovea.engine.method import Job, Method, Needs, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Needs, Result
+from fovea.engine.options import DatasetKind, LayersKind, Options, option
+from fovea.engine.panels import GalleryPanel, TablePanel
 from fovea.models.home import write_whole
 
 if TYPE_CHECKING:
@@ -63,8 +65,8 @@ BACKGROUND = 128
 class PatchesOptions(Options):
     """Which units are looked at, on which images, and how many patches are kept."""
 
-    dataset: str = option("sample", "the data set that is mined, a name or a folder", kind="dataset", min_length=1)
-    layers: str = option("", "layers, with commas (default: the last layer of each resolution)", kind="layers")
+    dataset: str = option("sample", "the data set that is mined, a name or a folder", kind=DatasetKind(), min_length=1)
+    layers: str = option("", "layers, with commas (default: the last layer of each resolution)", kind=LayersKind())
     top: int = option(9, "patches kept for each unit", ge=1, le=100)
     rank: Literal["maximum", "mean"] = option(
         "maximum", "what images are ranked by: the unit's spatial maximum, or the mean of its map"
@@ -543,8 +545,7 @@ def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
         name = sheet_name(layer.name)
         result.images[name] = sheets[layer.name]
         result.panels.append(
-            Panel(
-                kind="gallery",
+            GalleryPanel(
                 title=f"What excites the units of {layer.name}",
                 help="For each unit the images with its largest activations, cut to what the unit sees there. "
                 "Grey stands where the receptive field is not square.",
@@ -604,8 +605,7 @@ def crop_within(picture: NDArray[np.uint8], box: Sequence[int], tile: int) -> ND
 
 def _add_panels(miner: Miner, found: Partial, result: Result) -> None:
     result.panels.append(
-        Panel(
-            kind="table",
+        TablePanel(
             title="Units",
             help="For each unit its largest value, the mean of the images' maxima, the share of images where it "
             "is silent (never above zero), and the labels whose images excite it most.",
@@ -613,9 +613,7 @@ def _add_panels(miner: Miner, found: Partial, result: Result) -> None:
         )
     )
     if found.unreadable:
-        result.panels.append(
-            Panel(kind="table", title="Unreadable images", help="They were left out.", table="unreadable")
-        )
+        result.panels.append(TablePanel(title="Unreadable images", help="They were left out.", table="unreadable"))
 
 
 def work(card: Card, options: Any, images: int) -> float:
@@ -660,7 +658,7 @@ METHOD = Method(
     home="What excites it?",
     summary="Finds the places of a data set that excite each unit most, in one pass (Zeiler and Fergus 2014).",
     options=PatchesOptions,
-    run=run,
+    compute=run,
     work=work,
     needs=needs,
     photo=False,

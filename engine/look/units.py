@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from fovea.engine.errors import UnsupportedError
 from fovea.engine.look.activations import chosen_layer
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import DatasetKind, LayerKind, Options, option
+from fovea.engine.panels import HeatmapPanel, TablePanel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +35,10 @@ IMAGES = 16_384
 class UnitsOptions(Options):
     """Which layer's units, over which images."""
 
-    layer: str = option("", "layer whose units are compared (default: one in the middle of the network)", kind="layer")
-    dataset: str = option("sample", "the images over which units fire together", kind="dataset", min_length=1)
+    layer: str = option(
+        "", "layer whose units are compared (default: one in the middle of the network)", kind=LayerKind()
+    )
+    dataset: str = option("sample", "the images over which units fire together", kind=DatasetKind(), min_length=1)
     top: int = option(12, "units kept for each unit", ge=1, le=100)
 
 
@@ -124,8 +128,7 @@ def _add_matrix(rows: NDArray[np.float64], result: Result) -> None:
     result.preview = np.rint((matrix.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
     some = f" The first {SHOWN} are shown." if len(rows) > SHOWN else ""
     result.panels.append(
-        Panel(
-            kind="heatmap",
+        HeatmapPanel(
             title="Who fires with whom",
             help=f"The correlation of each unit with each other, both from 0.{some}",
             array="correlations",
@@ -167,9 +170,7 @@ def most_alike(rows: NDArray[np.float64], top: int, name: str) -> pd.DataFrame:
 def _add(options: Any, table: pd.DataFrame, name: str, title: str, words: str, result: Result) -> None:
     table.insert(0, "layer", options.layer)
     result.tables[name] = table
-    result.panels.append(
-        Panel(kind="table", title=title, help=f"For each unit the {options.top} closest. {words}", table=name)
-    )
+    result.panels.append(TablePanel(title=title, help=f"For each unit the {options.top} closest. {words}", table=name))
 
 
 def work(card: Card, options: Any, images: int) -> float:
@@ -185,7 +186,7 @@ METHOD = Method(
     question="Which units are alike?",
     summary="For each unit of a layer those alike in weight, and those that fire together (Li et al. 2016).",
     options=UnitsOptions,
-    run=run,
+    compute=run,
     work=work,
     photo=False,
     every_unit=True,

@@ -20,7 +20,9 @@ from pydantic import field_validator
 
 from fovea.engine.errors import OptionsError, UnsupportedError
 from fovea.engine.make.attack.choices import ATTACKS, Attack, Trial, as_fraction, fraction
-from fovea.engine.method import Job, Method, Options, Panel, Result, listed, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import ClassKind, NetworksKind, Options, option, parts_of
+from fovea.engine.panels import BarsPanel, CurvePanel, ImagePanel, OverlayPanel, TablePanel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,14 +54,14 @@ class AdversarialOptions(Options):
         le=100,
     )
     target: str = option(
-        "", "Class to reach; empty: away from the clean prediction", kind="class", coerce_numbers_to_str=True
+        "", "Class to reach; empty: away from the clean prediction", kind=ClassKind(), coerce_numbers_to_str=True
     )
     smallest: bool = option(False, "Look for the smallest epsilon that works, by bisection from the one given")
-    networks: str = option("", "Other networks that are shown the result: does it fool them, too?", kind="networks")
+    networks: str = option("", "Other networks that are shown the result: does it fool them, too?", kind=NetworksKind())
     label: str = option(
         "",
         "What the photo really shows: a network that errs already is told, and not counted as fooled",
-        kind="class",
+        kind=ClassKind(),
         advanced=True,
         coerce_numbers_to_str=True,
     )
@@ -463,21 +465,18 @@ def _add_pictures(case: _Case, outcome: _Outcome, after: NDArray[Any], scale: fl
     ball = f" within {as_fraction(outcome.epsilon)}" if case.attack.bounded else ""
     magnified = f"magnified {scale:.3g} times" if scale >= 1 else f"scaled by {scale:.2g}"
     result.panels += [
-        Panel(
-            kind="image",
+        ImagePanel(
             title=f"The photo: {names[case.label]}, {case.before[case.label]:.0%}",
             help="What the network sees of it.",
             image="photo",
         ),
-        Panel(
-            kind="image",
+        ImagePanel(
             title="What was changed",
             help=f"The difference with its sign, {magnified}: grey is no change, brighter is more of a colour.",
             image="perturbation",
             beside=True,
         ),
-        Panel(
-            kind="image",
+        ImagePanel(
             title=f"The result: {names[now]}, {after[now]:.0%}",
             help=f"Driven {aim}{ball}, as 8-bit pixels, saved and read back.",
             image="adversarial",
@@ -509,8 +508,7 @@ def _add_probabilities(case: _Case, outcome: _Outcome, after: NDArray[Any], resu
     result.tables["steps"] = pd.DataFrame({"step": steps, **dict(zip(columns, values, strict=True))})
     for column, title in (("photo", "What it said of the photo"), ("adversarial", "What it says of the result")):
         result.panels.append(
-            Panel(
-                kind="bars",
+            BarsPanel(
                 title=title,
                 help="Probabilities of the same classes before and after.",
                 table="before_after",
@@ -521,8 +519,7 @@ def _add_probabilities(case: _Case, outcome: _Outcome, after: NDArray[Any], resu
             )
         )
     result.panels.append(
-        Panel(
-            kind="curve",
+        CurvePanel(
             title="Both classes on the way",
             help="What the network thinks of the picture at each step; the last point, one further, is the saved 8-bit "
             "picture.",
@@ -542,8 +539,7 @@ def _add_figures(case: _Case, outcome: _Outcome, pixels: NDArray[Any], sizes: di
     job = case.job
     result.tables["norms"] = pd.DataFrame({"norm": list(sizes), "value": list(sizes.values())})
     result.panels.append(
-        Panel(
-            kind="table",
+        TablePanel(
             title="How large it is",
             help="Of pixel values from 0 to 1; SSIM is 1 for equal pictures.",
             table="norms",
@@ -555,23 +551,21 @@ def _add_figures(case: _Case, outcome: _Outcome, pixels: NDArray[Any], sizes: di
     result.tables["survival"] = table
     result.summary |= {"survives": int(table["survives"].sum()), "treatments": len(table)}
     result.panels.append(
-        Panel(
-            kind="table",
+        TablePanel(
             title="Does it survive?",
             help="The result handled as pictures are. Where the same treatment takes the unattacked photo's class "
             "away as well, the attack proves nothing.",
             table="survival",
         )
     )
-    if listed(job.options.networks):
+    if parts_of(job.options.networks):
         job.progress(0.94, "asking other networks")
-        table = transfer(job, pixels, listed(job.options.networks), case.target)
+        table = transfer(job, pixels, parts_of(job.options.networks), case.target)
         result.tables["transfer"] = table
         result.summary["transfers"] = f"{int(table['fools'].sum())} of {len(table)}"
         instead = "" if case.target is None else f" and it sees {job.card.classes[case.target]} instead"
         result.panels.append(
-            Panel(
-                kind="table",
+            TablePanel(
                 title="Does it fool others?",
                 help="Each network's class of the unattacked frame and of the result, both by its own preprocessing. "
                 f"It is fooled where its class of the frame is gone{instead}.",
@@ -582,8 +576,7 @@ def _add_figures(case: _Case, outcome: _Outcome, pixels: NDArray[Any], sizes: di
         rows = [(as_fraction(trial.epsilon), trial.epsilon, trial.works) for trial in outcome.trials]
         result.tables["search"] = pd.DataFrame(rows, columns=["epsilon", "value", "fools"])
         result.panels.append(
-            Panel(
-                kind="table",
+            TablePanel(
                 title="The smallest epsilon that works",
                 help="Every radius that was tried. The one found fools, the next smaller one tried does not.",
                 table="search",
@@ -609,8 +602,7 @@ def _add_twins(case: _Case, pixels: NDArray[Any], now: int, result: Result) -> N
                 continue
             result.arrays[f"{view}_{name}"] = values
             result.panels.append(
-                Panel(
-                    kind="overlay",
+                OverlayPanel(
                     title=f"{title} of {names[label]}, {'the photo' if name == 'photo' else 'the result'}",
                     help=how,
                     image=name,
@@ -623,8 +615,7 @@ def _add_twins(case: _Case, pixels: NDArray[Any], now: int, result: Result) -> N
     mixed = shuffled_change(job.frame, pixels, job.seed)
     result.tables["depth"] = distances(job, job.frame, {attack: pixels, noise: mixed})
     result.panels.append(
-        Panel(
-            kind="curve",
+        CurvePanel(
             title="Where in depth the two part",
             help="How far all activations of a layer are from the photo's, relative to their length: for the attack, "
             "and for the same change with its values shuffled.",
@@ -656,7 +647,7 @@ METHOD = Method(
     summary="A change too small to see that changes the answer (FGSM, PGD, DeepFool, Carlini-Wagner, a few pixels), "
     "counted as success only on the saved 8-bit picture.",
     options=AdversarialOptions,
-    run=adversarial,
+    compute=adversarial,
     work=work,
     gradients=True,
     gradient_free={"attack": ("few_pixel",)},

@@ -16,7 +16,8 @@ from fovea.engine.errors import OptionsError, UnsupportedError
 from fovea.engine.explain.backward.choices import check_class_or_unit
 from fovea.engine.look.mining.mined import MINING
 from fovea.engine.make.excite.presets import COMPARED, Recipe, recipe
-from fovea.engine.method import Job, Method, Options, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import ClassKind, LayerKind, NetworkKind, Options, PositionKind, UnitKind, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,13 +40,15 @@ class AscentOptions(Options):
     target: str = option(
         "",
         "Class to excite; empty: the photo's top class, without a photo the first",
-        kind="class",
+        kind=ClassKind(),
         coerce_numbers_to_str=True,
     )
-    layer: str = option("", "Layer whose unit is excited instead of a class", kind="layer")
-    unit: int | None = option(None, "Unit of that layer; empty: the first", kind="unit", ge=0)
+    layer: str = option("", "Layer whose unit is excited instead of a class", kind=LayerKind())
+    unit: int | None = option(None, "Unit of that layer; empty: the first", kind=UnitKind(), ge=0)
     position: str = option(
-        "sum", "Where in the unit's map: sum of all (a texture), centre (one object), or row,column", kind="position"
+        "sum",
+        "Where in the unit's map: sum of all (a texture), centre (one object), or row,column",
+        kind=PositionKind(),
     )
     preset: Preset = option(
         "lucid",
@@ -83,7 +86,7 @@ class AscentOptions(Options):
         max_length=2000,
     )
     second_network: str = option(
-        "", "Another network that is asked what it sees in the picture", kind="network", advanced=True
+        "", "Another network that is asked what it sees in the picture", kind=NetworkKind(), advanced=True
     )
     free_range: bool = option(
         False,
@@ -408,7 +411,7 @@ METHOD = Method(
     home="Draw what it wants to see",
     summary="A picture made from nothing that excites a class or a unit (Simonyan 2013, Yosinski 2015, Olah 2017).",
     options=AscentOptions,
-    run=ascent,
+    compute=ascent,
     work=work,
     photo=False,
     uses_photo=True,

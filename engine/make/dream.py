@@ -16,7 +16,9 @@ import numpy as np
 from PIL import Image
 
 from fovea.engine.errors import OptionsError, UnsupportedError
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import LayerKind, LayersKind, Options, PhotoKind, UnitKind, option
+from fovea.engine.panels import CurvePanel, ImagePanel, Panel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,10 +43,12 @@ LEAST = 32
 class DreamOptions(Options):
     """What a dream can be told."""
 
-    layer: str = option("", "Layer whose features grow; empty: a lower and a higher one, side by side", kind="layer")
-    unit: int | None = option(None, "One unit of it; empty: all, by their mean square", kind="unit", ge=0)
-    guide: str = option("", "Photo whose features of that layer are grown into this one", kind="photo")
-    layers: str = option("", "Several layers, each with a dream of its own, side by side", kind="layers")
+    layer: str = option(
+        "", "Layer whose features grow; empty: a lower and a higher one, side by side", kind=LayerKind()
+    )
+    unit: int | None = option(None, "One unit of it; empty: all, by their mean square", kind=UnitKind(), ge=0)
+    guide: str = option("", "Photo whose features of that layer are grown into this one", kind=PhotoKind())
+    layers: str = option("", "Several layers, each with a dream of its own, side by side", kind=LayersKind())
     size: int | None = option(
         None, "Long side of the picture; empty: twice the network's input", ge=32, le=8192, unit="px"
     )
@@ -306,8 +310,7 @@ def _panels(options: DreamOptions, layers: Sequence[Layer]) -> list[Panel]:
     several = len(layers) > 1
     guide = " towards the guide" if options.guide else ""
     panels = [
-        Panel(
-            kind="image",
+        ImagePanel(
             title=f"What {layer.name}{unit} dreams of this photo{guide}",
             help=_told(options, place),
             image=f"dream_{place + 1}" if several else "dream",
@@ -317,10 +320,9 @@ def _panels(options: DreamOptions, layers: Sequence[Layer]) -> list[Panel]:
     ]
     return [
         *panels,
-        Panel(kind="image", title="The photo", help="As it was.", image="photo_whole"),
-        Panel(kind="image", title="As it grew", help="From size to size.", image="dream.gif", beside=True),
-        Panel(
-            kind="curve",
+        ImagePanel(title="The photo", help="As it was.", image="photo_whole"),
+        ImagePanel(title="As it grew", help="From size to size.", image="dream.gif", beside=True),
+        CurvePanel(
             title="How it grew",
             help="Each size starts lower than the one before ended: fine detail is new to it."
             + (" Each layer relative to its own start." if several else ""),
@@ -346,7 +348,7 @@ METHOD = Method(
     question="What does it dream of?",
     summary="What layers see in a photo is made stronger, coarse to fine (Mordvintsev et al. 2015).",
     options=DreamOptions,
-    run=dream,
+    compute=dream,
     work=work,
     gradients=True,
     version=2,

@@ -11,7 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from fovea.engine.errors import OptionsError, UnsupportedError
-from fovea.engine.method import Job, Method, Options, Panel, Result, listed_classes, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import ClassesKind, Options, class_indices, option
+from fovea.engine.panels import CurvePanel, GalleryPanel, TablePanel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +36,9 @@ STEPS, GENERATIONS = 2000, 150
 class FoolingOptions(Options):
     """Which classes, and how their pictures are found."""
 
-    classes: str = option("", f"Classes, with commas; empty: {CHOSEN} spread over the network's list", kind="classes")
+    classes: str = option(
+        "", f"Classes, with commas; empty: {CHOSEN} spread over the network's list", kind=ClassesKind()
+    )
     way: Literal["ascent", "evolution"] = option(
         "ascent", "ascent: by gradient from noise; evolution: by forward passes alone (both Nguyen 2015)"
     )
@@ -60,7 +64,7 @@ def _wanted(card: Card, options: FoolingOptions) -> list[int]:
     """The classes to be fooled, by index."""
     import numpy as np
 
-    chosen = listed_classes(card, options.classes)
+    chosen = class_indices(card, options.classes)
     count = len(card.classes)
     return chosen or sorted({int(place) for place in np.linspace(0, count - 1, min(CHOSEN, count)).round()})
 
@@ -69,7 +73,7 @@ def check(card: Card, options: FoolingOptions) -> None:
     """Raise in one line where there is no class, or too many of them."""
     if not card.classes or card.output == "features":
         raise UnsupportedError(f"{card.name} has no classes, so there is nothing to fool it about")
-    count = len(listed_classes(card, options.classes))
+    count = len(class_indices(card, options.classes))
     if count > MOST:
         raise OptionsError(f"{count} classes are too many for one grid: name at most {MOST}")
 
@@ -279,8 +283,7 @@ def fooling(job: Job) -> Result:
             "mean": float(probabilities.mean()),
         },
         panels=[
-            Panel(
-                kind="gallery",
+            GalleryPanel(
                 title="What it is certain of",
                 help=f"Each picture is made from noise by {options.way}, rounded to 8 bits, saved and read back; the "
                 "number is the network's probability of the class then.",
@@ -290,8 +293,7 @@ def fooling(job: Job) -> Result:
                 columns=columns,
                 caption=("told",),
             ),
-            Panel(
-                kind="curve",
+            CurvePanel(
                 title="How it went",
                 help="Probability of the best 8-bit picture so far.",
                 table="steps",
@@ -299,8 +301,7 @@ def fooling(job: Job) -> Result:
                 y=_shown(history),
                 units="probability",
             ),
-            Panel(
-                kind="table",
+            TablePanel(
                 title="Class by class",
                 help="As saved.",
                 table="classes",
@@ -328,7 +329,7 @@ METHOD = Method(
     summary="Pictures that mean nothing to a person and are a class with a probability over 0.99, made from noise "
     "by ascent or by evolution (Nguyen et al. 2015).",
     options=FoolingOptions,
-    run=fooling,
+    compute=fooling,
     work=work,
     photo=False,
     gradients=True,

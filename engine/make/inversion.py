@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from fovea.engine.errors import OptionsError
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import LayersKind, Options, option
+from fovea.engine.panels import CurvePanel, GalleryPanel, ImagePanel, Panel, TablePanel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 class InversionOptions(Options):
     """What an inversion can be told."""
 
-    layers: str = option("", "Layers to invert, a comma list; empty: a series from shallow to deep", kind="layers")
+    layers: str = option("", "Layers to invert, a comma list; empty: a series from shallow to deep", kind=LayersKind())
     series: int = option(5, "How many layers that series has", ge=1, le=12)
     steps: int = option(80, "Steps of the optimiser for each layer", ge=1, le=10000, unit="steps")
     preset: Literal["mild", "mahendran", "none"] = option(
@@ -228,8 +230,7 @@ def inversion(job: Job) -> Result:
 
 def _panels(tile: int, columns: int) -> list[Panel]:
     return [
-        Panel(
-            kind="gallery",
+        GalleryPanel(
             title="The photo as each layer remembers it",
             help="Pictures made from nothing until the layer could not tell them from the photo. What a layer has "
             "thrown away, its picture lacks.",
@@ -239,8 +240,7 @@ def _panels(tile: int, columns: int) -> list[Panel]:
             columns=columns,
             caption=("layer", "shows"),
         ),
-        Panel(
-            kind="curve",
+        CurvePanel(
             title="What is kept, layer by layer",
             help="ssim: how alike picture and photo are, 1 is the same. feature error: relative distance of the "
             "layer's own features on both, 0 is the same. A layer can be near to its features, and its picture far "
@@ -249,13 +249,12 @@ def _panels(tile: int, columns: int) -> list[Panel]:
             x="layer",
             y=("ssim", "feature_error"),
         ),
-        Panel(
-            kind="table",
+        TablePanel(
             title="In numbers",
             help="photo error: root mean square difference from the photo, in grey levels of 255.",
             table="layers",
         ),
-        Panel(kind="image", title="How they grew", help="One layer after the other.", image="growth.gif"),
+        ImagePanel(title="How they grew", help="One layer after the other.", image="growth.gif"),
     ]
 
 
@@ -273,7 +272,7 @@ METHOD = Method(
     question="What does a layer remember of a photo?",
     summary="The photo rebuilt from the features of shallow to deep layers (Mahendran and Vedaldi 2015).",
     options=InversionOptions,
-    run=inversion,
+    compute=inversion,
     work=work,
     gradients=True,
     version=2,

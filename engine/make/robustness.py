@@ -20,7 +20,10 @@ from pydantic import field_validator
 
 from fovea.engine.errors import DatasetError, UnsupportedError
 from fovea.engine.make.attack.choices import ATTACKS, as_fraction, attacked_frames, fraction
-from fovea.engine.method import Job, Method, Options, Panel, Result, listed, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import DatasetKind, Options, option, parts_of
+from fovea.engine.panels import CurvePanel, GalleryPanel, TablePanel
+from fovea.engine.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +58,7 @@ epsilon at which PGD fools it (their number if none); `left` the probability of 
 class RobustnessOptions(Options):
     """Which photos, and how far the attacks may go."""
 
-    dataset: str = option("sample", "The data set whose photos are attacked, a name or a folder", kind="dataset")
+    dataset: str = option("sample", "The data set whose photos are attacked, a name or a folder", kind=DatasetKind())
     epsilons: str = option(
         "1/255, 2/255, 4/255, 8/255", "Largest changes in L-infinity, with commas (Madry 2018: up to 8/255)"
     )
@@ -78,7 +81,7 @@ def radii(text: str) -> list[float]:
     """The radii of a comma list, each once, the smallest first. Raises ValueError."""
     told = f"expected 1 to {MOST_EPSILONS} numbers such as 2/255, 8/255"
     try:
-        found = sorted({float(fraction(part)) for part in listed(text)})
+        found = sorted({float(fraction(part)) for part in parts_of(text)})
     except ValueError:
         raise ValueError(told) from None
     if not found or len(found) > MOST_EPSILONS:
@@ -196,7 +199,7 @@ class _Survey:
         def progress(fraction: float, message: str, preview: Any = None, curve: Any = None) -> None:
             self.job.progress(0.97 * done / count, f"photo {done + 1} of {count}")
 
-        return dataclasses.replace(self.job, progress=progress)
+        return dataclasses.replace(self.job, progress=Progress(progress))
 
     def _run(
         self, name: str, frames: NDArray[np.uint8], classes: NDArray[Any], epsilon: float, seeds: list[int]
@@ -329,8 +332,7 @@ def _add_gallery(survey: _Survey, name: str, title: str, how: str, photos: pd.Da
     ]
     result.tables[name] = photos.drop(columns="index").assign(told=told).reset_index(drop=True)
     result.panels.append(
-        Panel(
-            kind="gallery",
+        GalleryPanel(
             title=title,
             help=how,
             image=name,
@@ -367,8 +369,7 @@ def robustness(job: Job) -> Result:
             "epsilon": str(last["epsilon"]),
         },
         panels=[
-            Panel(
-                kind="curve",
+            CurvePanel(
                 title="Accuracy against the size of the change",
                 help=f"Share of {len(rows)} photos that stay right ({survey.truth}) when every value may change by so "
                 "many grey levels; the bands are 95 % intervals (Wilson).",
@@ -406,7 +407,7 @@ def robustness(job: Job) -> Result:
         photos[::-1][:count],
         result,
     )
-    result.panels.append(Panel(kind="table", title="The figures", help="By epsilon.", table="accuracy"))
+    result.panels.append(TablePanel(title="The figures", help="By epsilon.", table="accuracy"))
     return result
 
 
@@ -425,7 +426,7 @@ METHOD = Method(
     question="How much does it take to fool it on many photos?",
     summary="Accuracy on a data set against the size of the change that FGSM and PGD may make (Madry et al. 2018).",
     options=RobustnessOptions,
-    run=robustness,
+    compute=robustness,
     work=work,
     photo=False,
     gradients=True,

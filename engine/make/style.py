@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from fovea.engine.errors import OptionsError
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import LayerKind, LayersKind, Options, PhotoKind, option
+from fovea.engine.panels import CurvePanel, GalleryPanel, ImagePanel, Panel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 class StyleOptions(Options):
     """What style transfer can be told."""
 
-    style: str = option("sample:tissue", "Photo whose style is taken", kind="photo")
+    style: str = option("sample:tissue", "Photo whose style is taken", kind=PhotoKind())
     content_weight: float = option(0.6, "How much the photo's content counts", ge=0, le=2, slider=True)
     style_weight: float = option(3.0, "How much the style counts", ge=0, le=10, slider=True)
     style_size: float = option(
@@ -39,9 +41,9 @@ class StyleOptions(Options):
         "Whose colours: the style's; or the photo's own, by taking over the style's light alone, or by giving the "
         "style photo the content's colours first (Gatys 2017, section 5)",
     )
-    second_style: str = option("", "Another photo whose style is blended in", kind="photo")
+    second_style: str = option("", "Another photo whose style is blended in", kind=PhotoKind())
     second_share: float = option(0.5, "The second style's part of the blend", ge=0, le=1, slider=True)
-    third_style: str = option("", "A third photo whose style is blended in", kind="photo", advanced=True)
+    third_style: str = option("", "A third photo whose style is blended in", kind=PhotoKind(), advanced=True)
     third_share: float = option(0.33, "The third style's part of the blend", ge=0, le=1, slider=True, advanced=True)
     size: int | None = option(None, "Long side; empty: twice the network's input", ge=32, le=4096, unit="px")
     steps: int = option(
@@ -62,10 +64,10 @@ class StyleOptions(Options):
         advanced=True,
     )
     content_layer: str = option(
-        "", "Layer of the content; empty: one in the middle", kind="layer", needs="spatial", advanced=True
+        "", "Layer of the content; empty: one in the middle", kind=LayerKind(has="spatial"), advanced=True
     )
     style_layers: str = option(
-        "", "Layers of the style; empty: the first and each before a reduction", kind="layers", advanced=True
+        "", "Layers of the style; empty: the first and each before a reduction", kind=LayersKind(), advanced=True
     )
     statistics: Literal["gatys", "centred", "wasserstein"] = option(
         "gatys",
@@ -472,14 +474,12 @@ def _style_photos(job: Job, styles: list[tuple[Image.Image, float]], side: int) 
 
 def _panels(transfer: Transfer, losses: pd.DataFrame) -> list[Panel]:
     panels = [
-        Panel(
-            kind="image",
+        ImagePanel(
             title="The photo in the other's style",
             help="Its features lie where the photo's lie, and occur together as in the style photo.",
             image="style",
         ),
-        Panel(
-            kind="gallery",
+        GalleryPanel(
             title="What it was made from",
             help="The photo, and those whose style was taken with their parts of the blend.",
             image="sources",
@@ -496,8 +496,7 @@ def _panels(transfer: Transfer, losses: pd.DataFrame) -> list[Panel]:
         columns = tuple(column for column in losses.columns if column.startswith(kind))
         if columns:
             panels.append(
-                Panel(
-                    kind="curve",
+                CurvePanel(
                     title=f"How far from the {kind.strip()}",
                     help=help,
                     table="losses",
@@ -506,7 +505,7 @@ def _panels(transfer: Transfer, losses: pd.DataFrame) -> list[Panel]:
                     log=kind == "style ",
                 )
             )
-    panels.append(Panel(kind="image", title="How it grew", help="From coarse to fine.", image="growth.gif"))
+    panels.append(ImagePanel(title="How it grew", help="From coarse to fine.", image="growth.gif"))
     return panels
 
 
@@ -515,8 +514,7 @@ def _add_grid(result: Result, sheet: Any, side: int, shown: pd.DataFrame) -> Non
     result.tables["grid"] = shown
     result.panels.insert(
         1,
-        Panel(
-            kind="gallery",
+        GalleryPanel(
             title="Content against style",
             help="More content down, more style to the right; at a small size.",
             image="grid",
@@ -546,7 +544,7 @@ METHOD = Method(
     question="What if it were painted like that?",
     summary="The content of one photo in the style of another (Gatys et al. 2016).",
     options=StyleOptions,
-    run=style,
+    compute=style,
     work=work,
     gradients=True,
     version=4,

@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from fovea.engine.errors import OptionsError
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import LayersKind, Options, option
+from fovea.engine.panels import CurvePanel, GalleryPanel, ImagePanel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +29,7 @@ class TextureOptions(Options):
     """What texture synthesis can be told."""
 
     layers: str = option(
-        "", "Layers whose Gram matrices are matched; empty: the first and each before a reduction", kind="layers"
+        "", "Layers whose Gram matrices are matched; empty: the first and each before a reduction", kind=LayersKind()
     )
     patch: int | None = option(
         None,
@@ -420,8 +422,7 @@ def texture(job: Job) -> Result:
             "height": height,
         },
         panels=[
-            Panel(
-                kind="image",
+            ImagePanel(
                 title="A new picture with the photo's statistics",
                 help="It shares with the photo which features occur together, and nothing of where they are. "
                 + expectation(card, layers, options.scales, options.fine),
@@ -433,13 +434,10 @@ def texture(job: Job) -> Result:
     if made_series is not None:
         _add_series(result, *made_series)
     else:
-        pattern = Panel(
-            kind="image", title="The pattern", help="The photo at the size it was looked at.", image="patch"
-        )
+        pattern = ImagePanel(title="The pattern", help="The photo at the size it was looked at.", image="patch")
         result.panels.append(pattern)
     result.panels += [
-        Panel(
-            kind="curve",
+        CurvePanel(
             title="Each layer's distance",
             help="Squared distance of the statistics, relative to the photo's; it jumps where a larger size begins.",
             table="losses",
@@ -447,7 +445,7 @@ def texture(job: Job) -> Result:
             y=tuple(column for column in losses.columns if column not in ("step", "loss", "width")),
             log=True,
         ),
-        Panel(kind="image", title="How it grew", help="From coarse to fine.", image="growth.gif"),
+        ImagePanel(title="How it grew", help="From coarse to fine.", image="growth.gif"),
     ]
     return result
 
@@ -456,8 +454,7 @@ def _add_series(result: Result, sheet: Any, side: int, shown: pd.DataFrame, curv
     result.images["depths"] = sheet
     result.tables |= {"depths": shown, "depth_losses": curves.reset_index(drop=True)}
     result.panels.append(
-        Panel(
-            kind="gallery",
+        GalleryPanel(
             title="Ever deeper layers",
             help="The same photo's texture from neighbouring pixels alone, then with one layer more each time: grain "
             "first, then larger and larger shapes (Gatys 2015, figure 2).",
@@ -489,7 +486,7 @@ METHOD = Method(
     question="What is the photo's texture to it?",
     summary="A new picture of any size with the photo's feature statistics (Gatys et al. 2015).",
     options=TextureOptions,
-    run=texture,
+    compute=texture,
     work=work,
     gradients=True,
     version=3,

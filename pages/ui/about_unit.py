@@ -14,7 +14,9 @@ import streamlit as st
 from fovea.engine.errors import FoveaError
 from fovea.engine.look.kernels.weights import weighted_layers
 from fovea.engine.look.mining.mined import Mined, by_maximum
-from fovea.engine.method import Method, Panel, methods, option_extra
+from fovea.engine.method import Method, methods
+from fovea.engine.options import LayerKind, LayersKind, UnitKind, declared
+from fovea.engine.panels import CurvePanel, Panel, TableView
 from fovea.engine.run import Request, validate
 from fovea.engine.worker import submit
 from fovea.models.card import Card
@@ -37,12 +39,12 @@ def methods_of_every_unit() -> list[Method]:
 
 def methods_of_one_unit() -> list[Method]:
     """The methods that can be asked about one unit."""
-    return [method for method in methods().values() if method.options_of_kind("unit") and not method.every_unit]
+    return [method for method in methods().values() if method.options.names(UnitKind) and not method.every_unit]
 
 
 def layer_for(method: Method, card: Card, layer: str) -> str:
     """The layer to ask this method about: where it needs weights, the nearest one before with the same units."""
-    needs = {option_extra(method.options.model_fields[name])["needs"] for name in method.options_of_kind("layer")}
+    needs = {declared(method.options.model_fields[name]).kind.needs for name in method.options.names(LayerKind)}
     names = [one.name for one in card.layers]
     weighted = weighted_layers(card)
     if "weights" not in needs or layer in weighted:
@@ -54,11 +56,11 @@ def layer_for(method: Method, card: Card, layer: str) -> str:
 
 def request_for(method: Method, card: Card, layer: str, unit: int) -> Request:
     """The run that would tell of this unit, with the method's defaults."""
-    options: dict[str, Any] = {name: layer_for(method, card, layer) for name in method.options_of_kind("layer")[:1]}
+    options: dict[str, Any] = {name: layer_for(method, card, layer) for name in method.options.names(LayerKind)[:1]}
     if method.every_unit:
-        options |= {name: layer for name in method.options_of_kind("layers")}
+        options |= {name: layer for name in method.options.names(LayersKind)}
     else:
-        options |= {name: unit for name in method.options_of_kind("unit")[:1]}
+        options |= {name: unit for name in method.options.names(UnitKind)[:1]}
     image = state.photo() if method.takes_photo else None
     return Request(method=method.name, network=card.name, image=image, options=options)
 
@@ -66,7 +68,7 @@ def request_for(method: Method, card: Card, layer: str, unit: int) -> Request:
 def runs_for(method: Method, card: Card, layer: str, unit: int) -> Iterator[Any]:
     """The runs that tell of this unit with the network's present weights, newest first, unfinished ones too."""
     request = request_for(method, card, layer, unit)
-    singles = {name: value for name, value in request.options.items() if name not in method.options_of_kind("layers")}
+    singles = {name: value for name, value in request.options.items() if name not in method.options.names(LayersKind)}
     words = " ".join(f"{name}={value}" for name, value in singles.items())
     store = reads.store()
     for row in store.list(method=method.name, network=card.name, text=words or None, limit=RUNS_READ):
@@ -77,15 +79,17 @@ def runs_for(method: Method, card: Card, layer: str, unit: int) -> Iterator[Any]
             continue
         if any(record.options.get(name) != wanted for name, wanted in singles.items()):
             continue
-        if method.every_unit and method.options_of_kind("layers") and not _mined(record, method, layer):
+        if method.every_unit and method.options.names(LayersKind) and not _mined(record, method, layer):
             continue
         yield store.run(row.id)
 
 
 def _mined(record: Any, method: Method, layer: str) -> bool:
     """Whether a run over several layers holds this one."""
-    asked = {name.strip() for option in method.options_of_kind("layers") for name in record.options[option].split(",")}
-    return layer in asked or any(panel.where.get("layer") == layer for panel in record.panels)
+    asked = {name.strip() for option in method.options.names(LayersKind) for name in record.options[option].split(",")}
+    return layer in asked or any(
+        isinstance(panel, TableView) and panel.where.get("layer") == layer for panel in record.panels
+    )
 
 
 # --- every unit of the layer
@@ -118,7 +122,7 @@ def neighbours_of(card: Card, layer: str) -> dict[str, str]:
 
 def _borrowed(method: Method, card: Card, layer: str, unit: int) -> bool:
     """Draw the unit's best patches as an activation before or behind the layer has them, if they were mined there."""
-    if not method.options_of_kind("layers"):
+    if not method.options.names(LayersKind):
         return False
     for other, what in neighbours_of(card, layer).items():
         for run in runs_for(method, card, other, unit):
@@ -189,7 +193,7 @@ def _neighbours(rows: pd.DataFrame, card: Card, layer: str, key: str) -> None:
 
 def _mined_gallery(card: Card, layer: str) -> tuple[Panel, Any] | None:
     """The newest gallery of patches of this layer, or of an activation before or behind it, and its run."""
-    mining = [method for method in methods_of_every_unit() if method.options_of_kind("layers")]
+    mining = [method for method in methods_of_every_unit() if method.options.names(LayersKind)]
     for name in (layer, *neighbours_of(card, layer)):
         for run in itertools.chain.from_iterable(runs_for(method, card, name, 0) for method in mining):
             panel = Mined(run).gallery(name) if name == layer or by_maximum(run) else None
@@ -216,8 +220,7 @@ def _histogram(run: Any, layer: str, unit: int) -> None:
     if not len(row):
         return
     table = even_bins(run.array("histograms")[row[0]], run.array("histogram_edges"))
-    panel = Panel(
-        kind="curve",
+    panel = CurvePanel(
         title="How strongly it answers",
         help="How many images have this as the largest value of the unit's map.",
         table="histogram",

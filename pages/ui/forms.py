@@ -13,7 +13,17 @@ import annotated_types
 import streamlit as st
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.method import Method, find_method, listed, listed_classes, option_extra
+from fovea.engine.method import Method, find_method
+from fovea.engine.options import (
+    ClassKind,
+    DatasetKind,
+    LayerKind,
+    PositionKind,
+    UnitKind,
+    class_indices,
+    declared,
+    parts_of,
+)
 from fovea.models.card import Card, Layer
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.links import loopback_only
@@ -41,11 +51,11 @@ def prefill(method: Method, options: Mapping[str, Any]) -> None:
     """Set the controls of a method to a run's options; call before the form is drawn."""
     subject = _subject(method)
     if subject:
-        about = any(options.get(name) for name in method.options_of_kind("layer"))
+        about = any(options.get(name) for name in method.options.names(LayerKind))
         st.session_state[subject_key(method.name)] = "unit" if about else "class"
     for name, info in method.options.model_fields.items():
         if name in options:
-            kind, value = option_extra(info)["kind"], options[name]
+            kind, value = declared(info).kind.name, options[name]
             if kind == "layer" and value:
                 state.choose(layer=str(value))
             elif kind == "unit" and value is not None:
@@ -64,19 +74,19 @@ def options_form(method: Method, card: Card) -> dict[str, Any]:
     values: dict[str, Any] = {name: fields[name].default for name in hidden}
     subject = _subject(method)
     for name in sorted(fields, key=lambda name: name not in subject):
-        if name not in hidden and (name in subject or not option_extra(fields[name])["advanced"]):
+        if name not in hidden and (name in subject or not declared(fields[name]).advanced):
             values[name] = _control(method, name, fields[name], card)
     return values | _advanced(method, card, subject)
 
 
 def _subject(method: Method) -> tuple[str, ...]:
     """The options that name what is looked at, if the method takes a class or else a unit."""
-    classes = tuple(method.options_of_kind("class"))
-    layers = tuple(name for name in method.options_of_kind("layer") if not method.options.model_fields[name].default)
-    units = tuple(method.options_of_kind("unit"))
+    classes = tuple(method.options.names(ClassKind))
+    layers = tuple(name for name in method.options.names(LayerKind) if not method.options.model_fields[name].default)
+    units = tuple(method.options.names(UnitKind))
     if not classes or not layers or not units:
         return ()
-    return classes + layers + units + tuple(method.options_of_kind("position"))
+    return classes + layers + units + tuple(method.options.names(PositionKind))
 
 
 def _class_or_unit(method: Method, card: Card) -> tuple[str, ...]:
@@ -97,7 +107,7 @@ def _class_or_unit(method: Method, card: Card) -> tuple[str, ...]:
         width="stretch",
         persist_state="session",
     )
-    classes = tuple(method.options_of_kind("class"))
+    classes = tuple(method.options.names(ClassKind))
     return classes if st.session_state[key] == "unit" else tuple(name for name in subject if name not in classes)
 
 
@@ -105,7 +115,7 @@ def _advanced(method: Method, card: Card, drawn: tuple[str, ...]) -> dict[str, A
     values: dict[str, Any] = {}
     with st.expander("More options", icon=":material/tune:"):
         for name, info in method.options.model_fields.items():
-            if option_extra(info)["advanced"] and name not in drawn:
+            if declared(info).advanced and name not in drawn:
                 values[name] = _control(method, name, info, card)
         st.number_input(
             "Seed",
@@ -143,10 +153,10 @@ def _control(method: Method, name: str, info: Any, card: Card) -> Any:
     start = st.session_state.pop(waiting) if waiting in st.session_state else _MISSING
     if start is not _MISSING:
         st.session_state.pop(key, None)
-    kind = option_extra(info)["kind"]
+    kind = declared(info).kind.name
     draw = _KINDS.get(kind, _plain)
     with st.container(key=f"field-{method.name}-{name}".replace("_", "-"), gap=None):
-        return draw(key, info, label(name, option_extra(info)["unit"]), card, start)
+        return draw(key, info, label(name, declared(info).unit), card, start)
 
 
 class _Missing:
@@ -192,7 +202,7 @@ def layers_for(card: Card, needs: str) -> list[Layer]:
 
 
 def _layer(key: str, info: Any, text: str, card: Card, start: Any) -> str:
-    names = [layer.name for layer in layers_for(card, option_extra(info)["needs"])]
+    names = [layer.name for layer in layers_for(card, declared(info).kind.needs)]
     chosen = state.layer() or str(info.default or "")
     st.session_state[key] = chosen if chosen in names else None
     st.selectbox(
@@ -236,7 +246,7 @@ def _unit(key: str, info: Any, text: str, card: Card, start: Any) -> int | None:
 
 
 def _layers(key: str, info: Any, text: str, card: Card, start: Any) -> str:
-    names = [layer.name for layer in layers_for(card, option_extra(info)["needs"])]
+    names = [layer.name for layer in layers_for(card, declared(info).kind.needs)]
     given = str(info.default if start is _MISSING else start)
     listed = [name for name in (part.strip() for part in given.split(",")) if name in names]
     _initial(key, listed, listed if start is not _MISSING else _MISSING)
@@ -305,7 +315,7 @@ def _dataset(key: str, info: Any, text: str, card: Card, start: Any) -> str:
 def _label(key: str, info: Any, text: str, card: Card, start: Any) -> str:
     """A label of the data set that is chosen above."""
     method = key.split(":")[1]
-    chosen = [st.session_state.get(key_of(method, name)) for name in find_method(method).options_of_kind("dataset")]
+    chosen = [st.session_state.get(key_of(method, name)) for name in find_method(method).options.names(DatasetKind)]
     labels: list[str] = []
     with contextlib.suppress(FoveaError):
         labels = reads.dataset_labels(reads.root(), str(chosen[0])) if chosen and chosen[0] else []
@@ -354,7 +364,7 @@ def _network(key: str, info: Any, text: str, card: Card, start: Any) -> str:
 
 def _networks(key: str, info: Any, text: str, card: Card, start: Any) -> str:
     names = reads.known_networks()
-    given = listed(str(info.default if start is _MISSING else start))
+    given = parts_of(str(info.default if start is _MISSING else start))
     _initial(key, given, given if start is not _MISSING else _MISSING)
     known = [*names, *(name for name in st.session_state[key] if name not in names)]
     st.multiselect(text, known, key=key, placeholder="none", help=info.description, persist_state="session")
@@ -362,7 +372,7 @@ def _networks(key: str, info: Any, text: str, card: Card, start: Any) -> str:
 
 
 def _classes(key: str, info: Any, text: str, card: Card, start: Any) -> str:
-    given = listed_classes(card, str(info.default if start is _MISSING else start)) if card.classes else []
+    given = class_indices(card, str(info.default if start is _MISSING else start)) if card.classes else []
     _initial(key, given, given if start is not _MISSING else _MISSING)
     st.session_state[key] = [index for index in st.session_state[key] if index < len(card.classes)]
     st.multiselect(
@@ -424,7 +434,7 @@ def _number(key: str, info: Any, text: str, kind: type) -> Any:
     blank: dict[str, Any] = {"value": None, "placeholder": "left to the method"} if optional else {}
     if st.session_state[key] is not None:
         st.session_state[key] = kind(st.session_state[key])
-    if option_extra(info)["slider"]:
+    if declared(info).slider:
         return st.slider(
             text, low, high, step=kind((high - low) / 100), key=key, help=info.description, persist_state="session"
         )

@@ -15,7 +15,7 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
-from fovea.engine.method import Panel
+from fovea.engine.panels import Panel
 from fovea.pages.ui.links import artifact_url
 from fovea.pages.ui.opened import show_opened, unit_link
 from fovea.pages.ui.text import value

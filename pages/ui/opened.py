@@ -11,7 +11,9 @@ import streamlit as st
 
 from fovea.engine.errors import FoveaError
 from fovea.engine.figures import words
-from fovea.engine.method import Method, Panel, find_method
+from fovea.engine.method import Method, find_method
+from fovea.engine.options import DatasetKind, ItemKind
+from fovea.engine.panels import Panel
 from fovea.engine.sheet import cut_tile
 from fovea.pages.ui import reads
 from fovea.pages.ui.text import errors_as_lines, label, plain
@@ -62,7 +64,7 @@ def _said(panel: Panel, row: pd.Series[Any]) -> None:
 
 def _dataset_of(run: Any) -> str:
     """The data set that the run's images are of."""
-    names = _method(run).options_of_kind("dataset") if _method(run) else []
+    names = _method(run).options.names(DatasetKind) if _method(run) else []
     return next((str(run.record.options[name]) for name in names if run.record.options.get(name)), "")
 
 
@@ -96,7 +98,7 @@ def _image_ways(run: Any, image: str, key: str) -> None:
     from fovea.pages.ui.workbench import show_next
 
     with errors_as_lines():
-        item = next(iter(_method(run).options_of_kind("item")), "") if _method(run) else ""
+        item = next(iter(_method(run).options.names(ItemKind)), "") if _method(run) else ""
         if item and st.button("Ask about this one", icon=":material/search:", key=f"{key}:ask"):
             request = run.record.request()
             again = request.model_copy(update={"options": request.options | {item: image}, "name": ""})

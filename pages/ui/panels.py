@@ -11,7 +11,7 @@ import streamlit as st
 
 from fovea.engine.errors import FoveaError
 from fovea.engine.figures import figure
-from fovea.engine.method import Cells, Panel
+from fovea.engine.panels import Cells, GalleryPanel, Panel
 from fovea.pages.ui.gallery import show_gallery
 from fovea.pages.ui.opened import show_opened
 from fovea.pages.ui.peek import peek
@@ -22,9 +22,6 @@ CHART = {"displaylogo": False, "showSendToCloud": False, "scrollZoom": False, "d
 
 WHOLE_ROWS = 16
 """A table of no more rows is shown whole, a longer one scrolls."""
-
-SMALL = frozenset({"curve", "bars", "table", "scatter", "heatmap"})
-"""Kinds that share a row with their neighbour."""
 
 
 def show_panels(run: Any, key: str) -> None:
@@ -47,9 +44,7 @@ def _rows(groups: list[Group]) -> list[list[Group]]:
     for place, group in enumerate(groups):
         panel, last = group[0][1], rows[-1] if rows else []
         leads = place + 1 < len(groups) and groups[place + 1][0][1].beside
-        pairs = (
-            len(last) == 1 and not leads and all(len(one) == 1 and one[0][1].kind in SMALL for one in (group, *last))
-        )
+        pairs = len(last) == 1 and not leads and all(len(one) == 1 and one[0][1].small for one in (group, *last))
         joins = panel.beside and bool(last) and len(group) == len(last[-1]) == 1
         if joins or (pairs and not panel.beside):
             last.append(group)
@@ -63,7 +58,8 @@ def _sisters(panels: list[Panel]) -> list[Group]:
     groups: list[Group] = []
     for index, panel in enumerate(panels):
         before = groups[-1][-1][1] if groups else None
-        if before and panel.kind == before.kind == "gallery" and panel.where and panel.table == before.table:
+        sisters = isinstance(panel, GalleryPanel) and isinstance(before, GalleryPanel)
+        if sisters and panel.where and panel.table == before.table:
             groups[-1].append((index, panel))
         else:
             groups.append([(index, panel)])
@@ -301,9 +297,7 @@ def clicked_channel(event: Any) -> int | None:
 
 
 def _table(panel: Panel, run: Any, key: str) -> None:
-    table = run.table(panel.table)
-    for column, wanted in panel.where.items():
-        table = table[table[column] == wanted]
+    table = panel.rows(run)
     told = [name for name in table if not (table[name].isna() | (table[name].astype(str) == "")).all()]
     height: Literal["content", "auto"] = "content" if len(table) <= WHOLE_ROWS else "auto"
     st.dataframe(table[told] if told else table, hide_index=True, key=f"{key}:table", height=height)

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from fovea.engine.method import Panel
+from fovea.engine.panels import Panel
 from fovea.pages.ui.gallery import sheet_of
 
 SIZE = 132

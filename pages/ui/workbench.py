@@ -10,6 +10,7 @@ import streamlit as st
 from fovea.engine.errors import FoveaError
 from fovea.engine.estimate import expect, in_words
 from fovea.engine.method import Method, find_method
+from fovea.engine.options import DatasetKind
 from fovea.engine.run import Request, validate
 from fovea.engine.worker import submit
 from fovea.models.card import Card
@@ -134,7 +135,7 @@ def show_next(method: str, run_id: str) -> None:
 def _estimate(method: Method, values: dict[str, Any]) -> str:
     """What it will take, before it is pressed."""
     images = 0
-    for name in filter(values.get, method.options_of_kind("dataset")):
+    for name in filter(values.get, method.options.names(DatasetKind)):
         try:
             images = max(images, reads.dataset_size(str(home()), str(values[name])))
         except FoveaError:

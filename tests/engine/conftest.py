@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from fovea.engine.method import Job, find_method
+from fovea.engine.progress import Progress
 from tests.networks.modules import Branching, Depthwise, Functional, Residual, Smooth
 from tests.networks.tiny import TinyNetwork, tiny_network
 
@@ -63,6 +64,8 @@ def make_job(small_photo: Image.Image) -> Callable[..., Job]:
     def make(method: str, network: TinyNetwork, **given: Any) -> Job:
         found = find_method(method)
         fields = {key: given.pop(key) for key in ("seed", "progress", "device", "open_photo") if key in given}
+        if "progress" in fields:
+            fields["progress"] = Progress(fields["progress"])
         photo = given.pop("photo", small_photo)
         options = found.options.parse(given)
         found.verify(network.card, options)

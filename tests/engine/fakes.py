@@ -18,7 +18,9 @@ if __name__ == "__main__":
 
 from fovea.engine import method as registry
 from fovea.engine.errors import OptionsError
-from fovea.engine.method import Job, Method, Options, Panel, Result, option
+from fovea.engine.method import Job, Method, Result
+from fovea.engine.options import ClassKind, LayerKind, Options, PhotoKind, option
+from fovea.engine.panels import ImagePanel
 from fovea.engine.run import Request
 from fovea.models.card import Card, Layer, Preprocessing
 
@@ -28,9 +30,9 @@ class CountOptions(Options):
     wait: float = option(0.0, "Seconds a step takes.", unit="s", ge=0, advanced=True)
     colour: Literal["red", "green"] = option("red", "The colour of the picture.")
     loud: bool = option(False, "Whether it says so.")
-    target: str | None = option(None, "The class.", kind="class")
-    layer: str = option("", "The layer.", kind="layer")
-    second: str = option("", "Another photo.", kind="photo")
+    target: str | None = option(None, "The class.", kind=ClassKind())
+    layer: str = option("", "The layer.", kind=LayerKind())
+    second: str = option("", "Another photo.", kind=PhotoKind())
 
 
 def count(job: Job) -> Result:
@@ -52,7 +54,7 @@ def count(job: Job) -> Result:
         arrays={"values": np.arange(options.steps, dtype=np.float32)},
         tables={"losses": pd.DataFrame({"step": range(options.steps), "loss": np.ones(options.steps)})},
         images={"count": picture},
-        panels=[Panel(kind="image", title="The picture", image="count")],
+        panels=[ImagePanel(title="The picture", image="count")],
         summary={"steps": options.steps, "begun": begun, "mean": np.float32(0.5), "nothing": float("nan")},
     )
 
@@ -81,7 +83,7 @@ def _method(name: str, function: Any, **more: Any) -> Method:
         question=f"What does {name} do?",
         summary="It is for tests.",
         options=CountOptions,
-        run=function,
+        compute=function,
         work=lambda card, options, images: options.steps,
         **{"photo": False, **more},
     )

@@ -10,7 +10,20 @@ import pandas as pd
 from PIL import Image
 
 from fovea.engine.data.image import open_photo
-from fovea.engine.method import Cells, Panel
+from fovea.engine.panels import (
+    BarsPanel,
+    Cells,
+    ChannelsPanel,
+    CurvePanel,
+    GalleryPanel,
+    HeatmapPanel,
+    ImagePanel,
+    OverlayPanel,
+    Panel,
+    ScatterPanel,
+    TablePanel,
+    TextPanel,
+)
 from fovea.engine.run import Input, NetworkRef, RunRecord
 from fovea.engine.sheet import compose_sheet, fit_tile
 
@@ -74,8 +87,7 @@ def every_panel(label: str = "tabby cat") -> MemoryRun:
         }
     )
     panels = [
-        Panel(
-            kind="overlay",
+        OverlayPanel(
             title=f"Where squeezenet looks for {label}",
             help="How far the probability falls when a window over the pixel is covered.",
             image="photo",
@@ -84,11 +96,10 @@ def every_panel(label: str = "tabby cat") -> MemoryRun:
             units="drop of probability",
             cells=Cells(ys="ys", xs="xs", height=32, width=32, values="score", label="probability", cover="cover"),
         ),
-        Panel(kind="overlay", title="Saliency", image="photo", array="saliency", units="|gradient|"),
-        Panel(kind="heatmap", title="The map alone", array="heatmap", scale="diverging", units=label),
-        Panel(kind="image", title="What excites it", image="made", help="Made by gradient ascent."),
-        Panel(
-            kind="gallery",
+        OverlayPanel(title="Saliency", image="photo", array="saliency", units="|gradient|"),
+        HeatmapPanel(title="The map alone", array="heatmap", scale="diverging", units=label),
+        ImagePanel(title="What excites it", image="made", help="Made by gradient ascent."),
+        GalleryPanel(
             title="Patches",
             help="The images with the largest activations.",
             image="sheet",
@@ -98,13 +109,13 @@ def every_panel(label: str = "tabby cat") -> MemoryRun:
             group=("layer", "unit"),
             caption=("score", "label"),
         ),
-        Panel(kind="gallery", title="Neighbours", image="sheet", table="flat", tile=64, columns=4, caption=("label",)),
-        Panel(kind="curve", title="How it grew", table="losses", x="step", y=("activation", "total"), log=False),
-        Panel(kind="bars", title="Classes", table="classes", x="class", y=("probability",)),
-        Panel(kind="scatter", title="A map of features", table="points", x="x", y=("y",), caption=("label", "image")),
-        Panel(kind="channels", title="Channels", array="activations", image="photo", units="activation"),
-        Panel(kind="table", title="Table", table="classes"),
-        Panel(kind="text", title=f"A note on {label}", help=f"Nothing to see but {label}."),
+        GalleryPanel(title="Neighbours", image="sheet", table="flat", tile=64, columns=4, caption=("label",)),
+        CurvePanel(title="How it grew", table="losses", x="step", y=("activation", "total"), log=False),
+        BarsPanel(title="Classes", table="classes", x="class", y=("probability",)),
+        ScatterPanel(title="A map of features", table="points", x="x", y=("y",), caption=("label", "image")),
+        ChannelsPanel(title="Channels", array="activations", image="photo", units="activation"),
+        TablePanel(title="Table", table="classes"),
+        TextPanel(title=f"A note on {label}", help=f"Nothing to see but {label}."),
     ]
     return MemoryRun(
         record(panels, name=f"Test of {label}", note=f"first line\n{label}", warnings=[f"weights are random: {label}"]),

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from fovea.engine import __main__ as cli
+from fovea.engine.cli import main as cli
+from fovea.engine.cli.methods import add_method
 from fovea.engine.store import Store
 from tests.engine import fakes
 
-ROOT = Path(cli.__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def run(*arguments: str) -> Result:
     known = {command.name for command in cli.app.registered_commands}
     for method in fakes.METHODS.values():
         if method.name not in known:
-            cli._add_method(method)
+            add_method(cli.app, method)
     return CliRunner().invoke(cli.app, list(arguments))
 
 
@@ -185,7 +186,7 @@ def python(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 def test_help_imports_nothing_heavy(own_home: Path) -> None:
     code = (
-        "import sys, fovea.engine.__main__ as cli; [cli._add_method(m) for m in cli.registry.methods().values()]; "
+        "import sys, fovea.engine.cli.main as cli; [cli.add_method(cli.app, m) for m in cli.methods().values()]; "
         "print(sorted({'torch', 'torchvision', 'onnxruntime', 'timm', 'faiss', 'pandas', 'rich'} & set(sys.modules)))"
     )
     assert python("-c", code, home=own_home).stdout.strip() == "[]"
@@ -213,7 +214,7 @@ def hear_interrupts() -> None:
 
 def test_a_real_interrupt_is_stored(own_home: Path) -> None:
     code = (
-        "import sys; from tests.engine import fakes; fakes.install(setattr); import fovea.engine.__main__ as cli; "
+        "import sys; from tests.engine import fakes; fakes.install(setattr); import fovea.engine.cli.main as cli; "
         "sys.argv = ['engine', 'count', '--network', 'fake', '--device', 'cpu', '--steps', '1000', '--wait', '0.1']; "
         "cli.main()"
     )

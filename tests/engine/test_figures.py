@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from PIL import Image
 
 from fovea.engine.errors import OptionsError
 from fovea.engine.figures import DIVERGING, SEQUENTIAL, channel_sheet, data_uri, figure
-from fovea.engine.method import Cells, Panel
+from fovea.engine.panels import Cells, CurvePanel, HeatmapPanel, OverlayPanel, Panel, ScatterPanel, panel_kinds
 from tests.engine.memory_run import KINDS, MemoryRun, every_panel, record
 
 HOSTILE = '<img src=x onerror=alert(1)> %{z} </script><script>alert("x")</script> & "q"'
@@ -31,7 +31,7 @@ def of_kind(run: MemoryRun, kind: str) -> Panel:
 
 
 def test_the_run_has_every_kind(run: MemoryRun) -> None:
-    kinds = set(get_args(Panel.model_fields["kind"].annotation))
+    kinds = set(panel_kinds())
     assert kinds == set(KINDS) == {panel.kind for panel in run.record.panels}
 
 
@@ -74,7 +74,7 @@ def test_an_overlay_lies_on_its_picture(run: MemoryRun) -> None:
 
 def test_a_coarse_map_is_stretched_over_its_picture() -> None:
     run = MemoryRun(record([]), {"map": np.zeros((7, 14))}, images={"photo": Image.new("RGB", (224, 112))})
-    heat = figure(Panel(kind="overlay", title="", image="photo", array="map"), run).data[0]
+    heat = figure(OverlayPanel(title="", image="photo", array="map"), run).data[0]
     assert (heat.x0, heat.dx, heat.y0, heat.dy) == (7.5, 16, 7.5, 16)
 
 
@@ -95,18 +95,18 @@ def test_flat_and_unfinished_maps_can_be_drawn() -> None:
     for values in (np.zeros((4, 4)), np.full((4, 4), np.nan), np.full((1, 4, 4), 3.0)):
         run = MemoryRun(record([]), {"map": values})
         for scale in ("sequential", "diverging"):
-            heat = figure(Panel(kind="heatmap", title="", array="map", scale=scale), run).data[0]
+            heat = figure(HeatmapPanel(title="", array="map", scale=scale), run).data[0]
             assert np.isfinite([heat.zmin, heat.zmax]).all()
             assert heat.zmin < heat.zmax
     run = MemoryRun(record([]), {"map": np.zeros((3, 4, 4))})
     with pytest.raises(OptionsError, match=r"has shape \(3, 4, 4\), expected \(rows, columns\)"):
-        figure(Panel(kind="heatmap", title="", array="map"), run)
+        figure(HeatmapPanel(title="", array="map"), run)
 
 
 def test_a_large_map_is_made_lighter() -> None:
     values = np.random.default_rng(0).normal(size=(3000, 1500)).astype(np.float32)
     run = MemoryRun(record([]), {"map": values})
-    heat = figure(Panel(kind="heatmap", title="", array="map"), run).data[0]
+    heat = figure(HeatmapPanel(title="", array="map"), run).data[0]
     assert np.asarray(heat.z).shape == (1000, 500)
     assert np.asarray(heat.z)[0, 0] == pytest.approx(values[:3, :3].mean(), rel=1e-5)
 
@@ -133,7 +133,7 @@ def test_bars_keep_the_tables_order_and_show_shares(run: MemoryRun) -> None:
 
 def test_a_log_axis_needs_positive_values() -> None:
     run = MemoryRun(record([]), tables={"t": pd.DataFrame({"step": [0, 1], "a": [1.0, 10.0], "b": [0.0, np.nan]})})
-    panel = Panel(kind="curve", title="", table="t", x="step", y=("a",), log=True)
+    panel = CurvePanel(title="", table="t", x="step", y=("a",), log=True)
     assert figure(panel, run).layout.yaxis.type == "log"
     both = panel.model_copy(update={"y": ("a", "b")})
     assert figure(both, run).layout.yaxis.type == "linear"
@@ -149,7 +149,7 @@ def test_many_labels_share_the_colours() -> None:
     table = pd.DataFrame({"x": range(60), "y": range(60), "label": [f"l{i % 30}" for i in range(60)], "v": range(60)})
     table["tile"] = range(60)
     run = MemoryRun(record([]), tables={"t": table})
-    panel = Panel(kind="scatter", title="", table="t", x="x", y=("y",), caption=("label",))
+    panel = ScatterPanel(title="", table="t", x="x", y=("y",), caption=("label",))
     drawn = figure(panel, run)
     assert drawn.data[0].name == "others"
     assert sum(len(trace.x) for trace in drawn.data) == 60

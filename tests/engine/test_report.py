@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fovea.engine.method import Panel, methods
+from fovea.engine.method import methods
+from fovea.engine.panels import TablePanel
 from fovea.engine.report import command_line, report_html
 from fovea.engine.run import Input
 from tests.engine.memory_run import MemoryRun, every_panel, record
@@ -122,7 +123,7 @@ def test_a_panel_that_cannot_be_drawn_is_one_line() -> None:
 
 
 def test_a_run_without_charts_carries_no_plotly() -> None:
-    run = MemoryRun(record([Panel(kind="table", title="T", table="t")]), tables={"t": pd.DataFrame({"a": range(500)})})
+    run = MemoryRun(record([TablePanel(title="T", table="t")]), tables={"t": pd.DataFrame({"a": range(500)})})
     page = report_html(run)
     assert len(page) < 100_000
     assert "200 more rows are in the run itself" in page

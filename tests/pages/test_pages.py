@@ -173,7 +173,7 @@ def test_unit_page_names_the_layer_and_the_ways_on(open_page: Open) -> None:
 def test_covered_picture_replaces_one_window() -> None:
     from PIL import Image
 
-    from fovea.engine.method import Cells
+    from fovea.engine.panels import Cells
     from fovea.pages.ui.panels import covered_picture
 
     class View:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fovea.engine.method import Panel
+from fovea.engine.panels import Panel, panel_kinds
 from fovea.pages.ui.panels import _rows, _sisters
 
 
@@ -15,7 +15,9 @@ def kinds(*panels: Panel) -> list[list[Any]]:
 
 
 def panel(title: str, kind: str = "image", **more: Any) -> Panel:
-    return Panel(kind=kind, title=title, **more)  # type: ignore[arg-type]
+    needs = {"image": {"image": "i"}, "curve": {"x": "x", "y": ("y",)}, "bars": {"x": "x", "y": ("y",)}}
+    needs["gallery"] = needs["image"]
+    return panel_kinds()[kind](title=title, **needs.get(kind, {}), **more)
 
 
 def test_small_charts_stand_two_by_two_and_others_alone() -> None:

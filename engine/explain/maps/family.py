@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from fovea.engine.errors import NetworkError, OptionsError, UnsupportedError
 from fovea.engine.method import Job, Lead, find_method
+from fovea.engine.options import UnitKind
+from fovea.engine.progress import Progress
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,7 +66,7 @@ class Recipe:
     @property
     def takes_units(self) -> bool:
         """Whether it can explain a unit in place of a class."""
-        return bool(find_method(self.method).options_of_kind("unit"))
+        return bool(find_method(self.method).options.names(UnitKind))
 
     @property
     def subject(self) -> tuple[str, ...]:
@@ -236,7 +238,7 @@ def draw(
     if module is None:
         verify(job.card, name, subject, settings or {})
     own = dataclasses.replace(
-        job, options=map_options(name, subject, settings or {}), progress=progress, warnings=[], ran={}
+        job, options=map_options(name, subject, settings or {}), progress=Progress(progress), warnings=[], ran={}
     )
     if module is not None:
         own.network = _Copy(job.card, module)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.engine.method import Panel, Result
+from fovea.engine.method import Result
+from fovea.engine.panels import CurvePanel, GalleryPanel, Panel, TablePanel
 
 if TYPE_CHECKING:
     from fovea.engine.look.probing.reducers import Editor
@@ -97,8 +98,7 @@ def _tiles(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _panels(drawn: bool) -> list[Panel]:
-    pictures = Panel(
-        kind="gallery",
+    pictures = GalleryPanel(
         title="The strongest units of every layer",
         help="Their maps of this photo, each from its smallest value in black to its largest in white.",
         image="strongest",
@@ -110,16 +110,14 @@ def _panels(drawn: bool) -> list[Panel]:
     )
     return [
         *([pictures] if drawn else []),
-        Panel(
-            kind="curve",
+        CurvePanel(
             title="How sparse the layers are",
             help="From the input to the output: the share of a layer's values that are zero or less.",
             table="layers",
             x="depth",
             y=("sparsity",),
         ),
-        Panel(
-            kind="table",
+        TablePanel(
             title="The whole network at a glance",
             help="For each layer its strongest units on this photo, its mean, and its sparsity: the share of "
             "values that are zero or less.",

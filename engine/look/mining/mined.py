@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.engine.errors import FoveaError, OptionsError, UnsupportedError
+from fovea.engine.panels import GalleryPanel
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from fovea.engine.data.dataset import Dataset
-    from fovea.engine.figures import RunView
-    from fovea.engine.method import Job, Panel
+    from fovea.engine.method import Job
+    from fovea.engine.panels import RunView
     from fovea.models.card import Layer
 
 MINING = "patches"
@@ -65,18 +66,16 @@ class Mined:
         table = self.table
         return table[(table["layer"] == layer) & (table["rank"] < count)].sort_values(["unit", "rank"])
 
-    def gallery(self, layer: str) -> Panel | None:
+    def gallery(self, layer: str) -> GalleryPanel | None:
         """The panel that shows the layer's patches."""
-        shown = (panel for panel in self.run.record.panels if panel.kind == "gallery")
+        shown = (panel for panel in self.run.record.panels if isinstance(panel, GalleryPanel))
         return next((panel for panel in shown if panel.where.get("layer") == layer), None)
 
-    def pictures(self, panel: Panel, most: int) -> tuple[pd.DataFrame, dict[int, NDArray[np.uint8]]]:
+    def pictures(self, panel: GalleryPanel, most: int) -> tuple[pd.DataFrame, dict[int, NDArray[np.uint8]]]:
         """Of a gallery the rows (unit, rank, score, tile, …) of the `most` best patches of each unit, and each tile."""
         from fovea.engine.sheet import cut_tile
 
-        table = self.run.table(panel.table)
-        for column, value in panel.where.items():
-            table = table[table[column] == value]
+        table = panel.rows(self.run)
         table = table[table["rank"] < most]
         sheet = np.asarray(self.run.image(panel.image).convert("RGB"))
         return table, {int(tile): cut_tile(sheet, int(tile), panel.tile, panel.columns) for tile in table["tile"]}
@@ -102,9 +101,9 @@ def mined_runs(job: Job) -> Iterator[Mined]:
     return (Mined(run) for run in job.finished_runs(MINING))
 
 
-def mined_gallery(job: Job, layers: Sequence[str]) -> tuple[Mined, Panel] | None:
+def mined_gallery(job: Job, layers: Sequence[str]) -> tuple[Mined, GalleryPanel] | None:
     """The newest run that shows one of these layers, and its gallery; the first layer comes first."""
-    found: dict[str, tuple[Mined, Panel]] = {}
+    found: dict[str, tuple[Mined, GalleryPanel]] = {}
     for mined in mined_runs(job):
         for layer in layers:
             panel = mined.gallery(layer)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from fovea.engine.look.vectors.search import Metric, Space, leave_one_out
 from fovea.engine.look.vectors.store import THUMB, Features
-from fovea.engine.method import Job, Panel, Result
+from fovea.engine.method import Job, Result
+from fovea.engine.panels import CurvePanel, ScatterPanel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,8 +65,7 @@ def add_accuracy(
         {"k": np.arange(1, most + 1), "features": kept["features"], "pixels": kept["pixels"]}
     )
     result.panels.append(
-        Panel(
-            kind="curve",
+        CurvePanel(
             title="How well neighbours tell the label",
             help=f"Share of {len(asked):,} images, each left out in turn, whose label the majority of their k nearest "
             "others has. Where the network has understood the classes, its features are far above the pixels.",
@@ -108,8 +108,7 @@ def add_map(
     names = [name for name in ("label", "prediction", "neighbours", "error") if name in table]
     some = f" {len(rows):,} of {len(features):,} images are shown, evenly spread." if len(rows) < len(features) else ""
     result.panels.append(
-        Panel(
-            kind="scatter",
+        ScatterPanel(
             title="The data set as a map",
             help="Each point is an image; near to each other are those whose features are alike. "
             f"Point at one to see it, click it to open it.{told}{some}",

@@ -22,6 +22,7 @@ from fovea.engine.make.optimise.canvas import Normalise, PixelCanvas
 from fovea.engine.make.optimise.loop import Made, Optimiser, gradient_steps, optimise
 from fovea.engine.make.optimise.losses import Term, View, ascend
 from fovea.engine.make.optimise.projection import Ball
+from fovea.engine.progress import Progress
 from fovea.models.card import OUTPUT
 from fovea.models.torch_net import forward_taps
 
@@ -165,7 +166,7 @@ def ball_attack(
         job.progress(fraction, message, preview, {**(curve or {}), **more})
 
     return optimise(
-        dataclasses.replace(job, network=network, progress=progress),
+        dataclasses.replace(job, network=network, progress=Progress(progress)),
         PixelCanvas(start),
         [term],
         steps=steps,

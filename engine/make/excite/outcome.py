@@ -18,7 +18,8 @@ from fovea.engine.make.judge.verdict import SecondOpinion, activation_on, best_c
 from fovea.engine.make.optimise.canvas import to_image, to_pixels
 from fovea.engine.make.optimise.film import Film, in_a_row, side_by_side
 from fovea.engine.make.optimise.loop import Made
-from fovea.engine.method import Job, Panel, Result
+from fovea.engine.method import Job, Result
+from fovea.engine.panels import BarsPanel, CurvePanel, GalleryPanel, ImagePanel, Panel
 from fovea.engine.sheet import compose_sheet, fit_tile
 
 if TYPE_CHECKING:
@@ -244,19 +245,16 @@ class Outcome:
 
     def _picture_panels(self, tables: dict[str, pd.DataFrame]) -> list[Panel]:
         how = FREE if self.job.options.free_range else BOX
-        grew = Panel(
-            kind="image", title="As it grew", help="From the start to the end.", image="ascent.gif", beside=True
-        )
+        grew = ImagePanel(title="As it grew", help="From the start to the end.", image="ascent.gif", beside=True)
         if not self.several:
             name = self.subjects[0].name
             told = (
                 f"Made by following the gradient up from a start that shows nothing of it; {how}.{self._second_words()}"
             )
-            return [Panel(kind="image", title=f"What excites {name}", help=told, image="ascent"), grew]
+            return [ImagePanel(title=f"What excites {name}", help=told, image="ascent"), grew]
         caption = tuple(column for column in tables["pictures"].columns if column != "probability")
         return [
-            Panel(
-                kind="gallery",
+            GalleryPanel(
                 title=self._title(),
                 help=f"Each with its activation and what the network calls it; {how}.{self._second_words()}",
                 image="pictures",
@@ -280,11 +278,10 @@ class Outcome:
 
     def _figure_panels(self, tables: dict[str, pd.DataFrame], images: dict[str, Any]) -> list[Panel]:
         curve = self._curve(tables)
-        panels = []
+        panels: list[Panel] = []
         if len(tables["activations"]) > 1:
             panels.append(
-                Panel(
-                    kind="bars",
+                BarsPanel(
                     title="How strongly it fires",
                     help=f"On what was made and on real pictures: {self.subjects[self.main].name}.",
                     table="activations",
@@ -294,8 +291,7 @@ class Outcome:
             )
         if "classes" in tables:
             panels.append(
-                Panel(
-                    kind="bars",
+                BarsPanel(
                     title="What the network says of this picture"
                     + (f" ({self.names[self.main]})" if self.several else ""),
                     help="The five best classes of the saved 8-bit picture.",
@@ -306,13 +302,12 @@ class Outcome:
             )
         if "mined" in images and self.mined is not None:
             told = f"Of {self.mined.dataset}, as a finished run of mining found it: {self.mined.image}."
-            panels.append(Panel(kind="image", title="The photo that excites it most", help=told, image="mined"))
+            panels.append(ImagePanel(title="The photo that excites it most", help=told, image="mined"))
         return [*panels, curve]
 
     def _curve(self, tables: dict[str, pd.DataFrame]) -> Panel:
         if "grown" in tables:
-            return Panel(
-                kind="curve",
+            return CurvePanel(
                 title="How each grew",
                 help="The activation of each picture, before the next step.",
                 table="grown",
@@ -320,8 +315,7 @@ class Outcome:
                 y=tuple(self.names),
             )
         terms = tuple(name for name in tables["losses"].columns if name not in ("step", "loss", "preset"))
-        return Panel(
-            kind="curve",
+        return CurvePanel(
             title="How it grew",
             help="The activation is raised, the other terms are held down; each is shown before its weight.",
             table="losses",

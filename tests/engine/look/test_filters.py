@@ -25,7 +25,8 @@ from fovea.engine.look.filters import (
     stripes,
 )
 from fovea.engine.look.kernels.weights import input_layers, layer_weights, same_units, weighted_layers
-from fovea.engine.method import Job, Panel, Result
+from fovea.engine.method import Job, Result
+from fovea.engine.panels import GalleryPanel
 from fovea.models.torch_net import forward_taps
 from tests.networks.modules import Tiny, TinyTokens
 from tests.networks.tiny import TinyNetwork, exported_network
@@ -228,9 +229,7 @@ class MinedRun:
     """A finished mining run of one layer: a sheet of 4 × 4 tiles whose colour tells unit and rank."""
 
     def __init__(self, layer: str, units: int) -> None:
-        panel = Panel(
-            kind="gallery", title="", image="sheet", table="gallery", tile=4, columns=2, where={"layer": layer}
-        )
+        panel = GalleryPanel(title="", image="sheet", table="gallery", tile=4, columns=2, where={"layer": layer})
         self.record = SimpleNamespace(panels=[panel], subject="some photos")
         sheet = np.zeros((4 * units, 8, 3), np.uint8)
         rows = []
@@ -263,7 +262,7 @@ def test_the_best_patch_stands_beside_each_input(tmp_path: Path) -> None:
     result = METHOD.run(job)
     table, sheet = result.tables["inputs_shown"], result.images["inputs"]
     assert table["input"].tolist() == np.repeat(result.tables["inputs"]["input"], 2).tolist()
-    panel = next(panel for panel in result.panels if panel.table == "inputs_shown")
+    panel = next(panel for panel in result.panels if getattr(panel, "table", "") == "inputs_shown")
     for row in table[table["shows"] == "best patch"].itertuples():
         y, x = divmod(row.tile, panel.columns)
         middle = sheet[y * panel.tile + panel.tile // 2, x * panel.tile + panel.tile // 2]

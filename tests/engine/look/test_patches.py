@@ -20,6 +20,7 @@ from fovea.engine.errors import Cancelled, DatasetError, UnknownNameError, Unsup
 from fovea.engine.look import patches
 from fovea.engine.look.patches import BACKGROUND, METHOD, chosen_layers, crop_within
 from fovea.engine.method import Job, Result
+from fovea.engine.progress import Progress
 from tests.networks.modules import Tiny, TinyTokens
 from tests.networks.tiny import TinyNetwork, exported_network
 from tests.oracles.look_patches import MemoryDataset, patches_by_sorting
@@ -152,7 +153,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(
         if message.startswith("image") and int(message.split()[1]) >= killed_after:
             raise Cancelled("stopped")
 
-    job.progress = killer
+    job.progress = Progress(killer)
     with pytest.raises(Cancelled):
         METHOD.run(job)
     before = dataset.asked
@@ -184,6 +185,7 @@ import os, signal, sys
 from pathlib import Path
 from fovea.engine.look import patches
 from fovea.engine.method import Job
+from fovea.engine.progress import Progress
 from tests.engine.look.test_patches import pictures
 from tests.networks.modules import Tiny
 from tests.networks.tiny import exported_network
@@ -198,7 +200,7 @@ folder = Path(sys.argv[1])
 job = Job(
     network=exported_network(folder, Tiny(), size=(32, 40)), provider="cpu", checkpoints=folder / "checkpoints",
     options=patches.METHOD.options.parse({"layers": "relu,second,head", "top": 6, "batch": 4}),
-    open_dataset=lambda name: MemoryDataset(pictures()), progress=progress,
+    open_dataset=lambda name: MemoryDataset(pictures()), progress=Progress(progress),
 )
 patches.METHOD.run(job)
 """

@@ -284,7 +284,7 @@ def test_the_panel_tells_whom_the_attack_fools(
     result = run(make_job("adversarial", OTHERS["same"], photo=photo, **options))
     assert result.summary["after"] == "dog"
     assert result.summary["transfers"] == f"{count} of 5"
-    (panel,) = (panel for panel in result.panels if panel.table == "transfer")
+    (panel,) = (panel for panel in result.panels if getattr(panel, "table", "") == "transfer")
     assert panel.help.endswith(help_ends)
 
 
