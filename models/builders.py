@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fovea.models import bundled
 from fovea.models.card import RESAMPLING, Card, OutputKind, Preprocessing
 from fovea.models.entry import class_names, preprocessing_from, resolve
 from fovea.models.errors import FoveaError, NetworkError, WeightsError, unknown
@@ -79,10 +80,13 @@ def finish(name: str, built: Built, known: Card | None) -> TorchNetwork:
         units = output[0] if len(output) == 1 else 0
         if not units:
             raise NetworkError(
-                f"{name} returns shape {output}, not one score a class: register it with output = 'features'"
+                f"{name} returns an output of shape {output}, not one score for each class: "
+                "register it with output = 'features'"
             )
         if classes and len(classes) != units:
-            raise NetworkError(f"{name} gives {units} scores but there are {len(classes)} class names")
+            raise NetworkError(
+                f"{name} gives {units} scores, but {len(classes)} class names were given: give one name for each score"
+            )
         classes = classes or tuple(f"class {i}" for i in range(units))
     notes = tuple(built.notes) + ((RANDOM_NOTE,) if built.random else ())
     card = Card(
@@ -114,7 +118,8 @@ def build_bundled(choice: str | None) -> Built:
     else:
         if not net.WEIGHTS.is_file():
             raise WeightsError(
-                f"the bundled network has no weights yet: {net.WEIGHTS.name} is missing (try fovea@random)"
+                f"the bundled network has no weights, because {net.WEIGHTS.name} is missing: "
+                f"install Fovea anew, or use {bundled.NAME}@random"
             )
         state, _ = read_state_dict(net.WEIGHTS)
         module.load_state_dict(state)
@@ -200,7 +205,9 @@ def build_torchvision(name: str, choice: str | None) -> Built:
             module = torchvision_models().get_model_builder(name)(weights=weights, progress=False)
         metrics = weights.meta.get("_metrics", {}).get("ImageNet-1K", {})
         if "acc@1" in metrics:
-            notes.append(f"top-1 on ImageNet {metrics['acc@1']:.1f} %, top-5 {metrics['acc@5']:.1f} %")
+            notes.append(
+                f"Its accuracy on ImageNet is {metrics['acc@1']:.1f} % (top-1) and {metrics['acc@5']:.1f} % (top-5)."
+            )
     return Built(
         module=module,
         title=name,
@@ -339,7 +346,7 @@ def _not_built(architecture: str, arguments: Mapping[str, Any], error: Exception
     """The one line for code that raised while it built a network; a TypeError tells which argument it lacks."""
     text = (str(error).splitlines() or [type(error).__name__])[0][:200]
     given = f"with arguments {dict(arguments)}" if arguments else "without arguments"
-    hint = " (give --argument NAME=VALUE)" if isinstance(error, TypeError) else ""
+    hint = " (give what it needs as --argument NAME=VALUE)" if isinstance(error, TypeError) else ""
     return NetworkError(f"{architecture} cannot be built {given}: {text}{hint}")
 
 

@@ -212,7 +212,7 @@ class Card(_Frozen):
         """`unit` if the layer has it. Raises UnknownNameError otherwise."""
         units = self.layer(layer).units
         if not 0 <= unit < units:
-            raise UnknownNameError(f"no unit {unit} in layer {layer} of {self.name}: it has units 0 to {units - 1}")
+            raise UnknownNameError(f"layer {layer} of {self.name} has no unit {unit}: it has units 0 to {units - 1}")
         return unit
 
     def class_index(self, target: str | int) -> int:
@@ -225,7 +225,7 @@ class Card(_Frozen):
         if text.lstrip("-").isdigit():
             if 0 <= int(text) < count:
                 return int(text)
-            raise UnknownNameError(f"no class {text} in {self.name}: it has classes 0 to {count - 1}")
+            raise UnknownNameError(f"{self.name} has no class {text}: it has classes 0 to {count - 1}")
 
         def plain(name: str) -> str:
             return name.lower().replace("_", " ").strip()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from fovea.models.card import RESAMPLING, Preprocessing
+from fovea.models.card import RESAMPLING, OutputKind, Preprocessing
 from fovea.models.errors import NetworkError, unknown
 from fovea.models.home import home
 
@@ -18,7 +18,8 @@ _FIELDS = {
     "architecture": str, "weights": str, "classes": str, "input": dict, "output": str, "arguments": dict, "title": str
 }  # fmt: skip
 _INPUT_FIELDS = ("size", "resize", "crop", "interpolation", "mean", "std", "range", "channels", "order")
-_OUTPUTS = ("logits", "probabilities", "features")
+_OUTPUTS = get_args(OutputKind)
+_NAMES = {str: "a text", dict: "a table"}
 
 
 def resolve(path: str) -> Path:
@@ -46,7 +47,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise NetworkError(f"class names cannot be read from {path}: {type(error).__name__}") from None
     if not names:
-        raise NetworkError(f"{path} holds no class names: expected one a line")
+        raise NetworkError(f"{path} holds no class names: write one name on each line")
     return names
 
 
@@ -54,7 +55,7 @@ def preprocessing_from(given: Mapping[str, Any], default: Preprocessing, name: s
     """`default` with what the `input` table of networks.toml says instead. Raises NetworkError."""
     extra = [key for key in given if key not in _INPUT_FIELDS]
     if extra:
-        raise NetworkError(f"{name}: input has no {extra[0]!r}: there are {', '.join(_INPUT_FIELDS)}")
+        raise NetworkError(f"{name}: input has no field {extra[0]!r}: it has the fields {', '.join(_INPUT_FIELDS)}")
     facts: dict[str, Any] = default.model_dump()
     size = given.get("crop", given.get("size"))
     if size is not None:
@@ -77,11 +78,13 @@ def preprocessing_from(given: Mapping[str, Any], default: Preprocessing, name: s
         elif channels != default.channels or "range" in given:
             facts[key] = (plain,) * channels
         if len(facts[key]) != channels:
-            raise NetworkError(f"{name}: {key} has {len(facts[key])} values but there are {channels} channels")
+            raise NetworkError(
+                f"{name}: {key} has {len(facts[key])} values, but the input has {channels} channels: give one for each"
+            )
     if facts["interpolation"] not in RESAMPLING:
         raise unknown("interpolation", str(facts["interpolation"]), RESAMPLING, name)
     if channels not in (1, 3, 4):
-        raise NetworkError(f"{name}: channels is {channels}: expected 1, 3 or 4")
+        raise NetworkError(f"{name}: channels is {channels}, but it must be 1, 3 or 4")
     try:
         return Preprocessing(**facts)
     except ValueError as error:
@@ -91,19 +94,19 @@ def preprocessing_from(given: Mapping[str, Any], default: Preprocessing, name: s
 
 def check_entry(name: str, entry: Any) -> None:
     if not isinstance(entry, dict):
-        raise NetworkError(f"networks.toml: {name} is not a table")
+        raise NetworkError(f"networks.toml: {name} is not a table: write [networks.{name}] and its fields below it")
     for key, value in entry.items():
         if key not in _FIELDS:
-            raise NetworkError(f"{name}: no field {key!r}: there are {', '.join(_FIELDS)}")
+            raise NetworkError(f"{name}: an entry has no field {key!r}: it has the fields {', '.join(_FIELDS)}")
         if not isinstance(value, _FIELDS[key]):
-            raise NetworkError(f"{name}: {key} is {value!r}: expected {_FIELDS[key].__name__}")
+            raise NetworkError(f"{name}: {key} is {value!r}, but it must be {_NAMES[_FIELDS[key]]}")
     architecture = entry.get("architecture", "")
     if ":" not in architecture:
         raise NetworkError(
-            f"{name}: architecture is {architecture!r}: expected torchvision:NAME, timm:NAME, onnx:PATH, "
+            f"{name}: architecture is {architecture!r}, but it must be torchvision:NAME, timm:NAME, onnx:PATH, "
             "package.module:callable or /path/net.py:Net"
         )
     if entry.get("output", "logits") not in _OUTPUTS:
-        raise NetworkError(f"{name}: output is {entry['output']!r}: expected {', '.join(_OUTPUTS)}")
+        raise NetworkError(f"{name}: output is {entry['output']!r}, but it must be one of {', '.join(_OUTPUTS)}")
     if isinstance(entry.get("input"), dict):
         preprocessing_from(entry["input"], Preprocessing(), name)

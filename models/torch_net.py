@@ -171,7 +171,7 @@ def forward_taps(module: nn.Module, x: Tensor, taps: Sequence[str]) -> dict[str,
     values = dict(tape.values)
     if OUTPUT in wanted:
         if output is None:
-            raise NetworkError(f"the network returned no tensor but {type(output).__name__}")
+            raise NetworkError("the network returned no tensor")
         values[OUTPUT] = output
     missing = [tap for tap in wanted if tap not in values]
     if missing:
@@ -229,7 +229,7 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, .
                 grey = torch.zeros(PLANES, channels, height, width, device=like.device, dtype=like.dtype)
                 output = first_tensor(module(grey))
     if output is None:
-        raise NetworkError("it returns no tensor")
+        raise NetworkError("the network returned no tensor")
     layers: list[Layer] = []
     grid = (1, 1)
     for name, value in tape.values.items():

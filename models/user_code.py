@@ -43,7 +43,9 @@ def user_builder(architecture: str) -> Callable[..., nn.Module]:
     def build(**arguments: Any) -> nn.Module:
         result = make(**arguments)
         if not isinstance(result, nn.Module):
-            raise NetworkError(f"{architecture} returned a {type(result).__name__}: expected a torch.nn.Module")
+            raise NetworkError(
+                f"{architecture} returned an object of type {type(result).__name__}: it must return a torch.nn.Module"
+            )
         return result
 
     return build
@@ -52,14 +54,14 @@ def user_builder(architecture: str) -> Callable[..., nn.Module]:
 def _private_module(path: Path) -> Any:
     """A user's file under a name of its own: users' code often lives in a package called `models`, as ours does."""
     if not path.is_file():
-        raise NetworkError(f"no Python file at {path}")
+        raise NetworkError(f"there is no Python file at {path}")
     tag = hashlib.sha256(f"{path.resolve()}:{stamp(path)}".encode()).hexdigest()[:16]
     private = f"_fovea_user_{tag}"
     if private in sys.modules:
         return sys.modules[private]
     spec = importlib.util.spec_from_file_location(private, path)
     if spec is None or spec.loader is None:
-        raise NetworkError(f"{path} is no Python file")
+        raise NetworkError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[private] = module
     try:

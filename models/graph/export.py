@@ -42,7 +42,8 @@ def export(module: nn.Module, card: Card, path: Path) -> None:
     size = sum(p.numel() * p.element_size() for p in [*module.parameters(), *module.buffers()])
     if size > LARGEST_BYTES:
         raise NetworkError(
-            f"{card.name} has {size / 1e9:.1f} GB of weights, and ONNX files end at 2 GB: only torch methods work on it"
+            f"{card.name} has {size / 1e9:.1f} GB of weights, more than the 2 GB that an ONNX file can hold: "
+            "only methods that compute with torch work on it"
         )
     shape = (card.preprocessing.channels, *card.preprocessing.size)
     # Two images: with one, code that drops axes of size one would be recorded wrongly.

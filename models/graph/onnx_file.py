@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # The standard's own operators, and ONNX Runtime's built-in ones.
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 _FIXED_BATCH = "fovea.batch"
+GRADIENTS_NOTE = "This is an ONNX file: methods that only look work on it; gradients need the network as torch code."
 USUAL_SIDE = 224
 """Height and width in pixels that are taken where a file leaves them free."""
 
@@ -50,7 +51,10 @@ class OnnxNetwork:
 
     def module(self, device: str = "cpu") -> nn.Module:
         """There is none: always raises NetworkError."""
-        raise NetworkError(f"{self.name} is an ONNX file: gradients need the torch network (use a look method)")
+        raise NetworkError(
+            f"{self.name} is an ONNX file, for which gradients cannot be computed: "
+            "use a look method, or register the network as torch code"
+        )
 
     def graph(self) -> TappedGraph:
         """The file's graph, every layer a named output."""
@@ -80,7 +84,10 @@ def load(name: str, path: Path, hints: Hints) -> OnnxNetwork:
     own_names(model.graph)
     taps = {tap: f"{OWN}{tensor}" for tap, tensor in taps.items()}
     if hints.classes and kind != "features" and len(hints.classes) != units:
-        raise NetworkError(f"{name} gives {units} scores but there are {len(hints.classes)} class names")
+        raise NetworkError(
+            f"{name} gives {units} scores, but {len(hints.classes)} class names were given: "
+            "give one name for each score"
+        )
     classes = hints.classes or tuple(f"class {i}" for i in range(units))
     card = Card(
         name=name,
@@ -94,7 +101,7 @@ def load(name: str, path: Path, hints: Hints) -> OnnxNetwork:
         weights=path.name,
         gradients=False,
         output=kind,
-        notes=("an ONNX file: forward methods only, gradients need the torch network", *trial.notes, *more),
+        notes=(GRADIENTS_NOTE, *trial.notes, *more),
     )
     graph = TappedGraph(path, taps, f"{OWN}{input_name}", shape, model=model, batch=trial.batch)
     return OnnxNetwork(name, card, graph)
@@ -105,15 +112,15 @@ def _read(path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     if not path.is_file():
-        raise NetworkError(f"no ONNX file at {path}")
+        raise NetworkError(f"there is no ONNX file at {path}")
     if path.stat().st_size > LARGEST_BYTES:
-        raise NetworkError(f"{path.name} is larger than 2 GB, where ONNX files end")
+        raise NetworkError(f"{path.name} is larger than 2 GB, which is the most that an ONNX file can hold")
     try:
         model: onnx.ModelProto = onnx.load(str(path), load_external_data=False)
     except (DecodeError, ValueError, OSError, RuntimeError):
-        raise NetworkError(f"{path.name} is no ONNX file, or a damaged one") from None
+        raise NetworkError(f"{path.name} is not an ONNX file, or it is damaged") from None
     if not model.graph.node or not model.graph.output:
-        raise NetworkError(f"{path.name} is no ONNX file, or an empty one")
+        raise NetworkError(f"{path.name} is not an ONNX file, or it is empty")
     return model
 
 
@@ -134,7 +141,7 @@ def _refuse(model: onnx.ModelProto, path: Path) -> None:
                 f"{path.name} uses the custom operator {node.domain}::{node.op_type}, which cannot be run"
             )
         if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
-            raise NetworkError(f"{path.name} branches or loops ({node.op_type}): such graphs cannot be cut")
+            raise NetworkError(f"{path.name} branches or loops ({node.op_type}): such a graph cannot be cut at a layer")
 
 
 def _image_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
@@ -143,10 +150,12 @@ def _image_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
     weights = {t.name for t in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in weights]
     if len(inputs) != 1:
-        raise NetworkError(f"{path.name} has {len(inputs)} inputs: expected one, the image")
+        raise NetworkError(f"{path.name} has {len(inputs)} inputs: it must have one, the image")
     kind = inputs[0].type.tensor_type
     if len(kind.shape.dim) != 4 or kind.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
-        raise NetworkError(f"{path.name}: its input {inputs[0].name} is no float image (N, C, H, W)")
+        raise NetworkError(
+            f"{path.name}: its input {inputs[0].name} is not an image of floating point numbers (N, C, H, W)"
+        )
     image: onnx.ValueInfoProto = inputs[0]
     return image
 
@@ -172,7 +181,7 @@ def _preprocessing(name: str, model: onnx.ModelProto, path: Path, hints: Hints) 
     default = Preprocessing(size=size, resize=round(min(size) * 256 / 224))
     if channels != 3:
         if channels not in (1, 4):
-            raise NetworkError(f"{name} takes images of {channels} channels: expected 1, 3 or 4")
+            raise NetworkError(f"{name} takes images of {channels} channels, but only 1, 3 or 4 can be made of a photo")
         default = default.model_copy(update={"channels": channels, "mean": (0.0,) * channels, "std": (1.0,) * channels})
     return preprocessing_from(hints.input or {}, default, name), channels_last
 
@@ -261,16 +270,17 @@ def _output(
     taps = {tensor: tap for tap, tensor in names.items()}
     floats = [t for t in own if t in taps and t in values]
     if not floats:
-        raise NetworkError("none of the file's outputs are numbers that depend on the image")
+        raise NetworkError("none of the outputs of the file are numbers that depend on the image")
     scores = [t for t in floats if values[t].ndim == 2]
     # Where the file also names layers inside the network, its end is what nothing else reads.
     read = {i for n in model.graph.node for i in n.input}
     tensor = sorted(scores or floats, key=lambda t: t in read)[0]
-    notes = [f"{len(own)} outputs: the network's output is taken to be {tensor}"] if len(own) > 1 else []
+    notes = [f"The file has {len(own)} outputs; {tensor} is read as the output of the network."] if len(own) > 1 else []
     last = next(n.op_type for n in model.graph.node if tensor in n.output)
     kind: Any = hints.output or ("features" if not scores else "probabilities" if last == "Softmax" else "logits")
     if kind != "features" and not scores:
         raise NetworkError(
-            f"its output has shape {values[tensor].shape[1:]}, not one score a class: say output = 'features'"
+            f"its output has shape {values[tensor].shape[1:]}, not one score for each class: register it with "
+            "output = 'features'"
         )
     return taps[tensor], kind, notes

@@ -41,11 +41,11 @@ def missing(provider: str) -> str | None:
     if provider == "cpu":
         return None
     if EXECUTION[provider] not in runtime().get_available_providers():
-        return f"this onnxruntime was built without {provider}"
+        return f"the installed ONNX Runtime was built without {provider}"
     if not _gpu_there():
-        return "no NVIDIA GPU with a working driver"
+        return "there is no NVIDIA GPU with a working driver"
     if provider == "tensorrt" and not _load_tensorrt():
-        return "TensorRT's library libnvinfer.so.10 is not installed (pip install 'tensorrt-cu13>=10.16,<11')"
+        return "the library of TensorRT, libnvinfer.so.10, is not installed (pip install 'tensorrt-cu13>=10.16,<11')"
     return None
 
 

@@ -43,7 +43,9 @@ class Session:
         yielding: bool = False,
     ) -> None:
         if provider != "auto" and provider not in PROVIDERS:
-            raise ProviderError(f"no provider named {provider!r}: there are auto, {', '.join(PROVIDERS)}")
+            raise ProviderError(
+                f"there is no provider named {provider!r}: choose auto or one of {', '.join(PROVIDERS)}"
+            )
         content = model if isinstance(model, (bytes, Path)) else model.SerializeToString()
         wanted = [provider] if provider != "auto" else [p for p in ("tensorrt", "cuda") if missing(p) is None] + ["cpu"]
         self._threads, self._optimise, self._profile, self._yielding = threads, optimise, profile, yielding
@@ -159,7 +161,9 @@ def check_providers() -> list[dict[str, Any]]:
             x = np.ones((1, 3, 8, 8), np.float32)
             result = Session(_small_convolution(), name).run({"x": x})[0]
             right = result.shape == (1, 4, 8, 8) and abs(float(result[0, 0, 4, 4]) - 27.0) < 1e-2
-            rows.append({"name": name, "works": right, "reason": "" if right else "a small convolution came out wrong"})
+            rows.append(
+                {"name": name, "works": right, "reason": "" if right else "a small convolution gave a wrong result"}
+            )
         except Exception as error:
             lines = str(error).splitlines() or [type(error).__name__]
             rows.append(

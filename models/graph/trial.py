@@ -42,7 +42,7 @@ def try_graph(
     try:
         session = Session(model, "cpu", optimise=False)
     except FoveaError as error:
-        raise NetworkError(f"ONNX Runtime does not take {path.name}: {error}") from None
+        raise NetworkError(f"ONNX Runtime cannot load {path.name}: {error}") from None
     noise = np.random.default_rng(0).standard_normal((max(TRIAL_BATCH, *declared, 1), *shape)).astype(np.float32)
     passes: dict[int, dict[str, NDArray[Any]]] = {}
     reason = ""
@@ -63,7 +63,7 @@ def try_graph(
         return Trial(passes[1], stacked, None)
     batch = min(passes)
     stacked = frozenset(name for name, value in passes[batch].items() if value.shape[:1] == (batch,))
-    return Trial(passes[batch], stacked, batch, (f"takes batches of exactly {batch}",))
+    return Trial(passes[batch], stacked, batch, (f"The graph takes batches of exactly {batch}.",))
 
 
 def _alike(one: Mapping[str, NDArray[Any]], two: Mapping[str, NDArray[Any]], own: Sequence[str]) -> bool:

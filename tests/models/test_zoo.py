@@ -158,25 +158,31 @@ def test_without_weights_it_is_random_and_says_so(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"architecture": "resnet18"}, "expected torchvision:NAME"),
+        ({"architecture": "resnet18"}, "must be torchvision:NAME"),
         ({"architecture": "models/net.py:Net", "weight": "x"}, "no field 'weight'"),
         ({"architecture": "models/net.py:Net", "weights": "none.pt"}, "no file at"),
-        ({"architecture": "models/net.py:Net", "output": "logit"}, "expected logits, probabilities, features"),
-        ({"architecture": "models/net.py:Net", "input": {"sise": 3}}, "input has no 'sise'"),
+        ({"architecture": "models/net.py:Net", "output": "logit"}, "must be one of logits, probabilities, features"),
+        ({"architecture": "models/net.py:Net", "input": {"sise": 3}}, "input has no field 'sise'"),
         ({"architecture": "models/net.py:Net", "input": {"interpolation": "cubic"}}, "did you mean bicubic"),
-        ({"architecture": "models/net.py:Net", "input": {"channels": 2}}, "expected 1, 3 or 4"),
-        ({"architecture": "models/net.py:Net", "input": {"mean": [0.5]}}, "mean has 1 values but there are 3 channels"),
+        ({"architecture": "models/net.py:Net", "input": {"channels": 2}}, "must be 1, 3 or 4"),
+        (
+            {"architecture": "models/net.py:Net", "input": {"mean": [0.5]}},
+            "mean has 1 values, but the input has 3 channels",
+        ),
         ({"architecture": "models/net.py:Net", "input": {"order": "GBR"}}, "order"),
         ({"architecture": "models/net.py:Nett"}, "did you mean Net?"),
         ({"architecture": "models/nett.py:Net"}, "no Python file at"),
         ({"architecture": "no.such.package:Net"}, "No module named 'no'"),
-        ({"architecture": "models/net.py:no_module"}, "returned a int: expected a torch.nn.Module"),
+        (
+            {"architecture": "models/net.py:no_module"},
+            "returned an object of type int: it must return a torch.nn.Module",
+        ),
         ({"architecture": "models/net.py:Net", "arguments": {"depth": 3}}, "cannot be built with arguments"),
         ({"architecture": "models/net.py:needs_depth"}, "without arguments: needs_depth() missing 1 required"),
-        ({"architecture": "models/net.py:needs_depth"}, "'depth' (give --argument NAME=VALUE)"),
+        ({"architecture": "models/net.py:needs_depth"}, "'depth' (give what it needs as --argument NAME=VALUE)"),
         ({"architecture": "models/net.py:needs_depth", "arguments": {"depth": 9}}, "{'depth': 9}: too deep: 9"),
         ({"architecture": "timm:resnet18", "arguments": {"depth": 9}}, "timm:resnet18 cannot be built with arguments"),
-        ({"architecture": "models/net.py:Net", "classes": "two.txt"}, "gives 3 scores but there are 2 class names"),
+        ({"architecture": "models/net.py:Net", "classes": "two.txt"}, "gives 3 scores, but 2 class names were given"),
         (
             {"architecture": "models/net.py:Net", "input": {"channels": 1}},
             "does not run on an input of shape (1, 224, 224)",
@@ -238,7 +244,7 @@ def test_weights_that_cannot_be_downloaded(own_home: Path, monkeypatch: pytest.M
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(own_home / "hub"))
     with pytest.raises(WeightsError) as caught:
         zoo.load("torchvision:squeezenet1_1")
-    assert "squeezenet1_1-b8a52dc0.pth could not be downloaded (no connection): put https://" in str(caught.value)
+    assert "squeezenet1_1-b8a52dc0.pth could not be downloaded (no connection): download https://" in str(caught.value)
     assert str(own_home / "hub" / "checkpoints") in str(caught.value)
 
 

@@ -119,8 +119,8 @@ def test_mistakes_are_one_line_and_change_nothing(
         (("../x", weights, None), "cannot be the name of a network"),
         (("mine", evil, None), "pickle"),
         (("mine", other, None), "are not for torchvision:squeezenet1_1"),
-        (("mine", weights, b"cat\ndog\n"), "4 scores but there are 2 class names"),
-        (("mine", b"no weights at all", None), "not readable as safetensors"),
+        (("mine", weights, b"cat\ndog\n"), "4 scores, but 2 class names were given"),
+        (("mine", b"no weights at all", None), "cannot be read as safetensors"),
     ]
     for given, told in cases:
         app = add(open_page("networks"), *given)
