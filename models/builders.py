@@ -345,9 +345,9 @@ def build_registered(name: str, entry: Mapping[str, Any]) -> Built:
 def _not_built(architecture: str, arguments: Mapping[str, Any], error: Exception) -> NetworkError:
     """The one line for code that raised while it built a network; a TypeError tells which argument it lacks."""
     text = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    given = f"with arguments {dict(arguments)}" if arguments else "without arguments"
+    how = f"with arguments {dict(arguments)}" if arguments else "without arguments"
     hint = " (give what it needs as --argument NAME=VALUE)" if isinstance(error, TypeError) else ""
-    return NetworkError(f"{architecture} cannot be built {given}: {text}{hint}")
+    return NetworkError(f"{architecture} cannot be built {how}: {text}{hint}")
 
 
 def _gives(module: nn.Module, classes: int) -> bool:

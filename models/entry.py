@@ -27,13 +27,13 @@ def resolve(path: str) -> Path:
     return (home() / Path(path).expanduser()).resolve()
 
 
-def class_names(given: str) -> tuple[str, ...]:
+def class_names(source: str) -> tuple[str, ...]:
     """What `classes` of networks.toml stands for: a file's lines, or `imagenet`, its 1000 in their usual order.
 
     Raises NetworkError.
     """
-    if given != IMAGENET:
-        return read_classes(resolve(given))
+    if source != IMAGENET:
+        return read_classes(resolve(source))
     importlib.import_module("fovea.models.torchvision_compat")
     from torchvision.models import AlexNet_Weights
 
@@ -51,31 +51,31 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return names
 
 
-def preprocessing_from(given: Mapping[str, Any], default: Preprocessing, name: str) -> Preprocessing:
+def preprocessing_from(fields: Mapping[str, Any], default: Preprocessing, name: str) -> Preprocessing:
     """`default` with what the `input` table of networks.toml says instead. Raises NetworkError."""
-    extra = [key for key in given if key not in _INPUT_FIELDS]
+    extra = [key for key in fields if key not in _INPUT_FIELDS]
     if extra:
         raise NetworkError(f"{name}: input has no field {extra[0]!r}: it has the fields {', '.join(_INPUT_FIELDS)}")
     facts: dict[str, Any] = default.model_dump()
-    size = given.get("crop", given.get("size"))
+    size = fields.get("crop", fields.get("size"))
     if size is not None:
         facts["size"] = (size, size) if isinstance(size, int) else tuple(size)
-    if "resize" in given:
-        facts["resize"] = given["resize"] or None
+    if "resize" in fields:
+        facts["resize"] = fields["resize"] or None
     elif size is not None and tuple(facts["size"]) != default.size:
         # The usual margin about a centre crop.
         facts["resize"] = round(min(facts["size"]) * 256 / 224)
     for key in ("interpolation", "channels", "order"):
-        if key in given:
-            facts[key] = given[key]
-    if "range" in given:
-        facts["range"] = tuple(given["range"])
+        if key in fields:
+            facts[key] = fields[key]
+    if "range" in fields:
+        facts["range"] = tuple(fields["range"])
     channels = int(facts["channels"])
     for key, plain in (("mean", 0.0), ("std", 1.0)):
-        if key in given:
-            value = given[key]
+        if key in fields:
+            value = fields[key]
             facts[key] = (float(value),) * channels if isinstance(value, (int, float)) else tuple(value)
-        elif channels != default.channels or "range" in given:
+        elif channels != default.channels or "range" in fields:
             facts[key] = (plain,) * channels
         if len(facts[key]) != channels:
             raise NetworkError(

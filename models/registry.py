@@ -41,8 +41,8 @@ def register(name: str, **fields: Any) -> None:
     for key in ("weights", "classes"):
         if key in entry and entry[key] != IMAGENET and not resolve(entry[key]).is_file():
             raise WeightsError(f"{name}: there is no file at {resolve(entry[key])}, which {key} names")
-    others = registered()
-    _edit(name, entry, others | {name: entry}, [_change, _replace] if name in others else [_append])
+    entries = registered()
+    _edit(name, entry, entries | {name: entry}, [_change, _replace] if name in entries else [_append])
 
 
 def unregister(name: str) -> None:

@@ -209,13 +209,13 @@ def _strip(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple
 
 def _other_head(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> int | None:
     """The number of classes of `state`, if its tensors differ from `expected` in that number alone."""
-    found: set[tuple[int, int]] = set()
+    sizes: set[tuple[int, int]] = set()
     for key, value in state.items():
         if key in expected and value.shape != expected[key].shape:
             if value.dim() == 0 or value.shape[1:] != expected[key].shape[1:]:
                 return None
-            found.add((value.shape[0], expected[key].shape[0]))
-    return found.pop()[0] if len(found) == 1 else None
+            sizes.add((value.shape[0], expected[key].shape[0]))
+    return sizes.pop()[0] if len(sizes) == 1 else None
 
 
 def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], title: str) -> None:

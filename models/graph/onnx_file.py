@@ -162,9 +162,9 @@ def _image_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
 
 def _declared_batches(model: onnx.ModelProto) -> list[int]:
     """The batch sizes that the file names: its input's, and those of its outputs."""
-    found = [int(e.value) for e in model.metadata_props if e.key == _FIXED_BATCH]
+    declared = [int(e.value) for e in model.metadata_props if e.key == _FIXED_BATCH]
     shapes = [o.type.tensor_type.shape.dim for o in model.graph.output]
-    return list(dict.fromkeys(found + [dims[0].dim_value for dims in shapes if dims and dims[0].dim_value]))
+    return list(dict.fromkeys(declared + [dims[0].dim_value for dims in shapes if dims and dims[0].dim_value]))
 
 
 def _preprocessing(name: str, model: onnx.ModelProto, path: Path, hints: Hints) -> tuple[Preprocessing, bool]:

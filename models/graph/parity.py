@@ -61,13 +61,13 @@ def compare(
     tensors = list(dict.fromkeys(taps.values()))
     session = Session(model, provider="cpu", optimise=False)
     try:
-        found = dict(zip(tensors, session.run({input_name: x.numpy()}, tensors), strict=True))
+        computed = dict(zip(tensors, session.run({input_name: x.numpy()}, tensors), strict=True))
     except Exception as error:
         text = (str(error).splitlines() or [type(error).__name__])[-1]
         raise ParityError(f"{name}: the exported graph does not run with a batch of {batch}: {text[:200]}") from error
     differences: dict[str, float] = {}
     for tap, tensor in taps.items():
-        want, got = expected[tap], found[tensor]
+        want, got = expected[tap], computed[tensor]
         if want.shape != got.shape:
             raise ParityError(f"{name}: at layer {tap} torch gives shape {want.shape} and ONNX {got.shape}")
         differences[tap] = _difference(want, got)
@@ -78,7 +78,7 @@ def compare(
         for tap, difference in differences.items():
             if not difference <= PARITY_TOLERANCE:
                 bound = max(PARITY_TOLERANCE, _ROUNDINGS * rounding.get(tap, 0.0))
-                allowed[tap] = tap in exact and _difference(exact[tap], found[taps[tap]]) <= bound
+                allowed[tap] = tap in exact and _difference(exact[tap], computed[taps[tap]]) <= bound
     return {tap: Gap(differences[tap], allowed[tap]) for tap in taps}
 
 
@@ -121,12 +121,12 @@ def _exact(module: nn.Module, x: Any) -> dict[str, Array]:
 
 def _rounding(exact: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, float]:
     """How far torch's float32 is from `exact` at every tap or one before it."""
-    largest, found = 0.0, {}
+    largest, rounding = 0.0, {}
     for tap, value in exact.items():  # in forward order: what is lost early is not found again later
         if tap in expected:
             largest = max(largest, _difference(value, expected[tap]))
-            found[tap] = largest
-    return found
+            rounding[tap] = largest
+    return rounding
 
 
 def _difference(want: Array, got: Array) -> float:

@@ -53,8 +53,8 @@ def try_graph(
             except FoveaError as error:
                 reason = reason or str(error)
                 continue
-            found = zip(session.outputs, arrays, strict=True)
-            passes[batch] = {name: value for name, value in found if isinstance(value, np.ndarray)}
+            named = zip(session.outputs, arrays, strict=True)
+            passes[batch] = {name: value for name, value in named if isinstance(value, np.ndarray)}
     if not passes:
         raise NetworkError(f"{path.name} does not run on an input of shape {shape}: {reason}")
     if {1, TRIAL_BATCH} <= set(passes) and _alike(passes[1], passes[TRIAL_BATCH], own):
@@ -66,15 +66,15 @@ def try_graph(
     return Trial(passes[batch], stacked, batch, (f"The graph takes batches of exactly {batch}.",))
 
 
-def _alike(one: Mapping[str, NDArray[Any]], two: Mapping[str, NDArray[Any]], own: Sequence[str]) -> bool:
+def _alike(alone: Mapping[str, NDArray[Any]], together: Mapping[str, NDArray[Any]], own: Sequence[str]) -> bool:
     """Whether the first of two images gives what it gives alone, in the file's own outputs: a reshape to a fixed size
     can move the images of a batch into one another without any error."""
     for name in own:
-        alone, first = one.get(name), two.get(name)
-        if alone is not None and first is not None and alone.dtype.kind == "f" and alone.shape[:1] == (1,):
-            if first.shape != (TRIAL_BATCH, *alone.shape[1:]):
+        single, batch = alone.get(name), together.get(name)
+        if single is not None and batch is not None and single.dtype.kind == "f" and single.shape[:1] == (1,):
+            if batch.shape != (TRIAL_BATCH, *single.shape[1:]):
                 return False
-            largest = np.abs(alone[np.isfinite(alone)]).max(initial=0)
-            if not np.allclose(first[:1], alone, atol=largest / 100, equal_nan=True):
+            largest = np.abs(single[np.isfinite(single)]).max(initial=0)
+            if not np.allclose(batch[:1], single, atol=largest / 100, equal_nan=True):
                 return False
     return True

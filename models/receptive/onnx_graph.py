@@ -54,10 +54,10 @@ def coordinates(graph: Graph) -> Iterator[tuple[str, Tensor]]:
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.input}
     for index, node in enumerate(graph.nodes):
         if any(name in seen for name in node.input) and node.op_type not in ("Shape", "Size"):
-            for name, found in zip(node.output, _answers(node, graph, seen), strict=False):
-                if name and found is not None:
-                    seen[name] = found
-                    yield name, found
+            for name, coordinates_of in zip(node.output, _answers(node, graph, seen), strict=False):
+                if name and coordinates_of is not None:
+                    seen[name] = coordinates_of
+                    yield name, coordinates_of
         for name in {*node.input, *node.output}:
             if last.get(name, -1) <= index:
                 seen.pop(name, None)
@@ -77,12 +77,12 @@ def _answers(node: onnx.NodeProto, graph: Graph, seen: Mapping[str, Tensor]) -> 
     )
     rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
     try:
-        found = (rule or everything)(call)
-        if any(f is not None and tuple(f.shape[1:]) != s for f, s in zip(found, call.out, strict=False)):
+        answers = (rule or everything)(call)
+        if any(f is not None and tuple(f.shape[1:]) != s for f, s in zip(answers, call.out, strict=False)):
             raise ValueError("a shape that the pass did not have")
     except (ValueError, RuntimeError, IndexError, TypeError, NotImplementedError):
-        found = everything(call)
-    return [None if shape is None else f for f, shape in zip(found, shapes, strict=False)]
+        answers = everything(call)
+    return [None if shape is None else f for f, shape in zip(answers, shapes, strict=False)]
 
 
 def layout(seen: Tensor) -> Layout | None:

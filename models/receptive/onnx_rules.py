@@ -41,8 +41,8 @@ class Call:
     def integers(self, name: str, index: int, default: Sequence[int] | None = None) -> list[int] | None:
         """An attribute; where later opsets give it as an input, that stands at `index` (-1: none does)."""
         if name in self.attributes:
-            given = self.attributes[name]
-            return [int(v) for v in given] if isinstance(given, Sequence) else [int(given)]
+            value = self.attributes[name]
+            return [int(v) for v in value] if isinstance(value, Sequence) else [int(value)]
         if 0 < index < len(self.values) and self.values[index] is not None:
             return [int(v) for v in np.asarray(self.values[index]).reshape(-1)]
         return None if default is None else list(default)
@@ -96,17 +96,19 @@ def _moves(call: Call) -> list[Tensor | None]:
     planes = call.data.contiguous().numpy()
     run = ReferenceEvaluator(call.node, opsets={"": call.opset})
     others = {n: v for n, v in zip(call.node.input[1:], call.values[1:], strict=True) if n and v is not None}
-    found = [run.run(None, {call.node.input[0]: plane, **others}) for plane in planes]
-    return [torch.from_numpy(np.stack(one).astype(np.float32)) for one in zip(*found, strict=True)]
+    moved = [run.run(None, {call.node.input[0]: plane, **others}) for plane in planes]
+    return [
+        torch.from_numpy(np.stack(planes_of_output).astype(np.float32)) for planes_of_output in zip(*moved, strict=True)
+    ]
 
 
 def _pads(call: Call) -> list[Tensor | None]:
     if call.attributes.get("mode", b"constant") != b"constant":
         return _moves(call)
-    x, given = call.data, call.integers("pads", 1) or []
+    x, pads = call.data, call.integers("pads", 1) or []
     axes = call.integers("axes", 3, range(x.dim() - 1)) or []
     for place, axis in enumerate(axes):
-        x = pad(x, axis % (x.dim() - 1) + 1, given[place], given[place + len(axes)])
+        x = pad(x, axis % (x.dim() - 1) + 1, pads[place], pads[place + len(axes)])
     return [x]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from fovea.models.receptive.coordinates import NOTHING, PLANES
 
@@ -88,6 +88,7 @@ def own(x: Tensor) -> Tensor:
 
 
 def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What an operation on activations gives, in place or not."""
     name = func.name().split("::")[-1].split(".")[0]
     in_place = name.endswith("_") and not name.endswith("__") and name not in ("lift_fresh_",)
     rule = RULES.get(name.rstrip("_") if in_place else name)
@@ -105,6 +106,7 @@ def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def write(target: Seen, seen: Tensor) -> None:
+    """Give an activation other coordinates, as an operation in place does. Raises SharedWrite."""
     if not target.is_view and not target.has_views:
         target.seen = seen
     elif _mode.lean:
@@ -114,6 +116,7 @@ def write(target: Seen, seen: Tensor) -> None:
 
 
 def copy_into(target: Tensor, source: Tensor) -> Tensor:
+    """`target.copy_(source)`: what is no activation sees nothing."""
     if not isinstance(target, Seen):
         raise NotImplementedError("an activation is written into a plain tensor")
     if isinstance(source, Seen):
@@ -151,12 +154,12 @@ def sees_everything(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 
 def tracked(args: Any) -> list[Seen]:
-    found: list[Seen] = []
-    tree_map(lambda a: found.append(a) if isinstance(a, Seen) else None, args)
-    return found
+    """The activations among arguments, however nested."""
+    return [leaf for leaf in tree_leaves(args) if isinstance(leaf, Seen)]
 
 
 def inner_of(value: Any) -> Any:
+    """The coordinates of an activation; anything else is itself."""
     return value.seen if isinstance(value, Seen) else value
 
 
