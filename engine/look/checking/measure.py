@@ -70,8 +70,9 @@ class Labels:
 def match_labels(dataset: Dataset, card: Card) -> Labels:
     """Match labels to class names (any case, spaces or underscores), or else to class indices.
 
-    Raises UnsupportedError for a network without classes, DatasetError for a data set without labels, or if none
-    of them is a class of the network.
+    Labels that are numbers are indices where some of them are no class's name and all are indices of classes. Raises
+    UnsupportedError for a network without classes, DatasetError for a data set without labels, or if none of them is a
+    class of the network.
     """
     if not card.classes:
         raise UnsupportedError(f"{card.name} has no classes, so it has no accuracy: check it without a data set")
@@ -86,9 +87,11 @@ def match_labels(dataset: Dataset, card: Card) -> Labels:
         by_name[_plain(name)] = (*by_name.get(_plain(name), ()), index)
     found = {label: by_name[_plain(label)] for label in labels if _plain(label) in by_name}
     how = "names"
-    if not found:
-        how = "indices"
-        found = {label: (int(label),) for label in labels if label.isdecimal() and int(label) < len(card.classes)}
+    indices: dict[str, tuple[int, ...]] = {
+        label: (int(label),) for label in labels if label.isdecimal() and int(label) < len(card.classes)
+    }
+    if not found or len(found) < len(labels) == len(indices):
+        how, found = "indices", indices
     if not found:
         raise DatasetError(
             f"no label of data set {dataset.name} ({_some(labels)}) is a class of {card.name} ({_some(card.classes)}) "
