@@ -34,7 +34,7 @@ from fovea.engine.panels import (
     TablePanel,
     TextPanel,
 )
-from fovea.engine.sheet import compose_sheet, map_tiles, square_columns
+from fovea.engine.panels.sheet import compose_sheet, map_tiles, square_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,7 +26,7 @@ from fovea.engine.errors import FoveaError, UnknownNameError
 from fovea.engine.figures import captions, data_uri, figure, template, words
 from fovea.engine.method import find_method
 from fovea.engine.panels import Cells, GalleryPanel, RunView
-from fovea.engine.sheet import cut_tile
+from fovea.engine.panels.sheet import cut_tile
 
 if TYPE_CHECKING:
     import pandas as pd

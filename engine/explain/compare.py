@@ -195,7 +195,7 @@ def _measure(row: Row, job: Job, start: float, share: float) -> None:
 def _drawn_so_far(row: Row) -> NDArray[np.uint8]:
     """The grid as it grows, each map by its own scale."""
     from fovea.engine.explain.maps.strips import TILE, map_tile, photo_tile, scale_of
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import compose_sheet
 
     tiles = [map_tile(row.job.frame, values, scale_of(values)) for values in row.drawn.values()]
     return compose_sheet([photo_tile(row.job.frame), *tiles], TILE, 4)
@@ -291,7 +291,7 @@ def _verdict_panel(row: Row, alone: bool) -> Panel:
 def _add_grids(result: Result, rows: list[Row]) -> None:
     """A grid for each row, and what tells the first class from the second."""
     from fovea.engine.explain.maps.strips import TILE, map_tile, photo_tile, scale_of
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import compose_sheet
 
     shared = [row for row in rows if row.job is rows[0].job]
     scales = {name: max(scale_of(row.drawn[name]) for row in shared) for name in rows[0].drawn}

@@ -212,7 +212,7 @@ def _add_strongest(
     import pandas as pd
 
     from fovea.engine.explain.maps.pictures import as_colour, crop_tile, seen_box
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import compose_sheet
 
     photo = as_colour(job.frame)
     tiles: list[NDArray[np.uint8]] = []

@@ -207,7 +207,7 @@ def _add_randomisation(result: Result, job: Job, values: NDArray[Any], changed: 
     import pandas as pd
 
     from fovea.engine.explain.maps.strips import TILE
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import compose_sheet
 
     rows = [(0, "", 1.0, 1.0)] + [(one.layers, one.down_to, one.rank, one.ssim) for one in changed]
     table = pd.DataFrame(rows, columns=["layers", "down to", "rank correlation", "SSIM"])

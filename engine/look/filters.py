@@ -310,7 +310,7 @@ def _tile_side(pictures: NDArray[np.uint8], least: int = 48) -> int:
 
 def _sheet(pictures: NDArray[np.uint8], gap: int = 0) -> tuple[NDArray[np.uint8], int, int]:
     """The sheet, its tile and its columns; `gap` pixels of white between the tiles."""
-    from fovea.engine.sheet import compose_sheet, fit_tile, square_columns
+    from fovea.engine.panels.sheet import compose_sheet, fit_tile, square_columns
 
     most = max(24, math.isqrt(SHEET_PIXELS // max(1, len(pictures))))
     if max(pictures.shape[1:3]) > most:
@@ -401,7 +401,7 @@ def _add_maps(job: Job, name: str, maps: NDArray[np.float32] | None, result: Res
 
 def _add_mined(job: Job, name: str, result: Result) -> tuple[Panel, ...]:
     """Image `mined.jpg`, table `mined` and their panel: the best patches of each filter, if a run has mined them."""
-    from fovea.engine.sheet import compose_sheet, square_columns
+    from fovea.engine.panels.sheet import compose_sheet, square_columns
 
     found = mined_gallery(job, same_units(job.network, name))
     if found is None:
@@ -568,7 +568,7 @@ def _inputs_beside_patches(
     mined: Mined, panel: GalleryPanel, pictures: NDArray[np.uint8], result: Result
 ) -> tuple[NDArray[np.uint8], int, int]:
     """Table `inputs_shown`, two rows an input: its weights, and its best patch. Returns the sheet, tile and columns."""
-    from fovea.engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.panels.sheet import compose_sheet, fit_tile
 
     inputs = result.tables["inputs"]
     best, tiles = mined.pictures(panel, 1)

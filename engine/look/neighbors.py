@@ -134,7 +134,7 @@ def _neighbors_table(
 def _add_gallery(job: Job, dataset: Dataset, table: str, result: Result) -> None:
     """A sheet of the neighbours as the network sees them."""
     from fovea.engine.look.vectors.store import thumbnail
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import compose_sheet
 
     rows = result.tables[table]
     by_index = {dataset.index_of(key): rank for rank, key in enumerate(rows["image"])}

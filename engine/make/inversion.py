@@ -185,7 +185,7 @@ def inversion(job: Job) -> Result:
     from fovea.engine.make.optimise.canvas import to_image, to_picture, to_pixels
     from fovea.engine.make.optimise.film import Film
     from fovea.engine.make.optimise.sizes import features_of, large_enough
-    from fovea.engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.panels.sheet import compose_sheet, fit_tile
 
     if job.photo is None:
         raise OptionsError("an inversion needs a photo: give --image PATH or --image sample:cat")

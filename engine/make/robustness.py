@@ -320,7 +320,7 @@ def _photos(survey: _Survey, rows: NDArray[Any]) -> pd.DataFrame:
 
 def _add_gallery(survey: _Survey, name: str, title: str, how: str, photos: pd.DataFrame, result: Result) -> None:
     from fovea.engine.explain.maps.pictures import as_colour
-    from fovea.engine.sheet import compose_sheet, fit_tile, square_columns
+    from fovea.engine.panels.sheet import compose_sheet, fit_tile, square_columns
 
     preprocessing = survey.job.card.preprocessing
     columns = square_columns(len(photos), 6)

@@ -357,7 +357,7 @@ def _grid(transfer: Transfer, share: float) -> tuple[Any, int, pd.DataFrame]:
 
     from fovea.engine.explain.maps.pictures import as_colour
     from fovea.engine.make.optimise.sizes import photo_pixels
-    from fovea.engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.panels.sheet import compose_sheet, fit_tile
 
     job, options = transfer.job, transfer.options
     side = min(options.smallest, max(job.card.preprocessing.size))
@@ -452,7 +452,7 @@ def _sources(job: Job, transfer: Transfer) -> tuple[Any, pd.DataFrame]:
 
     from fovea.engine.explain.maps.pictures import as_colour
     from fovea.engine.make.optimise.sizes import photo_pixels
-    from fovea.engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.panels.sheet import compose_sheet, fit_tile
 
     photos = [transfer.content, *(photo for photo, _ in transfer.styles)]
     tiles = [fit_tile(as_colour(photo_pixels(job, photo, SOURCE_TILE)), SOURCE_TILE) for photo in photos]

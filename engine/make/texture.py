@@ -323,7 +323,7 @@ def _depths(job: Job, layers: list[Layer], source: NDArray[Any], share: float) -
 
     from fovea.engine.explain.maps.pictures import as_colour
     from fovea.engine.make.optimise.canvas import to_picture
-    from fovea.engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.panels.sheet import compose_sheet, fit_tile
 
     side = max(job.card.preprocessing.size)
     height, width = (max(LEAST_SIDE, round(side * n / max(source.shape[:2]))) for n in source.shape[:2])

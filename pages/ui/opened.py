@@ -14,7 +14,7 @@ from fovea.engine.figures import words
 from fovea.engine.method import Method, find_method
 from fovea.engine.options import DatasetKind, ItemKind
 from fovea.engine.panels import Panel
-from fovea.engine.sheet import cut_tile
+from fovea.engine.panels.sheet import cut_tile
 from fovea.pages.ui import reads
 from fovea.pages.ui.text import errors_as_lines, label, plain
 

@@ -73,7 +73,7 @@ class Mined:
 
     def pictures(self, panel: GalleryPanel, most: int) -> tuple[pd.DataFrame, dict[int, NDArray[np.uint8]]]:
         """Of a gallery the rows (unit, rank, score, tile, …) of the `most` best patches of each unit, and each tile."""
-        from fovea.engine.sheet import cut_tile
+        from fovea.engine.panels.sheet import cut_tile
 
         table = panel.rows(self.run)
         table = table[table["rank"] < most]

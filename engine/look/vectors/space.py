@@ -88,7 +88,7 @@ def add_map(
     """
     import pandas as pd
 
-    from fovea.engine.sheet import compose_sheet, square_columns
+    from fovea.engine.panels.sheet import compose_sheet, square_columns
 
     if how == "none" or len(features.shown) < 3:
         return

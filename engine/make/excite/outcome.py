@@ -20,7 +20,7 @@ from fovea.engine.make.optimise.film import Film, in_a_row, side_by_side
 from fovea.engine.make.optimise.loop import Made
 from fovea.engine.method import Job, Result
 from fovea.engine.panels import BarsPanel, CurvePanel, GalleryPanel, ImagePanel, Panel
-from fovea.engine.sheet import compose_sheet, fit_tile
+from fovea.engine.panels.sheet import compose_sheet, fit_tile
 
 if TYPE_CHECKING:
     from torch import Tensor

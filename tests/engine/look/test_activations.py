@@ -15,7 +15,7 @@ from fovea.engine.look.activations import METHOD, cells, chosen_layer
 from fovea.engine.look.activity.glance import COLUMNS, TILE
 from fovea.engine.look.activity.pairs import gap_between, pair_up
 from fovea.engine.method import Job, Result
-from fovea.engine.sheet import cut_tile, map_tiles
+from fovea.engine.panels.sheet import cut_tile, map_tiles
 from fovea.models.card import Layer, ReceptiveField
 from fovea.models.torch_net import forward_taps
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fovea.engine.sheet import compose_sheet, cut_tile, fit_tile, map_tiles, square_columns, unit_range
+from fovea.engine.panels.sheet import compose_sheet, cut_tile, fit_tile, map_tiles, square_columns, unit_range
 
 
 @pytest.mark.parametrize("gap", [0, 3])
