@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,30 +15,61 @@ BACKGROUND = 128
 """The grey of tiles that are not there and of what a fitted picture leaves free."""
 
 
-def compose_sheet(
-    tiles: Iterable[NDArray[np.uint8]], tile: int, columns: int, *, gap: int = 0, background: int = BACKGROUND
-) -> NDArray[np.uint8]:
-    """The tiles row by row as one picture, uint8 (rows * (tile + gap), columns * (tile + gap), 3).
+@dataclass(frozen=True)
+class Sheet:
+    """How tiles lie on a sheet: `columns` of them a row, each `tile` pixels wide, in the order of reading.
 
-    Each tile is uint8 (tile, tile, 3) or (tile, tile); with `gap` a margin of so many pixels follows each on its
-    right and below. No tiles give one empty row. Raises ValueError on a tile of another shape.
+    A tile is square unless a `height` is told. `gap` pixels of margin follow each on its right and below.
     """
-    pitch = tile + gap
-    found = list(tiles)
-    rows = max(1, math.ceil(len(found) / columns))
-    sheet = np.full((rows * pitch, columns * pitch, 3), background, np.uint8)
-    for index, picture in enumerate(found):
-        if picture.shape[:2] != (tile, tile):
-            raise ValueError(f"tile {index} has shape {picture.shape}, expected ({tile}, {tile}, 3)")
-        y, x = (index // columns) * pitch, (index % columns) * pitch
-        sheet[y : y + tile, x : x + tile] = picture if picture.ndim == 3 else picture[..., None]
-    return sheet
 
+    tile: int
+    columns: int
+    gap: int = 0
+    height: int = 0
 
-def cut_tile(sheet: NDArray[np.uint8], index: int, tile: int, columns: int, *, gap: int = 0) -> NDArray[np.uint8]:
-    """Tile `index` of a sheet, uint8 (tile, tile, 3): the inverse of `compose_sheet`."""
-    y, x = (index // columns) * (tile + gap), (index % columns) * (tile + gap)
-    return sheet[y : y + tile, x : x + tile]
+    @property
+    def pitch(self) -> tuple[int, int]:
+        """The pixels from one tile to the next below it, and to the next on its right."""
+        return (self.height or self.tile) + self.gap, self.tile + self.gap
+
+    def rows(self, count: int) -> int:
+        """How many rows `count` tiles take; none take one."""
+        return max(1, -(-count // self.columns))
+
+    def size(self, count: int) -> tuple[int, int]:
+        """Height and width in pixels of a sheet of `count` tiles."""
+        down, across = self.pitch
+        return self.rows(count) * down, self.columns * across
+
+    def place(self, index: int) -> tuple[int, int]:
+        """The row and column of pixels at which tile `index` starts."""
+        down, across = self.pitch
+        return index // self.columns * down, index % self.columns * across
+
+    def middles(self, indices: NDArray[np.integer]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Where the middles of these tiles lie, in pixels: downwards, and to the right."""
+        down, across = self.pitch
+        return (indices // self.columns + 0.5) * down, (indices % self.columns + 0.5) * across
+
+    def compose(self, tiles: Iterable[NDArray[np.uint8]], background: int = BACKGROUND) -> NDArray[np.uint8]:
+        """The tiles as one picture, uint8 (*self.size(count), 3).
+
+        Each tile is uint8 (height, width, 3) or (height, width). No tiles give one empty row. Raises ValueError on a
+        tile of another shape.
+        """
+        pictures = list(tiles)
+        expected = (self.height or self.tile, self.tile)
+        pixels = np.full((*self.size(len(pictures)), 3), background, np.uint8)
+        for index, picture in enumerate(pictures):
+            if picture.shape[:2] != expected:
+                raise ValueError(f"tile {index} has shape {picture.shape}, expected ({expected[0]}, {expected[1]}, 3)")
+            self.cut(pixels, index)[:] = picture if picture.ndim == 3 else picture[..., None]
+        return pixels
+
+    def cut(self, pixels: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+        """Tile `index` of a sheet's pixels (H, W, 3), as a view onto them: uint8 (height, width, 3)."""
+        top, left = self.place(index)
+        return pixels[top : top + (self.height or self.tile), left : left + self.tile]
 
 
 def fit_tile(picture: Image.Image | NDArray[np.uint8], tile: int, background: int = BACKGROUND) -> NDArray[np.uint8]:
@@ -82,4 +114,4 @@ def map_tiles(
     """
     levels = np.rint(unit_range(maps, scale, together) * 255).astype(np.uint8)
     how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-    return np.stack([np.asarray(Image.fromarray(one).resize((tile, tile), how)) for one in levels])
+    return np.stack([np.asarray(Image.fromarray(level).resize((tile, tile), how)) for level in levels])
