@@ -25,7 +25,7 @@ from fovea.engine.panels import (
     TextPanel,
 )
 from fovea.engine.panels.sheet import Sheet, fit_tile
-from fovea.engine.run import Input, NetworkRef, RunRecord
+from fovea.engine.run.record import Input, NetworkRef, RunRecord
 
 KINDS = ("image", "overlay", "heatmap", "gallery", "curve", "bars", "scatter", "channels", "table", "text")
 

@@ -17,7 +17,7 @@ from fovea.engine.errors import UnsupportedError
 from fovea.engine.panels import GalleryPanel, HeatmapPanel, ImagePanel, Look, Panel, Reads, TextPanel, panel_kinds
 from fovea.engine.panels.unknown import UnknownPanel
 from fovea.engine.report.report import report_html
-from fovea.engine.run import RunRecord
+from fovea.engine.run.record import RunRecord
 from tests.engine.memory_run import KINDS, MemoryRun, every_panel, record
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -17,7 +17,7 @@ from fovea.engine.method import methods
 from fovea.engine.panels import TablePanel
 from fovea.engine.report.repeat import command_line
 from fovea.engine.report.report import report_html
-from fovea.engine.run import Input
+from fovea.engine.run.record import Input
 from tests.engine.memory_run import MemoryRun, every_panel, record
 
 HOSTILE = """<img src=x onerror=alert(1)></script><script>alert("x")</script>&amp;'"%{z}"""
