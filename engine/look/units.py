@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.engine.errors import UnsupportedError
-from fovea.engine.look.activations import chosen_layer
+from fovea.engine.look.probing.layers import layer_or_middle as chosen_layer
 from fovea.engine.method import Job, Method, Result
 from fovea.engine.options import DatasetKind, LayerKind, Options, option
 from fovea.engine.panels import HeatmapPanel, TablePanel
