@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parent
-if str(ROOT) not in sys.path:
+if (ROOT / "fovea").is_dir() and str(ROOT) not in sys.path:  # in a checkout; an installed package is found anyway
     sys.path.insert(0, str(ROOT))
 
 import streamlit as st  # noqa: E402
@@ -83,7 +83,7 @@ def artifact(request: Request) -> Response:
 
 def photo(request: Request) -> Response:
     """A photo by its content, as a JPEG of at most `size` pixels; never a path."""
-    from fovea.engine.data.image import thumbnail
+    from fovea.engine.data.photos import thumbnail
 
     reference, size = request.path_params["reference"], request.query_params.get("size", "320")
     if not PHOTO.fullmatch(reference) or not size.isdecimal() or int(size) not in THUMBNAIL_SIZES:

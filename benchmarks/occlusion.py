@@ -22,7 +22,7 @@ def measure(name: str, stride: int, repeats: int, threads: int, provider: str) -
     import torch
     from captum.attr import Occlusion
 
-    from fovea.engine.data.image import open_photo
+    from fovea.engine.data.photos import open_photo
     from fovea.engine.look.occluding.covers import cover_picture
     from fovea.engine.look.occluding.watching import open_probe, watch_windows
     from fovea.engine.look.occluding.windows import corners

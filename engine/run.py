@@ -208,7 +208,7 @@ def validate(request: Request) -> tuple[Method, Options]:
     if method.photo and not request.image:
         raise OptionsError(f"{method.name} needs a photo: give --image PATH or --image sample:cat")
     if request.image:
-        from fovea.engine.data.image import photo_sha256
+        from fovea.engine.data.photos import photo_sha256
 
         photo_sha256(request.image)
     card = _cached_card(request.network)
@@ -385,8 +385,8 @@ class _Reporter:
 
 
 def _job(planned: Plan, network: Network, checkpoints: Path, progress: _Reporter, store: Store) -> Job:
-    from fovea.engine.data.dataset import open_dataset
-    from fovea.engine.data.image import open_photo
+    from fovea.engine.data.catalogue import open_dataset
+    from fovea.engine.data.photos import open_photo
 
     image = next((one.reference for one in planned.inputs if one.name == "image"), None)
     return Job(
@@ -516,7 +516,7 @@ def _other_networks(method: Method, options: Options) -> list[str]:
 
 
 def _photo_input(name: str, reference: str) -> Input:
-    from fovea.engine.data.image import photo_name, photo_sha256
+    from fovea.engine.data.photos import photo_name, photo_sha256
 
     title = photo_name(reference)
     reference = _kept_photo(reference)
@@ -525,7 +525,7 @@ def _photo_input(name: str, reference: str) -> Input:
 
 def _kept_photo(reference: str) -> str:
     """The same photo by content; a file or a data set's image is kept, so that it is there when it is gone there."""
-    from fovea.engine.data.image import is_reference, keep_photo, open_photo, photo_name
+    from fovea.engine.data.photos import is_reference, keep_photo, open_photo, photo_name
 
     if reference.startswith(("sample:", "photo:")):
         return reference
@@ -535,7 +535,7 @@ def _kept_photo(reference: str) -> str:
 
 
 def _dataset_input(name: str, reference: str) -> Input:
-    from fovea.engine.data.dataset import open_dataset
+    from fovea.engine.data.catalogue import open_dataset
 
     dataset = open_dataset(reference)
     path = Path(reference).expanduser()

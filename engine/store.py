@@ -989,7 +989,7 @@ def _request_inputs(request: Request) -> list[Any]:
 
 def _photo_title(reference: str) -> str:
     with contextlib.suppress(FoveaError):
-        from fovea.engine.data.image import photo_name
+        from fovea.engine.data.photos import photo_name
 
         return photo_name(reference)
     return reference
@@ -1153,7 +1153,7 @@ def _png(picture: Image.Image, level: int) -> bytes:
 
 def _original_photos(record: RunRecord) -> Iterator[tuple[str, bytes]]:
     """The photos that were kept by content, as (file name, bytes), so that an imported run can be repeated."""
-    from fovea.engine.data.image import photo_path
+    from fovea.engine.data.photos import photo_path
 
     for one in record.inputs:
         if one.kind == "photo" and one.reference.startswith("photo:"):
@@ -1164,7 +1164,7 @@ def _original_photos(record: RunRecord) -> Iterator[tuple[str, bytes]]:
 
 
 def _keep_imported_photo(path: Path) -> None:
-    from fovea.engine.data.image import keep_photo
+    from fovea.engine.data.photos import keep_photo
 
     keep_photo(path.read_bytes())
     path.unlink()

@@ -265,7 +265,7 @@ def _seed_method_task(name: str) -> None:
 
 
 def _seed_photo() -> str:
-    from fovea.engine.data.image import SAMPLES
+    from fovea.engine.data.samples import SAMPLES
 
     return f"sample:{'motorcycle' if 'motorcycle' in SAMPLES else next(iter(SAMPLES))}"
 

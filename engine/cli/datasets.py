@@ -12,14 +12,14 @@ import typer
 
 from fovea.engine.cli.say import Debug, Json, alone, card_of, errors, group, print_json, print_table, told_progress
 
-datasets_app = group("The data sets that can be mined, and your own.")
+datasets_app = group("List the data sets that can be mined, and register your own.")
 
 
 @datasets_app.command("list")
 def list_datasets(as_json: Json = False) -> None:
-    """The data sets that can be named after --dataset."""
+    """List the data sets that can be named after --dataset."""
     with errors():
-        from fovea.engine.data.dataset import known_datasets
+        from fovea.engine.data.catalogue import known_datasets
 
         known = known_datasets()
         if as_json:
@@ -39,7 +39,7 @@ def _pairs(known: Any) -> list[tuple[str, Any]]:
 def add_dataset(name: str, path: str, debug: Debug = False) -> None:
     """Register a folder of images, or a list file, under a name."""
     with errors(debug):
-        from fovea.engine.data.dataset import open_dataset, register_dataset
+        from fovea.engine.data.catalogue import open_dataset, register_dataset
 
         register_dataset(name, path)
         print(f"{name}: {len(open_dataset(name))} images")
@@ -47,13 +47,14 @@ def add_dataset(name: str, path: str, debug: Debug = False) -> None:
 
 @datasets_app.command("inspect")
 def inspect_dataset(name: str, debug: Debug = False) -> None:
-    """How many images a data set has, its labels, and which images cannot be read."""
+    """Count the images and labels of a data set, and list the images that cannot be read."""
     with errors(debug):
-        from fovea.engine.data import dataset as sets
+        from fovea.engine.data import survey
+        from fovea.engine.data.catalogue import open_dataset
 
         with told_progress() as say:
-            found = sets.inspect_dataset(
-                sets.open_dataset(name),
+            found = survey.inspect_dataset(
+                open_dataset(name),
                 progress=lambda done, total: say(done / max(total, 1), f"{done:,} of {total:,} images", None, None),
             )
         labels = {label: count for label, count in sorted(found.labels.items()) if label}
@@ -68,16 +69,19 @@ def inspect_dataset(name: str, debug: Debug = False) -> None:
 @datasets_app.command("mean")
 def mean_of_dataset(
     name: str,
-    network: Annotated[str, typer.Option(help="whose frame the images are brought into")] = "fovea",
-    output: Annotated[Path | None, typer.Option(help="a PNG that the mean image is written to")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="images that are averaged at most, evenly spread")] = 2000,
+    network: Annotated[str, typer.Option(help="The network into whose input frame the images are brought.")] = "fovea",
+    output: Annotated[Path | None, typer.Option(help="The PNG file that the mean image is written to.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="The largest number of images to average, spread evenly over the set.")
+    ] = 2000,
     debug: Debug = False,
 ) -> None:
-    """The mean colour of a data set, 0 to 255, and its mean image, as occlusion's fill takes them."""
+    """Compute the mean colour of a data set, 0 to 255, and its mean image, with which occlusion can fill its window."""
     with errors(debug):
-        from fovea.engine.data import dataset as sets
+        from fovea.engine.data.catalogue import open_dataset
+        from fovea.engine.data.survey import mean_image
 
-        found = sets.mean_image(sets.open_dataset(name), card_of(network).preprocessing, limit=limit)
+        found = mean_image(open_dataset(name), card_of(network).preprocessing, limit=limit)
         print("mean colour: " + ", ".join(f"{value:.1f}" for value in found.mean((0, 1))))
         if output is not None:
             from PIL import Image
@@ -89,7 +93,7 @@ def mean_of_dataset(
 
 @datasets_app.command("download")
 def download_dataset(name: Annotated[str, typer.Argument()] = "", debug: Debug = False) -> None:
-    """Fetch a public set and register it; without a name, list those that there are."""
+    """Download a public set and register it, or list these sets where no name is given."""
     with errors(debug):
         from fovea.engine.data import downloads
 
@@ -109,7 +113,7 @@ def download_dataset(name: Annotated[str, typer.Argument()] = "", debug: Debug =
 def remove_dataset(name: str) -> None:
     """Forget a data set's name; its files stay."""
     with errors():
-        from fovea.engine.data.dataset import unregister_dataset
+        from fovea.engine.data.catalogue import unregister_dataset
 
         unregister_dataset(name)
         print(f"removed {name}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from fovea.engine.cli.say import Debug, Json
+from fovea.engine.cli.say import NETWORK_HELP, Debug, Json
 from fovea.engine.method import Method
 from fovea.engine.options import declared
 
@@ -21,20 +21,34 @@ def keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def common_parameters(method: Method[Any, Any]) -> list[inspect.Parameter]:
     """The flags that every method has."""
-    photo = "A photo: PATH or sample:NAME." + ("" if method.photo else " Not every use of this method needs one.")
+    photo = "The photo to look at, as a path or sample:NAME." + (
+        "" if method.photo else " This method can do without one."
+    )
     flags: list[tuple[str, Any, Any, str, str]] = [
-        ("network", str, "fovea", "fovea, torchvision:NAME[@WEIGHTS], or a registered name.", ""),
+        ("network", str, "fovea", NETWORK_HELP, ""),
         ("image", str | None, None, photo, "PATH|sample:NAME"),
-        ("seed", int, 0, "Of everything random.", ""),
-        ("device", str, "auto", "Where torch computes.", "[auto|cpu|cuda]"),
-        ("provider", str, "auto", "Where ONNX Runtime computes.", "[auto|cpu|cuda|tensorrt]"),
-        ("name", str, "", "A title for the run.", ""),
+        ("seed", int, 0, "The seed of everything random; the same seed gives the same result.", ""),
+        (
+            "device",
+            str,
+            "auto",
+            "The device on which PyTorch computes; auto takes CUDA where it works.",
+            "[auto|cpu|cuda]",
+        ),
+        (
+            "provider",
+            str,
+            "auto",
+            "The provider on which ONNX Runtime computes; auto takes the fastest that works.",
+            "[auto|cpu|cuda|tensorrt]",
+        ),
+        ("name", str, "", "A title for the run, shown in the Library.", ""),
     ]
     parameters = [
         keyword(name, Annotated[kind, typer.Option(f"--{name}", help=text, metavar=metavar or None)], default)
         for name, kind, default, text, metavar in flags
     ]
-    fresh = Annotated[bool, typer.Option("--fresh", help="Ignore what was computed before.")]
+    fresh = Annotated[bool, typer.Option("--fresh", help="Compute anew even if the same request is done already.")]
     parameters += [keyword("as_json", Json, False), keyword("fresh", fresh, False), keyword("debug", Debug, False)]
     return parameters
 
@@ -48,11 +62,11 @@ def option_parameters(method: Method[Any, Any]) -> list[inspect.Parameter]:
         flag = "--" + name.replace("_", "-")
         if info.annotation is bool:
             kind: Any = bool | None
-            declared = typer.Option(f"{flag}/--no-{flag[2:]}", help=help_of(info), show_default=False)
+            shown = typer.Option(f"{flag}/--no-{flag[2:]}", help=help_of(info), show_default=False)
         else:
             kind = str | None
-            declared = typer.Option(flag, help=help_of(info), metavar=metavar_of(info), show_default=False)
-        parameters.append(keyword(f"option_{name}", Annotated[kind, declared], None))
+            shown = typer.Option(flag, help=help_of(info), metavar=metavar_of(info), show_default=False)
+        parameters.append(keyword(f"option_{name}", Annotated[kind, shown], None))
     return parameters
 
 
@@ -61,9 +75,9 @@ def metavar_of(info: Any) -> str:
     choices = [str(choice) for choice in _choices(info.annotation)]
     if choices:
         return f"[{'|'.join(choices)}]"
-    kind = declared(info).kind.name
-    if kind != "plain":
-        return str(kind).upper()
+    named = declared(info).kind.metavar
+    if named:
+        return named
     plain = [kind for kind in (get_args(info.annotation) or (info.annotation,)) if kind is not type(None)]
     names = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
     return "|".join(dict.fromkeys(names.get(kind, "VALUE") for kind in plain))
@@ -86,7 +100,9 @@ def help_of(info: Any) -> str:
                 limits.append(f"{sign} {getattr(limit, attribute)}")
     facts = [declared(info).unit, " and ".join(limits)]
     default = info.default
-    if default not in (None, ""):
+    if default in (None, "", ()):
+        facts.append(f"default: {declared(info).empty}" if declared(info).empty else "")
+    else:
         facts.append(f"default {str(default).lower() if isinstance(default, bool) else default}")
     shown = ", ".join(fact for fact in facts if fact)
     return f"{info.description}{f' [{shown}]' if shown else ''}"

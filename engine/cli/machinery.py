@@ -16,7 +16,7 @@ from fovea.engine.method import VERBS
 
 
 def list_methods(as_json: Json = False) -> None:
-    """All methods by verb, with the question that each answers."""
+    """List all methods by verb, with the question that each answers."""
     with errors():
         if as_json:
             facts = [
@@ -36,7 +36,7 @@ def list_methods(as_json: Json = False) -> None:
 
 
 def list_layers(network: str, as_json: Json = False, debug: Debug = False) -> None:
-    """The layers of a network in forward order: shape, units, receptive field, parameters."""
+    """List the layers of a network in forward order with shape, units, receptive field and parameters."""
     with errors(debug):
         card = card_of(network)
         if as_json:
@@ -52,7 +52,7 @@ def list_layers(network: str, as_json: Json = False, debug: Debug = False) -> No
 
 
 def run_worker(
-    lane: Annotated[Literal["interactive", "long"], typer.Option(help="Which queue to serve.")] = "interactive",
+    lane: Annotated[Literal["interactive", "long"], typer.Option(help="The queue to serve.")] = "interactive",
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
     """Serve a queue of runs until stopped; the dashboard starts its own."""
@@ -63,7 +63,7 @@ def run_worker(
 
 
 def run_doctor(as_json: Json = False, debug: Debug = False) -> None:
-    """Which versions, devices and ONNX Runtime providers really work here."""
+    """Tell which versions, devices and ONNX Runtime providers really work here."""
     with errors(debug):
         from fovea.engine.doctor import diagnose, report
 

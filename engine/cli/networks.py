@@ -14,14 +14,14 @@ from fovea.engine.cli.say import Debug, Json, alone, card_of, errors, group, pri
 from fovea.engine.errors import OptionsError
 from fovea.engine.method import find_method
 
-networks_app = group("The networks that can be used, and your own.")
+networks_app = group("List the networks that can be used, and register your own.")
 
 
 @networks_app.command("list")
 def list_networks(
-    as_json: Json = False, text: Annotated[str, typer.Argument(help="Only names that contain this.")] = ""
+    as_json: Json = False, text: Annotated[str, typer.Argument(help="Show only names that contain this text.")] = ""
 ) -> None:
-    """The networks that can be named after --network."""
+    """List the networks that can be named after --network."""
     with errors():
         from fovea.models.zoo import known_networks
 
@@ -38,7 +38,7 @@ alone(networks_app, list_networks)
 
 @networks_app.command("show")
 def show_network(network: str, as_json: Json = False, debug: Debug = False) -> None:
-    """What is known of a network; it is loaded if it never was."""
+    """Show what is known of a network, which is loaded first if it never was."""
     with errors(debug):
         card = card_of(network)
         if as_json:
@@ -70,21 +70,46 @@ def show_network(network: str, as_json: Json = False, debug: Debug = False) -> N
 def add_network(
     name: str,
     architecture: Annotated[
-        str, typer.Option(help="torchvision:NAME, timm:NAME, package.module:callable or /path/net.py:Net.")
+        str,
+        typer.Option(
+            help="What builds the network: torchvision:NAME, timm:NAME, package.module:callable or /path/net.py:Net."
+        ),
     ],
-    weights: Annotated[str, typer.Option(help="A safetensors file or a state dict; none: random.")] = "",
-    classes: Annotated[str, typer.Option(help="A text file with one class name a line, or: imagenet.")] = "",
-    size: Annotated[str, typer.Option(help="Input height and width in pixels: 224 or 224,320.")] = "",
-    resize: Annotated[str, typer.Option(help="Short side before the centre crop in pixels; 0: stretched.")] = "",
-    interpolation: Annotated[str, typer.Option(help="Pillow's name: bilinear, bicubic, …")] = "",
-    mean: Annotated[str, typer.Option(help="One value a channel: 0.485,0.456,0.406.")] = "",
-    std: Annotated[str, typer.Option(help="One value a channel: 0.229,0.224,0.225.")] = "",
-    range: Annotated[str, typer.Option(help="The values of black and white before mean and std: 0,1.")] = "",
-    channels: Annotated[str, typer.Option(help="1, 3 or 4.")] = "",
-    order: Annotated[str, typer.Option(help="RGB or BGR.")] = "",
-    output: Annotated[str, typer.Option(help="What it returns: logits, probabilities or features.")] = "",
-    title: Annotated[str, typer.Option(help="A name for people.")] = "",
-    argument: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the architecture; repeatable.")] = None,
+    weights: Annotated[
+        str,
+        typer.Option(help="The file of its weights, safetensors or a state dict. Without it the weights are random."),
+    ] = "",
+    classes: Annotated[
+        str, typer.Option(help="A text file with one class name a line, or the word imagenet for its 1000 classes.")
+    ] = "",
+    size: Annotated[
+        str, typer.Option(help="The height and width of its input in pixels, such as 224 or 224,320.")
+    ] = "",
+    resize: Annotated[
+        str,
+        typer.Option(
+            help="The short side in pixels to which a photo is resized before the centre crop; 0 stretches it instead."
+        ),
+    ] = "",
+    interpolation: Annotated[
+        str, typer.Option(help="How a photo is resized, by Pillow's name: bilinear, bicubic and so on.")
+    ] = "",
+    mean: Annotated[
+        str, typer.Option(help="The mean that is subtracted, one value a channel, such as 0.485,0.456,0.406.")
+    ] = "",
+    std: Annotated[
+        str, typer.Option(help="The deviation that is divided by, one value a channel, such as 0.229,0.224,0.225.")
+    ] = "",
+    range: Annotated[
+        str, typer.Option(help="The values of black and white before mean and deviation, such as 0,1 or 0,255.")
+    ] = "",
+    channels: Annotated[str, typer.Option(help="The number of input channels: 1, 3 or 4.")] = "",
+    order: Annotated[str, typer.Option(help="The order of the colour channels, RGB or BGR.")] = "",
+    output: Annotated[str, typer.Option(help="What its output means: logits, probabilities or features.")] = "",
+    title: Annotated[str, typer.Option(help="A title that people read in lists.")] = "",
+    argument: Annotated[
+        list[str] | None, typer.Option(help="An argument for the architecture, NAME=VALUE; can be given several times.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Register a network of your own in networks.toml. Its Python is only ever run from here."""
@@ -176,14 +201,22 @@ def remove_network(name: str) -> None:
 @networks_app.command("check")
 def check_network(
     network: str,
-    dataset: Annotated[str, typer.Option(help="Labelled images, for the accuracy: a name or a path.")] = "",
-    images: Annotated[int, typer.Option(help="At most so many images, evenly spread (0: all).")] = 0,
-    provider: Annotated[str, typer.Option(help="Where ONNX Runtime computes: auto, cpu, cuda, tensorrt.")] = "auto",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Ignore what was computed before.")] = False,
+    dataset: Annotated[
+        str, typer.Option(help="The labelled images on which accuracy is measured, a registered name or a path.")
+    ] = "",
+    images: Annotated[
+        int, typer.Option(help="The largest number of images to measure on, spread evenly over the set; 0 takes all.")
+    ] = 0,
+    provider: Annotated[
+        str, typer.Option(help="The provider on which ONNX Runtime computes: auto, cpu, cuda or tensorrt.")
+    ] = "auto",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Compute anew even if the same request is done already.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compare torch with ONNX at every layer, and measure accuracy on labelled images; the run of `check`."""
+    """Compare torch with ONNX at every layer, and measure accuracy on labelled images. This is a run of `check`."""
     given = {"network": network, "image": None, "seed": 0, "device": "auto", "provider": provider, "name": ""}
     given |= {"option_dataset": dataset, "option_images": images, "fresh": fresh, "as_json": as_json, "debug": debug}
     run_method(find_method("check"), given)

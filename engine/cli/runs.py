@@ -12,21 +12,26 @@ from fovea.engine.cli.methods import compute_request
 from fovea.engine.cli.say import Debug, Json, alone, errors, group, json_failure, print_json, print_table
 from fovea.engine.errors import StoreError
 
-runs_app = group("What was computed.")
+runs_app = group("List, show, repeat and share what was computed.")
 
 
 @runs_app.command("list")
 def list_runs(
     method: str | None = None,
     network: str | None = None,
-    text: Annotated[str | None, typer.Option(help="Words in its name, note, options or summary.")] = None,
-    since: Annotated[str | None, typer.Option(help="An ISO date: 2026-11-23.")] = None,
-    status: Annotated[str | None, typer.Option(help="queued, running, done, failed, cancelled, interrupted.")] = None,
-    pinned: Annotated[bool, typer.Option("--pinned", help="Only pinned ones.")] = False,
+    text: Annotated[
+        str | None, typer.Option(help="Show only runs with these words in their name, note, options or summary.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Show only runs since this ISO date, such as 2026-11-23.")] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(help="Show only runs that are queued, running, done, failed, cancelled or interrupted."),
+    ] = None,
+    pinned: Annotated[bool, typer.Option("--pinned", help="Show only pinned runs.")] = False,
     limit: int = 30,
     as_json: Json = False,
 ) -> None:
-    """The runs of this home, newest first."""
+    """List the runs, newest first."""
     with errors():
         from fovea.engine.store import Store
 
@@ -54,7 +59,7 @@ alone(runs_app, list_runs)
 
 @runs_app.command("show")
 def show_run(run: str, as_json: Json = False) -> None:
-    """A run's record, its summary and its files."""
+    """Show a run's record, its summary and its files."""
     with errors():
         from fovea.engine.store import Store
 
@@ -76,7 +81,7 @@ def show_run(run: str, as_json: Json = False) -> None:
 
 @runs_app.command("repeat")
 def repeat_run(run: str, as_json: Json = False, debug: Debug = False) -> None:
-    """Compute a run again from its record; one that was interrupted goes on where it stopped."""
+    """Compute a run again from its record. A run that was interrupted goes on where it stopped."""
     with errors(debug, json_failure if as_json else None):
         from fovea.engine.store import Store
 
@@ -91,7 +96,7 @@ def export_run(
     zip: Annotated[str, typer.Option("--zip", help="Write a zip that `runs import` reads.", metavar="FILE")] = "",
     debug: Debug = False,
 ) -> None:
-    """Write a run as one HTML file or as a zip (default: RUN.zip here)."""
+    """Write a run as one HTML file or as a zip. Without either option it is written to RUN.zip in this folder."""
     with errors(debug):
         from fovea.engine.store import Store
 

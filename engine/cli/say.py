@@ -20,9 +20,9 @@ FAILED, INTERRUPTED = 1, 130
 SPARSE_SECONDS = 5.0
 """How often progress is printed where stderr is no terminal."""
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")]
-NetworkOption = Annotated[str, typer.Option(help="fovea, torchvision:NAME[@WEIGHTS], or a registered name.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Print the traceback where something goes wrong.")]
+NETWORK_HELP = "The network: fovea, torchvision:NAME[@WEIGHTS], timm:NAME, onnx:PATH, or a name that you registered."
 
 
 def group(help: str) -> typer.Typer:

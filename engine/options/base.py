@@ -34,7 +34,7 @@ class Kind:
     @property
     def metavar(self) -> str:
         """What help shows in the place of a value; "" where the option's type tells it."""
-        return self.name.upper()
+        return "" if type(self) is Kind else self.name.upper()
 
     @property
     def needs(self) -> str:

@@ -105,8 +105,8 @@ def _image_ways(run: Any, image: str, key: str) -> None:
             show_next(run.record.method, submit(again))
             st.rerun()
         if st.button("Take it as the photo", icon=":material/photo:", key=f"{key}:take"):
-            from fovea.engine.data.dataset import open_dataset
-            from fovea.engine.data.image import keep_photo
+            from fovea.engine.data.catalogue import open_dataset
+            from fovea.engine.data.photos import keep_photo
 
             dataset = open_dataset(_dataset_of(run))
             change(photo=keep_photo(dataset.photo(dataset.index_of(image)), image))

@@ -51,7 +51,7 @@ def test_a_finished_run_is_recorded_whole(store: Store) -> None:
 
 
 def test_the_photo_is_saved_as_the_network_saw_it(store: Store) -> None:
-    from fovea.engine.data.image import open_photo
+    from fovea.engine.data.photos import open_photo
 
     record = execute(fakes.request("watch", image="sample:cat"), store)
     expected = fakes.CARD.preprocessing.frame(open_photo("sample:cat"))

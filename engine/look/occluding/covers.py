@@ -56,7 +56,7 @@ def _blur(job: Job[OcclusionOptions]) -> Cover:
 
 def _dataset_mean(job: Job[OcclusionOptions]) -> Cover:
     """The mean frame of a data set."""
-    from fovea.engine.data.dataset import mean_image
+    from fovea.engine.data.survey import mean_image
 
     job.progress(0.0, "taking the mean of the data set")
     mean = mean_image(job.dataset(job.options.dataset or "sample"), job.card.preprocessing)

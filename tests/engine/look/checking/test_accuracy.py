@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from fovea.engine.data.dataset import open_dataset
+from fovea.engine.data.catalogue import open_dataset
 from fovea.engine.errors import DatasetError, UnsupportedError
 from fovea.engine.look.checking.accuracy import match_labels, parity
 from fovea.engine.run import Request, execute

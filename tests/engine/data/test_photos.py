@@ -14,16 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fovea.engine.data.image import (
-    MAX_UPLOAD,
-    decode,
-    keep_photo,
-    kept_photo,
-    open_photo,
-    photo_name,
-    photo_sha256,
-    thumbnail,
-)
+from fovea.engine.data.photos import MAX_UPLOAD, keep_photo, kept_photo, open_photo, photo_name, photo_sha256, thumbnail
+from fovea.engine.data.pictures import decode
 from fovea.engine.errors import ImageError
 
 

@@ -1,14 +1,9 @@
-"""Reading a photo, whatever it is and wherever it lies, as upright 8-bit RGB; and keeping one by its content.
-
-A reference is `sample:NAME`, `photo:SHA256` (kept in `$FOVEA_HOME/photos`), `item:DATASET/KEY`, or a path.
-"""
+"""Encoded bytes, whatever they hold, as upright 8-bit RGB pictures; and small copies of them."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import re
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -18,32 +13,9 @@ from PIL import Image, ImageOps
 
 from fovea.engine.data.samples import SAMPLES, Sample
 from fovea.engine.errors import FoveaError, ImageError, unknown
-from fovea.models.home import home, write_whole
-
-__all__ = [
-    "MAX_PIXELS",
-    "MAX_UPLOAD",
-    "SAMPLES",
-    "SUFFIXES",
-    "Sample",
-    "decode",
-    "decoder",
-    "is_reference",
-    "keep_photo",
-    "kept_photo",
-    "open_photo",
-    "photo_name",
-    "photo_path",
-    "photo_sha256",
-    "shown",
-    "thumbnail",
-]
 
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused before a pixel is decoded."""
-
-MAX_UPLOAD = 20 * 1024 * 1024
-"""Bytes of a photo that may be kept."""
 
 MAX_FILE = 512 * 1024 * 1024
 
@@ -80,6 +52,7 @@ FOREIGN = (
     (b"<svg", "an SVG drawing"),
     (b"<?xml", "an XML file"),
 )
+
 BROKEN = (OSError, SyntaxError, ValueError, IndexError, TypeError, KeyError, EOFError, OverflowError, MemoryError)
 """What Pillow's readers raise on files that are not what they seem."""
 
@@ -87,6 +60,7 @@ BROKEN = (OSError, SyntaxError, ValueError, IndexError, TypeError, KeyError, EOF
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
 ORIENTATION = 0x0112
+
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -98,24 +72,9 @@ UPRIGHT = {
 }
 
 
-def open_photo(reference: str | Path) -> Image.Image:
-    """The photo as a Pillow picture: RGB, 8 bits, upright.
-
-    EXIF orientation is applied, alpha laid over white, 16-bit and float greys scaled from the picture's own
-    darkest to its brightest value, the first picture of an animation taken. JPEGs are decoded by simplejpeg's
-    default decoder, whose pixels equal Pillow's, everything else by Pillow.
-
-    Raises ImageError, one line: not there, not an image, broken, more than 50 megapixels.
-    """
-    text = str(reference)
-    if text.startswith("sample:"):
-        return _open_sample(text.removeprefix("sample:"))
-    if text.startswith("item:"):
-        from fovea.engine.data.dataset import open_item
-
-        return open_item(text)
-    path = photo_path(text)
-    return decode(_read(path), shown(photo_name(text)))
+def open_file(path: Path, name: str = "") -> Image.Image:
+    """The picture in a file, as `decode` gives it; `name` is how an error calls it. Raises ImageError."""
+    return decode(read_file(path), shown(name or path.name))
 
 
 def decode(data: bytes, name: str = "the photo") -> Image.Image:
@@ -138,7 +97,7 @@ def decode(data: bytes, name: str = "the photo") -> Image.Image:
             header = ImageOps.exif_transpose(header)
         return _to_rgb(header)
     except BROKEN as error:
-        raise ImageError(f"{name} is broken or incomplete ({_reason(error)}): save it again from its source") from None
+        raise ImageError(f"{name} is broken or incomplete ({reason(error)}): save it again from its source") from None
 
 
 def _decode_jpeg(data: bytes, mode: str, name: str) -> Image.Image:
@@ -148,7 +107,7 @@ def _decode_jpeg(data: bytes, mode: str, name: str) -> Image.Image:
         pixels = simplejpeg.decode_jpeg(data, colorspace="RGB" if mode == "RGB" else "GRAY")
     except ValueError as error:
         raise ImageError(
-            f"{name} is a broken or truncated JPEG ({_reason(error)}): save it again from its source"
+            f"{name} is a broken or truncated JPEG ({reason(error)}): save it again from its source"
         ) from None
     return Image.fromarray(pixels if mode == "RGB" else pixels[..., 0])
 
@@ -174,7 +133,7 @@ def _header(data: bytes, name: str) -> Image.Image:
             picture: Image.Image = factory(io.BytesIO(data), "")
         except BROKEN as error:
             raise ImageError(
-                f"{name} begins like a {kind} but is broken ({_reason(error)}): save it again from its source"
+                f"{name} begins like a {kind} but is broken ({reason(error)}): save it again from its source"
             ) from None
         width, height = picture.size
         if width * height > MAX_PIXELS:
@@ -186,6 +145,12 @@ def _header(data: bytes, name: str) -> Image.Image:
             raise ImageError(f"{name} has no pixels ({width} × {height}): save it again from its source")
         return picture
     raise ImageError(f"{name} is {_what_it_is(data)}, not an image that can be read: give a {READABLE}")
+
+
+def kind_of(data: bytes, name: str) -> str:
+    """The format of a picture, by its key in FORMATS. Raises ImageError."""
+    kind = _header(data, name).format or "PNG"
+    return "JPEG" if kind == "MPO" else kind
 
 
 def _what_it_is(data: bytes) -> str:
@@ -223,46 +188,8 @@ def _scaled_grey(picture: Image.Image) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _open_sample(name: str) -> Image.Image:
-    sample = find_sample(name)
-    picture = decode(_read(sample.path), f"sample:{name}")
-    return picture if sample.box is None else picture.crop(sample.box)
-
-
-def find_sample(name: str) -> Sample:
-    """The sample photo of that name. Raises ImageError with near matches."""
-    try:
-        return SAMPLES[name]
-    except KeyError:
-        raise ImageError(str(unknown("sample", name, SAMPLES))) from None
-
-
-def photo_path(reference: str | Path) -> Path:
-    """The file behind `photo:SHA256`, a path, or the picture that a sample is cut from. Raises ImageError."""
-    text = str(reference)
-    if text.startswith("sample:"):
-        return find_sample(text.removeprefix("sample:")).path
-    return kept_photo(text) if text.startswith("photo:") else Path(text).expanduser()
-
-
-def kept_photo(reference: str) -> Path:
-    """The file of a kept photo, `photo:SHA256`, with its original bytes. Raises ImageError."""
-    sha = reference.removeprefix("photo:")
-    if not re.fullmatch(r"[0-9a-f]{64}", sha):
-        raise ImageError(f"photo: takes the 64 hexadecimal digits of a kept photo, not {shown(sha)!r}")
-    for suffix in FORMATS.values():
-        path = home() / "photos" / f"{sha}.{suffix}"
-        if path.is_file():
-            return path
-    raise ImageError(f"no photo {sha[:12]}… is kept here: upload it again")
-
-
-def is_reference(text: str) -> bool:
-    """Whether the text names a photo by one of the schemes, and not by a path."""
-    return text.startswith(("sample:", "photo:", "item:"))
-
-
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a picture's file, at most 512 MB. Raises ImageError, one line that says why not."""
     name = shown(path.name or str(path))
     try:
         if path.is_dir():
@@ -276,87 +203,31 @@ def _read(path: Path) -> bytes:
             raise ImageError(f"{name} has {size / 2**20:,.0f} MB, and at most {MAX_FILE // 2**20} MB are read")
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        raise ImageError(f"{name} cannot be read ({_reason(error)})") from None
+        raise ImageError(f"{name} cannot be read ({reason(error)})") from None
 
 
-def keep_photo(source: bytes | bytearray | Image.Image | str | Path, name: str = "") -> str:
-    """Keep a photo in `$FOVEA_HOME/photos` under the sha256 of its bytes; returns `photo:SHA256`.
+def open_sample(name: str) -> Image.Image:
+    """The sample photo of that name. Raises ImageError with near matches."""
+    sample = find_sample(name)
+    picture = decode(read_file(sample.path), f"sample:{name}")
+    return picture if sample.box is None else picture.crop(sample.box)
 
-    Bytes and files are kept as they are; a Pillow picture and a crop as PNG. `name` is what people call it (a
-    file's own name by default). It is checked, at most 20 MB and 50 megapixels, and decoded once, before it is written.
-    Raises ImageError.
-    """
-    if not isinstance(source, Image.Image | bytes | bytearray) and is_reference(str(source)):
-        if str(source).startswith("photo:"):
-            kept_photo(str(source))
-            return str(source)
-        name = name or photo_name(str(source))
-        source = open_photo(str(source))
-    if isinstance(source, Image.Image):
-        buffer = io.BytesIO()
-        source.save(buffer, "PNG")
-        data = buffer.getvalue()
-    elif isinstance(source, bytes | bytearray):
-        data = bytes(source)
-    else:
-        name = name or Path(str(source)).name
-        data = _read(Path(str(source)).expanduser())
-    called = shown(name) if name else "the photo"
-    if len(data) > MAX_UPLOAD:
-        raise ImageError(
-            f"{called} has {len(data) / 2**20:.1f} MB, and at most {MAX_UPLOAD // 2**20} MB are taken: "
-            f"make it smaller first"
-        )
-    kind = _header(data, called).format or "PNG"
-    decode(data, called)
-    sha = hashlib.sha256(data).hexdigest()
-    suffix = FORMATS["JPEG" if kind == "MPO" else kind]
-    folder = home() / "photos"
+
+def find_sample(name: str) -> Sample:
+    """The sample photo of that name. Raises ImageError with near matches."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / f"{sha}.{suffix}").exists():
-            write_whole(folder / f"{sha}.{suffix}", data)
-        if name and not (folder / f"{sha}.name").exists():
-            write_whole(folder / f"{sha}.name", shown(Path(name).name, 100).encode("utf-8"))
-    except OSError as error:
-        raise ImageError(f"{called} cannot be kept in {folder} ({_reason(error)})") from None
-    return f"photo:{sha}"
+        return SAMPLES[name]
+    except KeyError:
+        raise ImageError(str(unknown("sample", name, SAMPLES))) from None
 
 
-def photo_sha256(reference: str | Path) -> str:
-    """What identifies the photo's content: the sha256 of its file, or of a crop's pixels. Raises ImageError."""
-    text = str(reference)
-    if text.startswith(("sample:", "item:")):
-        photo = open_photo(text)
-        return hashlib.sha256(f"{photo.mode} {photo.size} ".encode() + photo.tobytes()).hexdigest()
-    return hashlib.sha256(_read(photo_path(text))).hexdigest()
+def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    scale = longest / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def photo_name(reference: str | Path) -> str:
-    """What people call the photo: "cat", "holiday.jpg", "photo 3f2a9c01"."""
-    text = str(reference)
-    if text.startswith("photo:"):
-        sha = text.removeprefix("photo:")
-        if re.fullmatch(r"[0-9a-f]{64}", sha):
-            try:
-                return (home() / "photos" / f"{sha}.name").read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError):
-                pass
-        return f"photo {shown(sha, 8)}"
-    scheme, _, rest = text.partition(":")
-    if scheme == "sample":
-        return rest
-    if scheme == "item":
-        return rest.rsplit("/", 1)[-1]
-    return Path(text).name or text
-
-
-def thumbnail(photo: Image.Image | str | Path, size: int = 160, square: bool = False) -> Image.Image:
-    """A small RGB copy, at most `size` pixels on its longer side; `square`: its centre, exactly size × size.
-
-    `photo` is a picture or a reference. Raises ImageError.
-    """
-    picture = photo if isinstance(photo, Image.Image) else open_photo(photo)
+def small_copy(picture: Image.Image, size: int = 160, square: bool = False) -> Image.Image:
+    """A small RGB copy, at most `size` pixels on its longer side; `square`: its centre, exactly size × size."""
     if picture.mode != "RGB":
         picture = _to_rgb(picture)
     if square:
@@ -364,11 +235,6 @@ def thumbnail(photo: Image.Image | str | Path, size: int = 160, square: bool = F
     if max(picture.size) <= size:
         return picture.copy()
     return picture.resize(_within(picture.size, size), reducing_gap=2)
-
-
-def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    scale = longest / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def decoder() -> str:
@@ -382,7 +248,8 @@ def shown(text: str, longest: int = 120) -> str:
     return plain if len(plain) <= longest else f"{plain[: longest // 2]}…{plain[-longest // 2 :]}"
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """Why something failed, in a few words for one line of ours."""
     if isinstance(error, FoveaError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
