@@ -34,10 +34,9 @@ class ActivationsOptions(Options):
 
     layer: str = option(
         "",
-        "The layer whose units are shown. Left empty, it is one in the middle of the network: the last layer of the "
-        "middle resolution.",
+        "The layer whose units are shown.",
         kind=LayerKind(),
-        empty="one in the middle of the network",
+        empty="the last layer of the middle resolution",
     )
     order: Literal["index", "maximum", "mean"] = option(
         "index",
@@ -57,8 +56,7 @@ class ActivationsOptions(Options):
     )
     beside_layer: str = option(
         "",
-        "The layer of the other network. Left empty, it is the layer of the same name, or one in the middle where "
-        "there is none.",
+        "The layer of the other network that is shown.",
         max_length=300,
         advanced=True,
         empty="the layer of the same name, or one in the middle",

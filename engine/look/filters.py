@@ -49,7 +49,7 @@ class FiltersOptions(Options):
 
     layer: str = option(
         "",
-        "The layer whose weights are drawn. Left empty, it is the first, the only one whose filters are pictures.",
+        "The layer whose weights are drawn. The filters of the first layer are pictures; those further in are not.",
         kind=LayerKind(has="weights"),
         empty="the first layer with weights",
     )
