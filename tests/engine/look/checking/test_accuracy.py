@@ -16,7 +16,8 @@ from torch import nn
 from fovea.engine.data.catalogue import open_dataset
 from fovea.engine.errors import DatasetError, UnsupportedError
 from fovea.engine.look.checking.accuracy import match_labels, parity
-from fovea.engine.run import Request, execute
+from fovea.engine.run.execute import execute
+from fovea.engine.run.record import Request
 from fovea.engine.store import Store
 from fovea.models import zoo
 from tests.engine.conftest import tiny_network
