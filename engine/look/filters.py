@@ -166,7 +166,7 @@ def _ordered(units: pd.DataFrame, weights: LayerWeights, order: str) -> pd.DataF
 def _effective(job: Job[FiltersOptions], name: str, weights: LayerWeights, unit: int) -> NDArray[np.float32] | None:
     """The effective filter of a unit, where torch can differentiate the network."""
     if weights.colours:  # through one layer alone the effective filter is the filter
-        return weights.pictures[unit]
+        return np.asarray(weights.pictures[unit])
     if not job.card.gradients:
         job.warn(f"the effective filter needs gradients, and {job.card.name} is an ONNX file")
         return None

@@ -76,7 +76,7 @@ def tile_side(pictures: NDArray[np.uint8], least: int = 48) -> int:
 def single_tile(filter_values: NDArray[np.float32], scaling: str) -> NDArray[np.uint8]:
     """One filter (1, 3 or 4, rows, columns) as a large picture, uint8 (side, side, 3)."""
     picture = colour_tiles(filter_values[None], scaling)
-    return enlarged(picture, tile_side(picture, SINGLE_TILE))[0]
+    return np.asarray(enlarged(picture, tile_side(picture, SINGLE_TILE))[0])
 
 
 def filter_pictures(weights: LayerWeights, order: NDArray[np.int64], scaling: str) -> NDArray[np.uint8]:

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
-from fovea.engine.look.feature_space.accuracy_and_map import plane
+from fovea.engine.look.feature_space.plane import plane
 from fovea.engine.look.features import METHOD as FEATURES
 from fovea.engine.look.neighbors import METHOD
 from fovea.engine.method import Job, Result
+from fovea.engine.progress import Progress
 from fovea.models.torch_net import forward_taps
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
 from tests.oracles.look_patches import MemoryDataset
@@ -179,7 +180,7 @@ def test_an_interrupted_data_set_goes_on_where_it_was(
         if message.startswith("image 16"):
             raise KeyboardInterrupt
 
-    job.progress = stop
+    job.progress = Progress(stop)
     with pytest.raises(KeyboardInterrupt):
         METHOD.run(job)
     before = dataset.asked
