@@ -302,7 +302,8 @@ class _Writer:
         if needed > 0.95 * free:
             raise OptionsError(
                 f"dataset is too large: the features of {count:,} images take {needed / 1e9:.1f} GB, and "
-                f"{self.folder.parent} has {free / 1e9:.1f} GB left: make room, name a layer with fewer units, or set FOVEA_HOME elsewhere"
+                f"{self.folder.parent} has {free / 1e9:.1f} GB left: make room, name a layer with fewer units, or set "
+                "FOVEA_HOME elsewhere"
             )
         try:
             for name, (shape, kind) in shapes.items():
