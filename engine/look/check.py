@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fovea.engine.look.checking.accuracy import Accuracy
-    from fovea.models.onnx_net import Gap
+    from fovea.models.graph.parity import Gap
 
 PARITY_WORK = 40.0
 """What comparing every layer costs, in forward passes: both run unfused, and everything is kept."""
@@ -110,7 +110,7 @@ def _add_parity(job: Job[CheckOptions], gaps: Mapping[str, Gap], result: Result)
     import pandas as pd
 
     from fovea.engine.look.checking.parity import BATCHES
-    from fovea.models.onnx_net import PARITY_TOLERANCE
+    from fovea.models.graph.parity import PARITY_TOLERANCE
 
     layers = {layer.name: layer for layer in job.card.layers}
     wrong = [tap for tap, gap in gaps.items() if not gap.agrees]

@@ -45,7 +45,7 @@ def compute(job: Job[ClassifyOptions]) -> Findings:
     from scipy.special import softmax
 
     from fovea.engine.look.probing.probe import filled
-    from fovea.models.onnx_net import Session
+    from fovea.models.graph.sessions import Session
 
     job.progress(0.0, "reading the network")
     graph = job.network.graph()
