@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
+from fovea.engine.errors import UnknownNameError, UnsupportedError, needs_photo
 from fovea.engine.look.activation_maps.cells import clickable_cells, map_cells
 from fovea.engine.look.kernels.beside_patches import add_best_patches, how_to_mine, inputs_beside_patches
 from fovea.engine.look.kernels.drawing import filter_pictures, filters_sheet, grey_levels, single_tile
@@ -140,7 +140,7 @@ def compute(job: Job[FiltersOptions]) -> Findings:
     if options.unit is not None:
         return Findings(name, weights, units, maps, _effective(job, name, weights, options.unit), beside=None)
     if options.order == "activation" and maps is None:
-        raise OptionsError("order by activation needs a photo: give --image PATH or --image sample:cat")
+        raise needs_photo("order by activation")
     beside = _of_other_network(job, name) if options.beside else None
     return Findings(name, weights, _ordered(units, weights, options.order), maps, effective=None, beside=beside)
 
@@ -168,11 +168,11 @@ def _effective(job: Job[FiltersOptions], name: str, weights: LayerWeights, unit:
     if weights.colours:  # through one layer alone the effective filter is the filter
         return np.asarray(weights.pictures[unit])
     if not job.card.gradients:
-        job.warn(f"the effective filter needs gradients, and {job.card.name} is an ONNX file")
+        job.warn(f"The effective filter is not shown: it needs gradients, and {job.card.name} is an ONNX file.")
         return None
     effective = effective_filter(job, name, unit)
     if not effective.any():
-        job.warn("the effective filter is zero: at the mean picture every way to this unit goes through silent units")
+        job.warn("The effective filter is zero: at the mean picture every way to this unit goes through silent units.")
     return effective
 
 

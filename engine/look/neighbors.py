@@ -167,7 +167,7 @@ def report(job: Job[NeighborsOptions], findings: Findings) -> Result:
     if len(nearest):
         result.summary |= {"nearest": str(nearest["image"][0]), "distance": round(float(nearest["distance"][0]), 6)}
     if len(nearest) < job.options.k:
-        job.warn(f"k: {job.options.k} were asked for, and there are {len(nearest)} images to choose from")
+        job.warn(f"There are only {len(nearest)} images to choose from, fewer than the {job.options.k} that k asks for.")
     if votes is not None:
         add_accuracy(votes, result)
     if findings.points is not None:

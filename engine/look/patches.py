@@ -129,7 +129,7 @@ def report(job: Job[PatchesOptions], findings: Findings) -> Result:
     miner, mined = findings.miner, findings.mined
     patches, units, unreadable = (table(miner, mined) for table in (patches_table, units_table, unreadable_table))
     if mined.unreadable:
-        job.warn(f"{len(unreadable)} of {len(miner.dataset)} images could not be read: see the table unreadable")
+        job.warn(f"{len(unreadable)} of {len(miner.dataset)} images could not be read: see the table unreadable.")
     sheets, gallery = cut_sheets(miner, patches)
     captions = ("score", "label", "image") if miner.dataset.labels else ("score", "image")
     last = sheets[miner.layers[-1].name]

@@ -193,7 +193,7 @@ def dataset_features(job: Job[Any], dataset: Dataset, source: Source) -> Feature
     if features is None or not len(features):
         raise DatasetError(f"the data set {dataset.name} has no readable image: {len(dataset)} were tried")
     if features.unreadable:
-        job.warn(f"{features.unreadable} of {len(dataset)} images could not be read and are left out")
+        job.warn(f"{features.unreadable} of {len(dataset)} images could not be read and are left out.")
     return features
 
 
