@@ -167,7 +167,9 @@ def report(job: Job[NeighborsOptions], findings: Findings) -> Result:
     if len(nearest):
         result.summary |= {"nearest": str(nearest["image"][0]), "distance": round(float(nearest["distance"][0]), 6)}
     if len(nearest) < job.options.k:
-        job.warn(f"There are only {len(nearest)} images to choose from, fewer than the {job.options.k} that k asks for.")
+        job.warn(
+            f"There are only {len(nearest)} images to choose from, fewer than the {job.options.k} that k asks for."
+        )
     if votes is not None:
         add_accuracy(votes, result)
     if findings.points is not None:
@@ -230,7 +232,7 @@ METHOD = Method(
     verb="look",
     family="Nearest neighbours",
     question="What does it take for alike?",
-    summary="The images of a data set nearest to a photo by features and by pixels (Krizhevsky et al. 2012).",
+    summary="Finds the images of a data set that are nearest to a photo by features and by pixels (Krizhevsky et al. 2012).",
     options=NeighborsOptions,
     compute=compute,
     report=report,
