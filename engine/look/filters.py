@@ -253,8 +253,8 @@ def _draw_all(job: Job[FiltersOptions], findings: Findings, result: Result) -> N
         return
     opens = (*_add_maps(job, findings, result), add_best_patches(job, findings.layer, result))
     pictures = filter_pictures(weights, order, scaling)
-    sheet = filters_sheet(pictures)
-    result.images |= {"filters": filters_sheet(pictures, gap=4).picture, "tiles": sheet.picture}
+    sheet, pixels = filters_sheet(pictures)
+    result.images |= {"filters": filters_sheet(pictures, gap=4)[1], "tiles": pixels}
     result.tables["units"] = units.assign(tile=np.arange(len(units)))
     more = " Click one to see it large" + (", with what it answers to the photo." if job.photo is not None else ".")
     result.panels.append(
@@ -309,8 +309,8 @@ def _draw_beside(job: Job[FiltersOptions], other: Other, result: Result) -> None
             )
         )
         return
-    sheet = filters_sheet(filter_pictures(other.weights, order, scaling))
-    result.images["beside"], result.tables["beside"] = sheet.picture, other.units
+    sheet, pixels = filters_sheet(filter_pictures(other.weights, order, scaling))
+    result.images["beside"], result.tables["beside"] = pixels, other.units
     untrained = "Its weights are random: what looks like this was not learned."
     result.panels.append(
         GalleryPanel(
@@ -368,14 +368,14 @@ def _draw_inputs(job: Job[FiltersOptions], findings: Findings, unit: int, result
     newest = mined_gallery(job, before) if before else None
     words = "There is one tile for each channel that the unit reads, those with the largest weights first"
     if newest is None:
-        sheet, table, group = filters_sheet(pictures), "inputs", tuple[str, ...]()
+        (sheet, pixels), table, group = filters_sheet(pictures), "inputs", tuple[str, ...]()
     else:
         mined, gallery = newest
-        result.tables["inputs_shown"], sheet = inputs_beside_patches(inputs, pictures, mined, gallery)
+        result.tables["inputs_shown"], sheet, pixels = inputs_beside_patches(inputs, pictures, mined, gallery)
         table, group = "inputs_shown", ("input",)
         words += f", each beside the patch that excites that channel most ({mined.run.record.subject})"
-    result.images["inputs"] = sheet.picture
-    result.images.setdefault("filters", sheet.picture)
+    result.images["inputs"] = pixels
+    result.images.setdefault("filters", pixels)
     result.panels.append(
         GalleryPanel(
             title=f"Unit {unit} by input channel",

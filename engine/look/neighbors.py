@@ -194,7 +194,7 @@ def _neighbors_table(dataset: Dataset, features: Features, nearest: Nearest) -> 
 def _add_gallery(job: Job[NeighborsOptions], dataset: Dataset, table: str, result: Result) -> None:
     """A sheet of the neighbours as the network sees them."""
     from fovea.engine.look.feature_space.store import thumbnail
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import Sheet
 
     rows = result.tables[table]
     by_index = {dataset.index_of(key): rank for rank, key in enumerate(rows["image"])}
@@ -202,7 +202,7 @@ def _add_gallery(job: Job[NeighborsOptions], dataset: Dataset, table: str, resul
     for index, frame in dataset.frames(job.card.preprocessing, list(by_index), threads=2, unreadable=[]):
         tiles[by_index[index]] = thumbnail(frame, TILE)
     columns = max(1, min(6, len(tiles)))
-    result.images[table] = compose_sheet(tiles, TILE, columns)
+    result.images[table] = Sheet(TILE, columns).compose(tiles)
     features = table == "neighbors"
     result.panels.append(
         GalleryPanel(
