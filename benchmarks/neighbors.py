@@ -40,7 +40,7 @@ def clustered(path: Path, count: int, width: int) -> NDArray[np.float32]:
 
 def measured(folder: Path, count: int, width: int, questions: int, metric: str) -> list[str]:
     """One row: how it is searched, seconds to make and to open, milliseconds a question, recall@10."""
-    from fovea.engine.look.vectors.search import Neighbors, exact_nearest
+    from fovea.engine.look.feature_space.search import Neighbors, exact_nearest
 
     path = folder / f"{count}.npy"
     vectors = np.load(path, mmap_mode="r") if path.is_file() else clustered(path, count, width)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.engine.errors import UnsupportedError
-from fovea.engine.look.activity.pairs import cells
+from fovea.engine.look.activation_maps.pairs import cells
 from fovea.engine.look.probing.layers import last_of_each_resolution, with_units
 from fovea.engine.method import Job, Method, Result
 from fovea.engine.options import LayerKind, NetworkKind, Options, PhotoKind, option
@@ -70,7 +70,7 @@ def run(job: Job) -> Result:
     order) and `layers` (the same in sum for every layer). Arrays `ys`, `xs`: the frame's pixels where the cells
     of the map's rows and columns begin. `pair`, `pair_beside`: the maps of both side by side.
     """
-    from fovea.engine.look.activity.glance import look_over
+    from fovea.engine.look.activation_maps.glance import look_over
 
     options = job.options
     layer = chosen_layer(job.card, options.layer)
@@ -143,7 +143,7 @@ def _pair(
     alike: bool,
 ) -> None:
     """Add one pair: its array, its photos, its table and panel."""
-    from fovea.engine.look.activity.pairs import gap_between, pair_up, photos_beside
+    from fovea.engine.look.activation_maps.pairs import gap_between, pair_up, photos_beside
 
     size = job.card.preprocessing.size
     gap, pixels = gap_between(layer, size)

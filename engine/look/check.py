@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from fovea.engine.look.checking.measure import Accuracy
+    from fovea.engine.look.checking.accuracy import Accuracy
 
 PARITY_WORK = 40.0
 """What comparing every layer costs, in forward passes: both run unfused, and everything is kept."""
@@ -42,7 +42,7 @@ def _check(card: Card, options: Any) -> None:
 
 
 def _run(job: Job) -> Result:
-    from fovea.engine.look.checking.measure import match_labels, measure_accuracy
+    from fovea.engine.look.checking.accuracy import match_labels, measure_accuracy
 
     result = Result()
     dataset = job.dataset(job.options.dataset) if job.options.dataset else None
@@ -62,7 +62,7 @@ def _compare(job: Job, result: Result) -> None:
     import numpy as np
     import pandas as pd
 
-    from fovea.engine.look.checking.measure import BATCHES, parity
+    from fovea.engine.look.checking.accuracy import BATCHES, parity
     from fovea.models.onnx_net import PARITY_TOLERANCE
 
     if not job.card.gradients:

@@ -33,7 +33,7 @@ class FeaturesOptions(Options):
 
 def check(card: Card, options: Any) -> None:
     """Raises UnknownNameError or UnsupportedError if the layer has no features."""
-    from fovea.engine.look.vectors.store import check_layer
+    from fovea.engine.look.feature_space.store import check_layer
 
     check_layer(card, options.layer)
 
@@ -46,8 +46,8 @@ def run(job: Job) -> Result:
     import numpy as np
     import pandas as pd
 
-    from fovea.engine.look.vectors.space import add_accuracy, add_map
-    from fovea.engine.look.vectors.store import dataset_features, open_source
+    from fovea.engine.look.feature_space.accuracy_and_map import add_accuracy, add_map
+    from fovea.engine.look.feature_space.store import dataset_features, open_source
 
     options = job.options
     dataset = job.dataset(options.dataset)

@@ -368,7 +368,7 @@ def _filter_pictures(weights: LayerWeights, order: NDArray[np.int64], scaling: s
 
 def _add_maps(job: Job, name: str, maps: NDArray[np.float32] | None, result: Result) -> tuple[Panel, ...]:
     """Array `activations` and its panel: what each filter answers to the photo."""
-    from fovea.engine.look.activity.pairs import cells
+    from fovea.engine.look.activation_maps.pairs import cells
     from fovea.engine.panels import Cells
 
     layer = job.card.layer(name)

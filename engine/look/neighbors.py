@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fovea.engine.data.dataset import Dataset
-    from fovea.engine.look.vectors.store import Features
+    from fovea.engine.look.feature_space.store import Features
     from fovea.models.card import Card
 
 TILE = 128
@@ -44,7 +44,7 @@ class NeighborsOptions(Options):
 
 def check(card: Card, options: Any) -> None:
     """Raises UnknownNameError or UnsupportedError if the layer has no features."""
-    from fovea.engine.look.vectors.store import check_layer
+    from fovea.engine.look.feature_space.store import check_layer
 
     check_layer(card, options.layer)
 
@@ -55,8 +55,8 @@ def run(job: Job) -> Result:
     With labels also table `accuracy` (k, features, pixels): how often the majority of the k nearest others is
     right. Table `map`: x, y, tile, image, label, prediction, neighbours (the label that they vote for), error.
     """
-    from fovea.engine.look.vectors.space import add_accuracy, add_map
-    from fovea.engine.look.vectors.store import dataset_features, open_source, small_pixels
+    from fovea.engine.look.feature_space.accuracy_and_map import add_accuracy, add_map
+    from fovea.engine.look.feature_space.store import dataset_features, open_source, small_pixels
 
     options = job.options
     dataset = job.dataset(options.dataset)
@@ -133,7 +133,7 @@ def _neighbors_table(
 
 def _add_gallery(job: Job, dataset: Dataset, table: str, result: Result) -> None:
     """A sheet of the neighbours as the network sees them."""
-    from fovea.engine.look.vectors.store import thumbnail
+    from fovea.engine.look.feature_space.store import thumbnail
     from fovea.engine.sheet import compose_sheet
 
     rows = result.tables[table]

@@ -170,7 +170,7 @@ class Miner:
         """The session that answers with maxima and their positions; opened on first use."""
         if self._probe is None:
             from fovea.engine.look.probing import reducers
-            from fovea.engine.look.probing.probe import Probe, lanes_for_cores
+            from fovea.engine.look.probing.probe import Probe, parallel_batches
 
             def build(editor: reducers.Editor, tensors: Mapping[str, str]) -> None:
                 reducers.normalised_input(editor, self.job.card.preprocessing)
@@ -182,7 +182,7 @@ class Miner:
                     editor.answer(maximum.column, f"column.{index}", "int64")
                     editor.answer(reducers.spatial_mean(editor, maps), f"mean.{index}")
 
-            self._probe = Probe(self.job, [layer.name for layer in self.layers], build, lanes=lanes_for_cores())
+            self._probe = Probe(self.job, [layer.name for layer in self.layers], build, parallel=parallel_batches())
             self.job.record(decoder=self.dataset.decoder)
         return self._probe
 
@@ -250,7 +250,7 @@ class Miner:
         """(shard, indices, frames): the readable images in order. No batch has images of two shards."""
         from fovea.engine.look.probing.probe import batch_size
 
-        size = self.options.batch or batch_size(self.probe.provider, self.probe.lanes)
+        size = self.options.batch or batch_size(self.probe.provider, self.probe.parallel)
         batch: list[int] = []
         frames: list[NDArray[np.uint8]] = []
         indices = itertools.chain.from_iterable(self._indices(shard) for shard in shards)
@@ -623,14 +623,14 @@ def work(card: Card, options: Any, images: int) -> float:
 
 def needs(card: Card, options: Any, images: int) -> Needs:
     """Bytes of memory and of files. With the number of images only their keys grow, and the frames kept for crops."""
-    from fovea.engine.look.probing.probe import batch_size, lanes_for_cores
+    from fovea.engine.look.probing.probe import batch_size, parallel_batches
 
     layers = chosen_layers(card, options.layers)
     units, top = sum(layer.units for layer in layers), min(options.top, images)
     height, width = card.preprocessing.size
     frame = height * width * card.preprocessing.channels
-    lanes = lanes_for_cores()
-    batch = options.batch or batch_size("cpu", lanes)
+    parallel = parallel_batches()
+    batch = options.batch or batch_size("cpu", parallel)
     maps = 4 * max(math.prod(layer.shape) for layer in card.layers)
     pixels = 0
     for layer in layers:
@@ -639,7 +639,7 @@ def needs(card: Card, options: Any, images: int) -> Needs:
     memory = (
         PROCESS_BYTES
         + 12 * card.parameters  # torch's, the graph's, the session's
-        + lanes * batch * (3 * maps + 4 * frame)
+        + parallel * batch * (3 * maps + 4 * frame)
         + min(images * frame, KEPT_BYTES)
         + KEY_BYTES * images
         + units * (60 * top + 16 * SHARD + 32 * HISTOGRAM_BINS)

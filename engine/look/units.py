@@ -21,7 +21,7 @@ from fovea.engine.panels import HeatmapPanel, TablePanel
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fovea.engine.look.vectors.store import Features
+    from fovea.engine.look.feature_space.store import Features
     from fovea.models.card import Card
 
 BLOCK = 256
@@ -55,7 +55,7 @@ def run(job: Job) -> Result:
     `weight_neighbors` is there for a layer with weights of its own, or one behind whose normalisation and
     activation such a layer stands. A unit that is the same on every image correlates with none: its rows are left out.
     """
-    from fovea.engine.look.vectors.store import dataset_features, open_source
+    from fovea.engine.look.feature_space.store import dataset_features, open_source
 
     layer = chosen_layer(job.card, job.options.layer).name
     options = job.options.model_copy(update={"layer": layer})

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from fovea.engine.errors import UnknownNameError, UnsupportedError
+from fovea.engine.look.activation_maps.glance import COLUMNS, TILE
+from fovea.engine.look.activation_maps.pairs import gap_between, pair_up
 from fovea.engine.look.activations import METHOD, cells, chosen_layer
-from fovea.engine.look.activity.glance import COLUMNS, TILE
-from fovea.engine.look.activity.pairs import gap_between, pair_up
 from fovea.engine.method import Job, Result
 from fovea.engine.sheet import cut_tile, map_tiles
 from fovea.models.card import Layer, ReceptiveField

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
+from fovea.engine.look.feature_space.accuracy_and_map import plane
 from fovea.engine.look.features import METHOD as FEATURES
 from fovea.engine.look.neighbors import METHOD
-from fovea.engine.look.vectors.space import plane
 from fovea.engine.method import Job, Result
 from fovea.models.torch_net import forward_taps
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
@@ -166,7 +166,7 @@ def test_the_map_keeps_groups_apart_and_is_always_the_same(how: str) -> None:
 def test_an_interrupted_data_set_goes_on_where_it_was(
     network: TinyNetwork, dataset: IndexedDataset, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fovea.engine.look.vectors.store.SAVED", 8)
+    monkeypatch.setattr("fovea.engine.look.feature_space.store.SAVED", 8)
     _, whole = search(network, dataset, layer="relu")
     shutil.rmtree(own_home / "features")
 
@@ -227,7 +227,7 @@ def test_no_room_on_the_disk_is_one_line(
 def test_features_that_were_dropped_are_computed_again(
     network: TinyNetwork, dataset: IndexedDataset, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fovea.engine.look.vectors import cache as feature_cache
+    from fovea.engine.look.feature_space import cache as feature_cache
 
     search(network, dataset, layer="relu", map="none")
     monkeypatch.setattr(feature_cache, "IN_USE_SECONDS", -1.0)

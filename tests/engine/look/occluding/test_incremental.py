@@ -11,8 +11,11 @@ from PIL import Image
 from torch import nn
 
 from fovea.engine.look.occluding import incremental
+from fovea.engine.look.occluding.covers import cover_picture
 from fovea.engine.look.occluding.incremental import IncrementalProbe, Locality, Reach, plan_cuts, plan_for
-from fovea.engine.look.occlusion import METHOD, corners, cover_picture, open_probe
+from fovea.engine.look.occluding.watching import open_probe
+from fovea.engine.look.occluding.windows import corners
+from fovea.engine.look.occlusion import METHOD
 from fovea.engine.method import Job
 from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
 from tests.oracles.look_occlusion import occlusion_by_slices

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.engine.look.vectors.search import Metric, Space, leave_one_out
-from fovea.engine.look.vectors.store import THUMB, Features
+from fovea.engine.look.feature_space.search import Metric, Space, leave_one_out
+from fovea.engine.look.feature_space.store import THUMB, Features
 from fovea.engine.method import Job, Result
 from fovea.engine.panels import CurvePanel, ScatterPanel
 

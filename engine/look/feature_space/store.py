@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fovea.engine.errors import DatasetError, OptionsError, StoreError, UnsupportedError
+from fovea.engine.look.feature_space.cache import drop_unused, mark_used
+from fovea.engine.look.feature_space.search import Metric, Neighbors, Pixels
 from fovea.engine.look.kernels.weights import weighted_layers
 from fovea.engine.look.probing.layers import with_units
-from fovea.engine.look.vectors.cache import drop_unused, mark_used
-from fovea.engine.look.vectors.search import Metric, Neighbors, Pixels
 from fovea.models.home import home, write_whole
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from torch import nn
 
 from fovea.engine.data.catalogue import open_dataset
 from fovea.engine.errors import DatasetError, UnsupportedError
-from fovea.engine.look.checking.measure import match_labels, parity
+from fovea.engine.look.checking.accuracy import match_labels, parity
 from fovea.engine.run import Request, execute
 from fovea.engine.store import Store
 from fovea.models import zoo
