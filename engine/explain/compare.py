@@ -194,7 +194,7 @@ def _measure(row: Row, job: Job, start: float, share: float) -> None:
 
 def _drawn_so_far(row: Row) -> NDArray[np.uint8]:
     """The grid as it grows, each map by its own scale."""
-    from fovea.engine.explain.maps.strips import TILE, map_tile, photo_tile, scale_of
+    from fovea.engine.explain.maps.map_tiles import TILE, map_tile, photo_tile, scale_of
     from fovea.engine.sheet import compose_sheet
 
     tiles = [map_tile(row.job.frame, values, scale_of(values)) for values in row.drawn.values()]
@@ -290,7 +290,7 @@ def _verdict_panel(row: Row, alone: bool) -> Panel:
 
 def _add_grids(result: Result, rows: list[Row]) -> None:
     """A grid for each row, and what tells the first class from the second."""
-    from fovea.engine.explain.maps.strips import TILE, map_tile, photo_tile, scale_of
+    from fovea.engine.explain.maps.map_tiles import TILE, map_tile, photo_tile, scale_of
     from fovea.engine.sheet import compose_sheet
 
     shared = [row for row in rows if row.job is rows[0].job]
@@ -346,7 +346,7 @@ def _captions(row: Row) -> pd.DataFrame:
 
 
 def _grid(name: str, title: str, words: str) -> Panel:
-    from fovea.engine.explain.maps.strips import TILE
+    from fovea.engine.explain.maps.map_tiles import TILE
 
     return GalleryPanel(
         title=title,

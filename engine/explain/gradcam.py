@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from fovea.engine.explain.backward.scores import Score
+    from fovea.engine.scores import Score
     from fovea.models.card import Card, Layer
 
 
@@ -70,7 +70,7 @@ def _maps_and_gradients(
     """
     import torch
 
-    from fovea.engine.explain.backward.scores import class_score
+    from fovea.engine.scores import class_score
     from fovea.engine.unit_maps import unit_maps
     from fovea.models.card import OUTPUT
     from fovea.models.torch_net import forward_taps
@@ -95,8 +95,8 @@ def gradcam(job: Job) -> Result:
 
     from fovea.engine.errors import NetworkError
     from fovea.engine.explain.backward.attribution import explain
+    from fovea.engine.explain.maps.map_tiles import map_over_photo
     from fovea.engine.explain.maps.pictures import signed_picture
-    from fovea.engine.explain.maps.strips import map_over_photo
     from fovea.models.card import OUTPUT
 
     options, card = job.options, job.card

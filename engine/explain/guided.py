@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from fovea.engine.explain.backward.places import Place
+    from fovea.engine.explain.backward.firing_units import Place
     from fovea.engine.explain.backward.rules import Rule
-    from fovea.engine.explain.backward.scores import Score
+    from fovea.engine.scores import Score
     from fovea.models.card import Card, Layer
 
 RULES: tuple[Rule, ...] = ("gradient", "deconvnet", "guided")
@@ -99,9 +99,9 @@ def guided(job: Job) -> Result:
     import torch
 
     from fovea.engine.explain.backward.attribution import explain
-    from fovea.engine.explain.backward.scores import unit_score
     from fovea.engine.explain.maps.pictures import signed_picture
     from fovea.engine.look.mining.mined import best_patches, mined_layers, mined_over
+    from fovea.engine.scores import unit_score
 
     options, card = job.options, job.card
     dataset = job.dataset(options.dataset) if options.dataset else None
@@ -191,7 +191,7 @@ def _strongest(
 ) -> dict[int, tuple[Place, NDArray[np.uint8]]]:
     """The units that fire most on the photo: each one's place, and a tile of what excites it."""
     from fovea.engine.explain.backward.attribution import batch_for
-    from fovea.engine.explain.backward.places import gradients_at, in_parts, strongest_places
+    from fovea.engine.explain.backward.firing_units import gradients_at, in_parts, strongest_places
     from fovea.engine.explain.maps.pictures import crop_signed, seen_box
 
     places = strongest_places(output, layer, job.options.units)
@@ -281,7 +281,7 @@ def _pairs(job: Job, module: nn.Module, layer: Layer, table: pd.DataFrame) -> li
     import torch
 
     from fovea.engine.explain.backward.attribution import batch_for
-    from fovea.engine.explain.backward.places import Place, gradients_at, in_parts
+    from fovea.engine.explain.backward.firing_units import Place, gradients_at, in_parts
     from fovea.engine.explain.maps.pictures import as_colour, crop_signed, crop_tile, seen_box
 
     dataset = job.dataset(job.options.dataset)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fovea.engine.explain.backward.sampling import Attribution, Gradient
-    from fovea.engine.explain.backward.scores import Score
+    from fovea.engine.scores import Score
     from fovea.models.card import Card
 
 
@@ -139,8 +139,8 @@ def saliency(job: Job) -> Result:
     from fovea.engine.explain.backward.attribution import choose_at, explain, gradient_of
     from fovea.engine.explain.backward.reductions import REDUCTIONS
     from fovea.engine.explain.backward.sampling import Attribution
-    from fovea.engine.explain.backward.scores import choose_score
-    from fovea.engine.explain.maps.strips import map_over_photo
+    from fovea.engine.explain.maps.map_tiles import map_over_photo
+    from fovea.engine.scores import choose_score
     from fovea.models.card import OUTPUT
 
     options = job.options

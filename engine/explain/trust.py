@@ -122,7 +122,7 @@ def run(job: Job) -> Result:
 
 
 def _tile(job: Job, values: NDArray[Any]) -> NDArray[np.uint8]:
-    from fovea.engine.explain.maps.strips import map_tile, scale_of
+    from fovea.engine.explain.maps.map_tiles import map_tile, scale_of
 
     return map_tile(job.frame, values, scale_of(values))
 
@@ -206,7 +206,7 @@ def _add_curves(result: Result, test: CurveTest, curves: Curves | None) -> None:
 def _add_randomisation(result: Result, job: Job, values: NDArray[Any], changed: list[Changed]) -> None:
     import pandas as pd
 
-    from fovea.engine.explain.maps.strips import TILE
+    from fovea.engine.explain.maps.map_tiles import TILE
     from fovea.engine.sheet import compose_sheet
 
     rows = [(0, "", 1.0, 1.0)] + [(one.layers, one.down_to, one.rank, one.ssim) for one in changed]

@@ -21,7 +21,7 @@ from fovea.engine.progress import Progress
 if TYPE_CHECKING:
     from torch import nn
 
-    from fovea.engine.explain.backward.scores import Score
+    from fovea.engine.scores import Score
     from fovea.models.card import Card
 
 MapName = Literal[
@@ -141,7 +141,7 @@ def choose_subject(job: Job, target: str, layer: str, unit: int | None, position
     """The subject that options name on this photo: the top class and the strongest unit where they are left out."""
     card = job.card
     if layer:
-        from fovea.engine.explain.backward.scores import unit_score
+        from fovea.engine.scores import unit_score
 
         score = unit_score(card, _tapped(job, layer), layer, unit, position)
         chosen = int(str(score.summary["unit"]))
@@ -269,7 +269,7 @@ class _Copy:
 
 
 def _score(job: Job, subject: Subject, output: Any, score: str = "logit") -> Score:
-    from fovea.engine.explain.backward.scores import class_score, unit_score
+    from fovea.engine.scores import class_score, unit_score
 
     if subject.layer:
         return unit_score(job.card, output, subject.layer, subject.unit, subject.options()["position"])

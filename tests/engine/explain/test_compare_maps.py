@@ -13,7 +13,7 @@ from PIL import Image
 
 from fovea.engine.errors import FoveaError, UnsupportedError
 from fovea.engine.explain.maps import family as maps
-from fovea.engine.explain.maps.strips import TILE, map_tile, scale_of
+from fovea.engine.explain.maps.map_tiles import TILE, map_tile, scale_of
 from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import state_of
 from tests.oracles.look_networks import Tiny, TinyNetwork, tiny_network

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fovea.engine.explain.backward.attribution import explain
 from fovea.engine.explain.backward.rules import ReluRule, backward_rule
-from fovea.engine.explain.backward.scores import Score
+from fovea.engine.scores import Score
 from fovea.models.card import OUTPUT
 from fovea.models.torch_net import prepare
 from tests.engine.conftest import TinyNetwork, state_of

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fovea.engine.explain.backward.attribution import explain
 from fovea.engine.explain.backward.rules import Rule
-from fovea.engine.explain.backward.scores import Score
+from fovea.engine.scores import Score
 from fovea.engine.unit_maps import unit_maps
 
 if TYPE_CHECKING:
