@@ -57,7 +57,7 @@ def measured(folder: Path, count: int, width: int, questions: int, metric: str) 
         began = time.perf_counter()
         found.append(index.nearest(question[None], 10)[0][0])
         seconds.append(time.perf_counter() - began)
-    wanted = exact_nearest(vectors, asked, 10, metric, lambda fraction, message: None)
+    wanted = exact_nearest(vectors, asked, 10, metric)
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, wanted, strict=True)])
     worst = sorted(seconds)[int(0.95 * len(seconds))]
     return [

@@ -53,10 +53,10 @@ class OcclusionOptions(Options):
     )
     target: str = option(
         "",
-        "The class that is watched, by its name or number. Left empty, it is the network's top class for the photo.",
+        "The class that is watched, by its name or number.",
         kind=ClassKind(),
         coerce_numbers_to_str=True,
-        empty="the network's top class",
+        empty="the network's top class for the photo",
     )
     score: Literal["probability", "logit"] = option(
         "probability",
@@ -67,22 +67,21 @@ class OcclusionOptions(Options):
         "Watch a unit of this layer instead of a class.",
         kind=LayerKind(),
         advanced=True,
-        empty="none: a class is watched",
+        empty="a class is watched",
     )
     unit: int | None = option(
         None,
         "The unit of that layer that is watched, by the largest value in its map.",
         kind=UnitKind(),
         advanced=True,
-        empty="none: a class is watched",
+        empty="a class is watched",
     )
     dataset: str = option(
         "",
-        "The data set whose mean image covers the windows. It is read with fill dataset only; left empty, it is the "
-        "sample photos.",
+        "The data set whose mean image covers the windows. It is read with fill dataset only.",
         kind=DatasetKind(),
         advanced=True,
-        empty="sample",
+        empty="the sample photos",
     )
 
 

@@ -5,18 +5,18 @@ All of it is reduced inside the graph but for the maps of the strongest units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.engine.method import Result
 from fovea.engine.panels import CurvePanel, GalleryPanel, Panel, TablePanel
 
 if TYPE_CHECKING:
     from fovea.engine.look.probing.reducers import Editor
-    from fovea.engine.method import Job
+    from fovea.engine.method import Job, Result
     from fovea.models.card import Layer
 
 STRONGEST = 4
@@ -25,46 +25,41 @@ TILE = 56
 COLUMNS = 24
 
 
-def look_over(job: Job, result: Result) -> None:
-    """Add the table `layers` (one row a layer with units: its size, strongest units, largest and mean value, share of
-    values of zero or less), the table `strongest` and the sheet `strongest` with these units' maps, and the panels."""
-    import pandas as pd
+@dataclass(frozen=True)
+class LayerGlance:
+    """What one layer answers: its strongest `units` (k,), their largest `values` (k,) and, where they are maps that can
+    be drawn, their `maps` (k, h, w); the `mean` of the layer, and the share of its values that is above zero."""
 
+    layer: Layer
+    units: NDArray[np.int64]
+    values: NDArray[np.float32]
+    mean: float
+    active: float
+    maps: NDArray[np.float32] | None
+
+
+def look_over(job: Job[Any]) -> list[LayerGlance]:
+    """Every layer that has units, in forward order, on the job's photo."""
     layers = [layer for layer in job.card.layers if layer.axes != "none"]
     answers = _ask(job, layers)
-    rows: list[dict[str, Any]] = []
-    drawn: list[dict[str, Any]] = []
-    tiles: list[NDArray[np.uint8]] = []
-    for index, layer in enumerate(layers):
-        units, values = answers[f"units.{index}"][0], answers[f"values.{index}"][0]
-        rows.append(
-            {
-                "depth": index,
-                "layer": layer.name,
-                "kind": layer.kind,
-                "units": layer.units,
-                "rows": layer.grid[0],
-                "columns": layer.grid[1],
-                "strongest units": ", ".join(f"{u} ({v:.3g})" for u, v in zip(units, values, strict=True)),
-                "maximum": float(values[0]),
-                "mean": float(answers[f"mean.{index}"][0].mean()),
-                "sparsity": 1 - float(answers[f"active.{index}"][0].mean()),
-            }
+    return [
+        LayerGlance(
+            layer=layer,
+            units=answers[f"units.{index}"][0],
+            values=answers[f"values.{index}"][0],
+            mean=float(answers[f"mean.{index}"][0].mean()),
+            active=float(answers[f"active.{index}"][0].mean()),
+            maps=answers[f"maps.{index}"][0] if _drawn(layer) else None,
         )
-        if layer.spatial and layer.leaf:
-            tiles.append(_tiles(answers[f"maps.{index}"][0]))
-            for unit, value in zip(units, values, strict=True):
-                drawn.append({"layer": layer.name, "unit": int(unit), "maximum": float(value), "tile": len(drawn)})
-    result.tables["layers"] = pd.DataFrame(rows)
-    if drawn:
-        from fovea.engine.sheet import compose_sheet
-
-        result.tables["strongest"] = pd.DataFrame(drawn)
-        result.images["strongest"] = compose_sheet(np.concatenate(tiles), TILE, COLUMNS)
-    result.panels += _panels(bool(drawn))
+        for index, layer in enumerate(layers)
+    ]
 
 
-def _ask(job: Job, layers: list[Layer]) -> dict[str, NDArray[Any]]:
+def _drawn(layer: Layer) -> bool:
+    return layer.spatial and layer.leaf
+
+
+def _ask(job: Job[Any], layers: Sequence[Layer]) -> dict[str, NDArray[Any]]:
     """For layer i `values.i` and `units.i` (1, k) of its strongest units, their `maps.i` (1, k, h, w), and for each
     unit `mean.i` and `active.i`."""
     from fovea.engine.look.probing import reducers
@@ -78,7 +73,7 @@ def _ask(job: Job, layers: list[Layer]) -> dict[str, NDArray[Any]]:
             values, units = editor.nodes("TopK", best, count, outputs=2, axis=1)
             editor.answer(values, f"values.{index}")
             editor.answer(units, f"units.{index}", "int64")
-            if layer.spatial and layer.leaf:
+            if _drawn(layer):
                 # One photo goes through, so the first row of units is that photo's.
                 first = editor.node("Gather", units, editor.constant(0), axis=0)
                 editor.answer(editor.node("Gather", maps, first, axis=1), f"maps.{index}")
@@ -90,17 +85,47 @@ def _ask(job: Job, layers: list[Layer]) -> dict[str, NDArray[Any]]:
     return probe.run({feed: job.input}, batched=(feed,))
 
 
-def _tiles(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Maps (k, h, w) as tiles, each from its smallest value in black to its largest in white."""
-    from fovea.engine.sheet import map_tiles
+def add_glance(glance: Sequence[LayerGlance], result: Result) -> None:
+    """Add the table `layers` (one row a layer with units: its size, strongest units, largest and mean value, share of
+    values of zero or less), the table `strongest` and the sheet `strongest` with these units' maps, and the panels."""
+    import pandas as pd
 
-    return map_tiles(maps, TILE)
+    from fovea.engine.sheet import compose_sheet, map_tiles
+
+    rows: list[dict[str, Any]] = []
+    strongest: list[dict[str, Any]] = []
+    tiles: list[NDArray[np.uint8]] = []
+    for depth, seen in enumerate(glance):
+        layer, best = seen.layer, list(zip(seen.units, seen.values, strict=True))
+        rows.append(
+            {
+                "depth": depth,
+                "layer": layer.name,
+                "kind": layer.kind,
+                "units": layer.units,
+                "rows": layer.grid[0],
+                "columns": layer.grid[1],
+                "strongest units": ", ".join(f"{unit} ({value:.3g})" for unit, value in best),
+                "maximum": float(seen.values[0]),
+                "mean": seen.mean,
+                "sparsity": 1 - seen.active,
+            }
+        )
+        if seen.maps is not None:
+            tiles.append(map_tiles(seen.maps, TILE))
+            strongest += [{"layer": layer.name, "unit": int(unit), "maximum": float(value)} for unit, value in best]
+    result.tables["layers"] = pd.DataFrame(rows)
+    if strongest:
+        result.tables["strongest"] = pd.DataFrame(strongest).assign(tile=range(len(strongest)))
+        result.images["strongest"] = compose_sheet(np.concatenate(tiles), TILE, COLUMNS)
+        result.panels.append(_strongest_panel())
+    result.panels += _layers_panels()
 
 
-def _panels(drawn: bool) -> list[Panel]:
-    pictures = GalleryPanel(
+def _strongest_panel() -> Panel:
+    return GalleryPanel(
         title="The strongest units of every layer",
-        help="Their maps of this photo, each from its smallest value in black to its largest in white.",
+        help="Each tile is a unit's map of this photo, from its smallest value in black to its largest in white.",
         image="strongest",
         table="strongest",
         tile=TILE,
@@ -108,19 +133,22 @@ def _panels(drawn: bool) -> list[Panel]:
         group=("layer",),
         caption=("unit", "maximum"),
     )
+
+
+def _layers_panels() -> list[Panel]:
     return [
-        *([pictures] if drawn else []),
         CurvePanel(
             title="How sparse the layers are",
-            help="From the input to the output: the share of a layer's values that are zero or less.",
+            help="The curve goes from the input to the output. It shows the share of a layer's values that are zero or "
+            "less: the higher it is, the fewer units answer to this photo.",
             table="layers",
             x="depth",
             y=("sparsity",),
         ),
         TablePanel(
             title="The whole network at a glance",
-            help="For each layer its strongest units on this photo, its mean, and its sparsity: the share of "
-            "values that are zero or less.",
+            help="Each row is a layer: its strongest units on this photo, its mean, and its sparsity, which is the "
+            "share of its values that are zero or less.",
             table="layers",
         ),
     ]

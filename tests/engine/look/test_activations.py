@@ -11,14 +11,17 @@ import torch
 from PIL import Image
 
 from fovea.engine.errors import UnknownNameError, UnsupportedError
+from fovea.engine.look.activation_maps.cells import map_cells
 from fovea.engine.look.activation_maps.glance import COLUMNS, TILE
 from fovea.engine.look.activation_maps.pairs import gap_between, pair_up
-from fovea.engine.look.activations import METHOD, cells, chosen_layer
+from fovea.engine.look.activations import METHOD
+from fovea.engine.look.probing.layers import layer_or_middle
 from fovea.engine.method import Job, Result
 from fovea.engine.sheet import cut_tile, map_tiles
 from fovea.models.card import Layer, ReceptiveField
 from fovea.models.torch_net import forward_taps
-from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
+from tests.networks.modules import Tiny, TinyTokens
+from tests.networks.tiny import TinyNetwork, exported_network
 from tests.oracles.look_reducers import maps_of
 
 
@@ -28,7 +31,7 @@ def photo(seed: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
-    return tiny_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(32, 40))
+    return exported_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(32, 40))
 
 
 def activate(network: Any, **options: Any) -> tuple[Job, Result]:
@@ -51,7 +54,7 @@ def test_equals_torch(network: TinyNetwork, tap: str) -> None:
 
 
 def test_tokens_become_maps(tmp_path_factory: pytest.TempPathFactory) -> None:
-    network = tiny_network(tmp_path_factory.mktemp("tokens"), TinyTokens(classes=5), size=(32, 40), classes=5)
+    network = exported_network(tmp_path_factory.mktemp("tokens"), TinyTokens(classes=5), size=(32, 40), classes=5)
     job, result = activate(network, layer="block")
     assert result.arrays["activations"].shape == (8, 4, 5)
     np.testing.assert_allclose(result.arrays["activations"], torch_maps(network, job.input, "block"), atol=1e-4)
@@ -82,12 +85,12 @@ def test_second_photo_shares_the_scale(network: TinyNetwork) -> None:
     np.testing.assert_array_equal(shown[:, :40], job.frame)
     np.testing.assert_array_equal(shown[:, -40:], preprocessing.frame(photo(1)))
     # The cells of the second map lie in the second photo as those of the first in the first.
-    (xs, step), columns = cells(network.card.layer("second"), (32, 40))[1], pair.shape[2]
+    (xs, step), columns = map_cells(network.card.layer("second"), (32, 40))[1], pair.shape[2]
     assert xs[0] + (columns - 10) * step - (shown.shape[1] - 40) == pytest.approx(xs[0], abs=0.5)
 
 
 def test_another_network_beside(network: TinyNetwork, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    other = tiny_network(tmp_path, TinyTokens(classes=5), size=(24, 40), classes=5)
+    other = exported_network(tmp_path, TinyTokens(classes=5), size=(24, 40), classes=5)
     monkeypatch.setattr("fovea.models.zoo.load", {"same": network, "other": other}.__getitem__)
     _, result = activate(network, layer="second", beside="same", glance=False)
     np.testing.assert_array_equal(result.arrays["beside"], result.arrays["activations"])
@@ -135,20 +138,20 @@ def test_whole_network_at_a_glance(network: TinyNetwork) -> None:
 def test_cells_lie_about_the_middles_of_receptive_fields() -> None:
     field = ReceptiveField(size=(11, 7), stride=(4, 2), offset=(-5, -3))
     layer = Layer(name="", kind="", shape=(1, 3, 4), axes="NCHW", units=1, grid=(3, 4), receptive_field=field)
-    (ys, height), (xs, width) = cells(layer, (12, 8))
+    (ys, height), (xs, width) = map_cells(layer, (12, 8))
     assert (height, width) == (4, 2)
     np.testing.assert_allclose(ys + height / 2, [0.5, 4.5, 8.5])
     np.testing.assert_allclose(xs + width / 2, [0.5, 2.5, 4.5, 6.5])
     whole = layer.model_copy(update={"receptive_field": None})
-    (ys, height), (xs, width) = cells(whole, (12, 8))
+    (ys, height), (xs, width) = map_cells(whole, (12, 8))
     np.testing.assert_allclose(ys, [0, 4, 8])
     assert (height, width) == (4, 2)
 
 
 def test_default_layer_and_layers_that_cannot_be_shown(network: TinyNetwork) -> None:
-    assert chosen_layer(network.card, "").name == "pool"
+    assert layer_or_middle(network.card, "").name == "pool"
     with pytest.raises(UnknownNameError, match="second"):
-        chosen_layer(network.card, "secnd")
+        layer_or_middle(network.card, "secnd")
     vectors = tuple(layer for layer in network.card.layers if layer.axes == "vector")
     with pytest.raises(UnsupportedError, match="name a layer such as head"):
-        chosen_layer(network.card.model_copy(update={"layers": vectors}), "")
+        layer_or_middle(network.card.model_copy(update={"layers": vectors}), "")

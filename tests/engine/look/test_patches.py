@@ -17,11 +17,14 @@ from PIL import Image
 from torch import nn
 
 from fovea.engine.errors import Cancelled, DatasetError, UnknownNameError, UnsupportedError
-from fovea.engine.look import patches
-from fovea.engine.look.patches import BACKGROUND, METHOD, chosen_layers, crop_within
+from fovea.engine.look.mining import checkpoints, miner, sheets
+from fovea.engine.look.mining.merge import merge, to_bytes
+from fovea.engine.look.mining.sheets import BACKGROUND, crop_within
+from fovea.engine.look.patches import METHOD, chosen_layers
 from fovea.engine.method import Job, Result
 from fovea.engine.progress import Progress
-from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
+from tests.networks.modules import Tiny, TinyTokens
+from tests.networks.tiny import TinyNetwork, exported_network
 from tests.oracles.look_patches import MemoryDataset, patches_by_sorting
 
 COLUMNS = ["layer", "unit", "rank", "score", "image", "y", "x", "box_x0", "box_y0", "box_x1", "box_y1"]
@@ -44,7 +47,7 @@ def pictures(count: int = 40, size: tuple[int, int] = (48, 40)) -> dict[str, Ima
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
-    return tiny_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(32, 40))
+    return exported_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(32, 40))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,10 @@ def job_for(network: Any, dataset: MemoryDataset, checkpoints: Path | None = Non
 
 def mine(network: Any, dataset: MemoryDataset, checkpoints: Path | None = None, **options: Any) -> Result:
     return METHOD.run(job_for(network, dataset, checkpoints, **options))
+
+
+def miner_for(job: Job) -> miner.Miner:
+    return miner.Miner(job, chosen_layers(job.card, job.options.layers))
 
 
 def check_equal(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
@@ -110,7 +117,7 @@ def test_batch_size_and_shards_change_nothing(
     batch: int,
     shard: int,
 ) -> None:
-    monkeypatch.setattr(patches, "SHARD", shard)
+    monkeypatch.setattr(miner, "SHARD", shard)
     check_equal(mine(network, dataset, batch=batch).tables["patches"], sorted_patches)
 
 
@@ -119,19 +126,17 @@ def test_order_of_the_images_changes_nothing(
 ) -> None:
     items = list(pictures().items())
     random.Random(3).shuffle(items)
-    monkeypatch.setattr(patches, "SHARD", 11)
+    monkeypatch.setattr(miner, "SHARD", 11)
     check_equal(mine(network, MemoryDataset(dict(items))).tables["patches"], sorted_patches)
 
 
 def test_shards_mined_in_any_order_merge_to_the_same(
     network: TinyNetwork, dataset: MemoryDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fovea.engine.look.mining.merge import merge, to_bytes
-
-    monkeypatch.setattr(patches, "SHARD", 9)
-    miner = patches.Miner(job_for(network, dataset))
-    whole = to_bytes(miner.mine(), "")
-    parts = [miner.mine_shard(shard) for shard in reversed(range(miner.shards))]
+    monkeypatch.setattr(miner, "SHARD", 9)
+    way = miner_for(job_for(network, dataset))
+    whole = to_bytes(way.mine(), "")
+    parts = [way.mine_shard(shard) for shard in reversed(range(way.shards))]
     assert to_bytes(merge([*parts, parts[1]]), "") == whole
 
 
@@ -143,8 +148,8 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
     killed_after: int,
 ) -> None:
-    monkeypatch.setattr(patches, "SHARD", 8)
-    monkeypatch.setattr(patches, "LOOSE", 2)
+    monkeypatch.setattr(miner, "SHARD", 8)
+    monkeypatch.setattr(checkpoints, "LOOSE", 2)
     wanted = mine(network, dataset, batch=3)
     job = job_for(network, dataset, tmp_path, batch=3)
 
@@ -165,15 +170,14 @@ def test_a_shard_that_lies_there_twice_counts_once(
     network: TinyNetwork, dataset: MemoryDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after the parts were put together and before the single ones were gone."""
-    monkeypatch.setattr(patches, "SHARD", 8)
-    monkeypatch.setattr(patches, "LOOSE", 4)
+    monkeypatch.setattr(miner, "SHARD", 8)
+    monkeypatch.setattr(checkpoints, "LOOSE", 4)
     wanted = mine(network, dataset, tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"shards.npz", "shard-00000004.npz", "shard-00000005.npz"}
     job = job_for(network, dataset)
-    part = patches.Miner(job).mine_shard(2)
-    (tmp_path / "shard-00000002.npz").write_bytes(
-        patches.to_bytes(part, patches.Miner(job_for(network, dataset, tmp_path))._signature())
-    )
+    part = miner_for(job).mine_shard(2)
+    signature = miner_for(job_for(network, dataset, tmp_path)).checkpoints.signature
+    (tmp_path / "shard-00000002.npz").write_bytes(to_bytes(part, signature))
     before = dataset.asked
     check_identical(mine(network, dataset, tmp_path), wanted)
     assert dataset.asked - before == wanted.tables["patches"]["image"].nunique()
@@ -183,20 +187,22 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from fovea.engine.look import patches
+from fovea.engine.look.mining import miner
 from fovea.engine.method import Job
 from fovea.engine.progress import Progress
 from tests.engine.look.test_patches import pictures
-from tests.oracles.look_networks import Tiny, tiny_network
+from tests.networks.modules import Tiny
+from tests.networks.tiny import exported_network
 from tests.oracles.look_patches import MemoryDataset
 
 def progress(fraction, message, preview=None, curve=None):
     if message == "image 20 of 41":
         os.kill(os.getpid(), signal.SIGKILL)
 
-patches.SHARD = 8
+miner.SHARD = 8
 folder = Path(sys.argv[1])
 job = Job(
-    network=tiny_network(folder, Tiny(), size=(32, 40)), provider="cpu", checkpoints=folder / "checkpoints",
+    network=exported_network(folder, Tiny(), size=(32, 40)), provider="cpu", checkpoints=folder / "checkpoints",
     options=patches.METHOD.options.parse({"layers": "relu,second,head", "top": 6, "batch": 4}),
     open_dataset=lambda name: MemoryDataset(pictures()), progress=Progress(progress),
 )
@@ -207,7 +213,7 @@ patches.METHOD.run(job)
 def test_a_process_killed_on_the_spot_leaves_a_checkpoint_that_is_whole(
     network: TinyNetwork, dataset: MemoryDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patches, "SHARD", 8)
+    monkeypatch.setattr(miner, "SHARD", 8)
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     before = dataset.asked
@@ -220,7 +226,7 @@ def test_a_process_killed_on_the_spot_leaves_a_checkpoint_that_is_whole(
 def test_a_checkpoint_of_other_options_or_a_damaged_one_is_not_used(
     network: TinyNetwork, dataset: MemoryDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patches, "SHARD", 8)
+    monkeypatch.setattr(miner, "SHARD", 8)
     wanted = mine(network, dataset, layers="relu")
     mine(network, dataset, tmp_path, layers="second")
     check_identical(mine(network, dataset, tmp_path, layers="relu"), wanted)
@@ -247,10 +253,10 @@ class Root(nn.Module):
 
 
 def test_nan_is_dropped(tmp_path: Path, dataset: MemoryDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fovea.models import onnx_net
+    from fovea.models.graph import export
 
-    monkeypatch.setattr(onnx_net, "check_parity", lambda *args, **facts: {})
-    network = tiny_network(tmp_path, WithNaN(), size=(32, 40), classes=4)
+    monkeypatch.setattr(export, "check_parity", lambda *args, **facts: {})
+    network = exported_network(tmp_path, WithNaN(), size=(32, 40), classes=4)
     found = mine(network, dataset, layers="root", top=50).tables["patches"]
     wanted = patches_by_sorting(network, dataset, ["root"], 50)
     assert len(wanted) < 4 * len(dataset)
@@ -259,11 +265,11 @@ def test_nan_is_dropped(tmp_path: Path, dataset: MemoryDataset, monkeypatch: pyt
 
 def test_dead_units_have_their_rows_too(network: TinyNetwork, dataset: MemoryDataset, tmp_path: Path) -> None:
     module = Tiny()
-    network = tiny_network(tmp_path, module, size=(32, 40))
+    network = exported_network(tmp_path, module, size=(32, 40))
     with torch.no_grad():
         module.first.weight[2] = 0
         module.first.bias[2] = -1
-    network = tiny_network_again(tmp_path, network)
+    network.export(tmp_path)
     result = mine(network, dataset, layers="relu", top=9)
     units = result.tables["units"]
     assert units.loc[2, "dead"]
@@ -275,15 +281,6 @@ def test_dead_units_have_their_rows_too(network: TinyNetwork, dataset: MemoryDat
     assert (result.tables["patches"].groupby("unit").size() == 9).all()
     few = MemoryDataset(dict(list(pictures().items())[:4]))
     assert (mine(network, few, layers="relu", top=9).tables["patches"].groupby("unit").size() == 4).all()
-
-
-def tiny_network_again(folder: Path, network: TinyNetwork) -> TinyNetwork:
-    """The same network after its weights were changed."""
-    from fovea.models import onnx_net
-
-    onnx_net.export(network.torch_module, network.card, folder / "tiny.onnx")
-    network.tapped = onnx_net.TappedGraph.open(folder / "tiny.onnx", (3, 32, 40))
-    return network
 
 
 def test_unreadable_images_are_listed_and_left_out(network: TinyNetwork) -> None:
@@ -316,13 +313,13 @@ def test_units_tell_their_statistics_and_labels(network: TinyNetwork) -> None:
 
 
 def test_tokens_and_vectors_are_mined_too(tmp_path: Path, dataset: MemoryDataset) -> None:
-    network = tiny_network(tmp_path, TinyTokens(classes=5), size=(32, 40), classes=5)
+    network = exported_network(tmp_path, TinyTokens(classes=5), size=(32, 40), classes=5)
     result = mine(network, dataset, layers="block,patches,head", top=4)
     check_equal(result.tables["patches"], patches_by_sorting(network, dataset, ["block", "patches", "head"], 4))
 
 
 def test_one_channel_pictures(tmp_path: Path, dataset: MemoryDataset) -> None:
-    network = tiny_network(tmp_path, Tiny(channels=1), size=(32, 40), channels=1)
+    network = exported_network(tmp_path, Tiny(channels=1), size=(32, 40), channels=1)
     result = mine(network, dataset, layers="second")
     check_equal(result.tables["patches"], patches_by_sorting(network, dataset, ["second"], 6))
 
@@ -376,14 +373,14 @@ def test_default_layers_are_the_last_of_each_resolution(network: TinyNetwork) ->
 
 def test_a_sheet_stays_within_bounds() -> None:
     for units, top in [(64, 9), (2048, 9), (2048, 100), (100_000, 9)]:
-        tile, shown = patches._tile_plan(units, top)
+        tile, shown = sheets.tile_plan(units, top)
         assert 1 <= shown <= top
-        assert units * shown * tile * tile <= max(patches.SHEET_PIXELS, units * tile * tile)
+        assert units * shown * tile * tile <= max(sheets.SHEET_PIXELS, units * tile * tile)
 
 
 def test_real_network_on_real_photos(data: Path, tmp_path: Path) -> None:
     from fovea.engine.data.catalogue import open_dataset
-    from tests.oracles.look_networks import real_squeezenet
+    from tests.networks.large import real_squeezenet
 
     photos = sorted((data / "photos").glob("*.jpg"))[:100]
     listed = tmp_path / "photos.txt"
