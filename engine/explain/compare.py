@@ -172,9 +172,9 @@ def _row(
     from fovea.engine.explain.faithfulness.metrics import agreement_matrix
     from fovea.engine.explain.faithfulness.verdict import judge, told_of_score
 
-    card, options = own.card, job.options
+    card, options, progress = own.card, job.options, progress.under(title)
     settings = {name: family()[name].quick(card) for name in usable(card)}
-    drawn = _draw_all(own, explained, settings, title, progress.span(0.0, 0.25))
+    drawn = _draw_all(own, explained, settings, progress.span(0.0, 0.25))
     test = CurveTest(
         job=own,
         explained=explained,
@@ -187,8 +187,7 @@ def _row(
     )
     curves: dict[str, Curves | None] = {}
     for number, (name, values) in enumerate(drawn.items()):
-        told = f"{title}: deletion and insertion by {title_of(name)}"
-        progress.span(0.32, 0.6)(number / len(drawn), told)
+        progress.span(0.32, 0.6)(number / len(drawn), f"deletion and insertion by {title_of(name)}")
         curves[name] = test.run(values)
     ordered = {name: values for name, values in drawn.items() if curves[name] is not None}
     changed: dict[str, list[Changed]] = {}
@@ -209,10 +208,9 @@ def _draw_all(
     job: Job[CompareOptions],
     explained: ClassOrUnit,
     settings: dict[str, dict[str, Any]],
-    title: str,
     progress: Progress,
 ) -> dict[str, NDArray[np.float32]]:
-    """The maps by name, drawn with these settings; the grid is shown as it grows."""
+    """The maps by name, drawn with these settings; the grid is shown as it grows, each map on its own scale."""
     from fovea.engine.explain.maps.drawing import draw
     from fovea.engine.explain.maps.map_tiles import TILE, map_tile, photo_tile, scale_of
     from fovea.engine.sheet import compose_sheet
@@ -220,11 +218,10 @@ def _draw_all(
     drawn: dict[str, NDArray[np.float32]] = {}
     tiles = [photo_tile(job.frame)]
     for number, (name, chosen) in enumerate(settings.items()):
-        told = f"{title}: {title_of(name)}"
         part = progress.span(number / len(settings), (number + 1) / len(settings))
-        drawn[name] = draw(job, name, explained, chosen, progress=part.saying(told))
+        drawn[name] = draw(job, name, explained, chosen, progress=part.saying(title_of(name)))
         tiles.append(map_tile(job.frame, drawn[name], scale_of(drawn[name])))
-        part(1.0, told, compose_sheet(tiles, TILE, 4))
+        part(1.0, title_of(name), compose_sheet(tiles, TILE, 4))
     return drawn
 
 

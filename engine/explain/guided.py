@@ -137,7 +137,7 @@ class Findings:
     layer: Layer
     score: Score
     activation: float
-    rules: dict[str, NDArray[Any]]
+    rules: dict[Rule, NDArray[Any]]
     notes: tuple[str, ...]
     strongest: list[tuple[Firing, NDArray[np.uint8]]]
     best: BestPatches | None
@@ -176,8 +176,9 @@ def compute(job: Job[GuidedOptions]) -> Findings:
     strongest = _strongest(job, module, x, explained.output, layer)
     best = None
     if patches is not None:
-        chosen = [score.unit, *(firing.unit for firing, _ in strongest)]
-        units = _row_units(options) or list(dict.fromkeys(chosen))[: max(1, options.units)]
+        assert score.unit is not None, "the score is a unit's"
+        shown = [score.unit, *(firing.unit for firing, _ in strongest)]
+        units = _row_units(options) or list(dict.fromkeys(shown))[: max(1, options.units)]
         best = _best_patches(job, module, layer, patches, [card.unit(layer.name, unit) for unit in units])
     job.record(provider="torch", precision="fp32")
     return Findings(layer, score, float(explained.values[0]), gradients, explained.notes, strongest, best)
@@ -263,8 +264,8 @@ def report(job: Job[GuidedOptions], findings: Findings) -> Result:
         job.warn(note)
     if not guided.any():
         job.warn(
-            f"no gradient comes back: {score.words} is {findings.activation:.3g} on this photo, as for a unit that does "
-            f"not fire"
+            f"no gradient comes back: {score.words} is {findings.activation:.3g} on this photo, as for a unit that "
+            f"does not fire"
         )
     by_rule = {f"rule_{name}": values for name, values in findings.rules.items()}
     result = Result(
@@ -282,13 +283,14 @@ def report(job: Job[GuidedOptions], findings: Findings) -> Result:
 
 
 def _add_best_patches(job: Job[GuidedOptions], result: Result, layer: Layer, best: BestPatches) -> None:
+    dataset = job.dataset(job.options.dataset).name
     result.images["best_patches"] = best.figure
     result.tables["best_patches"] = best.table
     result.preview = "best_patches"
     result.panels.insert(
         0,
         ImagePanel(
-            title=f"What excites units of {layer.name} in their best patches of {job.dataset(job.options.dataset).name}",
+            title=f"What excites units of {layer.name} in their best patches of {dataset}",
             help="Each row is a unit: its best patches, the strongest first, each beside what in it excites the unit "
             f"({job.options.rule} rule, each on its own scale). Under the unit's number stands its largest activation.",
             image="best_patches",

@@ -61,9 +61,10 @@ class SaliencyOptions(Options):
     position: str = option("max", POSITION_HELP, kind=PositionKind())
     sampling: Literal["plain", "smoothgrad", "smoothgrad_squared", "integrated"] = option(
         "plain",
-        "Where the gradient is taken: at the photo itself (plain, Simonyan 2013), at noisy copies of it whose gradients "
-        "are averaged (smoothgrad, Smilkov 2017; smoothgrad_squared averages their squares), or along the way from a "
-        "baseline to the photo (integrated, Sundararajan 2017). Plain is quickest; the others show less noise.",
+        "Where the gradient is taken: at the photo itself (plain, Simonyan 2013), at noisy copies of it whose "
+        "gradients are averaged (smoothgrad, Smilkov 2017; smoothgrad_squared averages their squares), or along the "
+        "way from a baseline to the photo (integrated, Sundararajan 2017). Plain is quickest; the others show less "
+        "noise.",
     )
     reduction: Literal["max_abs", "sum", "positive", "grad_times_input"] = option(
         "max_abs",
@@ -233,8 +234,13 @@ def _object(job: Job[SaliencyOptions], saliency: NDArray[np.float32]) -> NDArray
     from fovea.engine.explain.maps.segment import segment
 
     job.progress(0.95, "cutting the object out")
-    quantiles = {"foreground": job.options.foreground, "background": job.options.background}
-    return segment(np.ascontiguousarray(as_colour(job.frame)), np.abs(saliency), **quantiles, seed=job.seed)
+    return segment(
+        np.ascontiguousarray(as_colour(job.frame)),
+        np.abs(saliency),
+        foreground=job.options.foreground,
+        background=job.options.background,
+        seed=job.seed,
+    )
 
 
 def report(job: Job[SaliencyOptions], findings: Findings) -> Result:

@@ -90,7 +90,8 @@ class TrustOptions(Options):
     agreement: bool = option(True, "Also draw the other maps of the photo and tell how far they agree with this one.")
     random_orders: int = option(
         3,
-        "How many random orders of the pixels the map's curves are compared with. More of them tell chance more surely.",
+        "How many random orders of the pixels the map's curves are compared with. More of them tell chance more "
+        "surely.",
         ge=1,
         le=50,
         advanced=True,
@@ -281,8 +282,8 @@ def _add_curves(result: Result, findings: Findings) -> None:
     for kind, help in (
         (
             "deletion",
-            "The photo's pixels are taken away, those that the map ranks highest first. The sooner the score falls, the "
-            "better the map.",
+            "The photo's pixels are taken away, those that the map ranks highest first. The sooner the score falls, "
+            "the better the map.",
         ),
         (
             "insertion",
@@ -398,9 +399,8 @@ def leads_from(method: Method[Any, Any]) -> Lead | None:
         name = max(members, key=likeness)
         member = members[name]
         usual = method.options().model_dump() | dict(member.map.options)
-        changed = {
-            key: value for key, value in finished.items() if key not in member.naming and value != usual.get(key)
-        }
+        free = {key: value for key, value in finished.items() if key not in member.naming}
+        changed = {key: value for key, value in free.items() if value != usual.get(key)}
         asked: dict[str, Any] = {"map": name}
         if changed:
             # A comma list has no place among settings, which stand between commas themselves.

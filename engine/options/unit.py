@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 from fovea.engine.errors import OptionsError
 from fovea.engine.options.base import Kind, Options
@@ -35,14 +35,16 @@ POSITION_HELP = (
 )
 """The help of a position option that knows every word."""
 
-Position = Literal["max", "centre", "sum"] | tuple[int, int]
+PositionWord = Literal["max", "centre", "sum"]
+Position = PositionWord | tuple[int, int]
 """A word, or the (row, column) of a map, both from 0."""
 
 
 def position_of(text: str) -> Position:
     """The position that an option's text names. Raises OptionsError."""
-    if text == "max" or text == "centre" or text == "sum":
-        return text
+    for word in get_args(PositionWord):
+        if text == word:
+            return cast(PositionWord, word)
     parts = [part.strip() for part in text.split(",")]
     if len(parts) == 2 and all(part.isdecimal() for part in parts):
         return int(parts[0]), int(parts[1])

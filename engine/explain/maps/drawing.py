@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.engine.errors import NetworkError
 from fovea.engine.explain.maps.family import family, map_options, verify
 from fovea.engine.progress import SILENT, Progress
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from fovea.engine.maps import ClassOrUnit
     from fovea.engine.method import Job
     from fovea.models.card import Card
+    from fovea.models.graph.cut import TappedGraph
 
 
 def draw(
@@ -44,7 +46,7 @@ def draw(
         progress=progress,
         warnings=[],
         ran={},
-        **({} if module is None else {"network": _Copy(job.card, module)}),
+        network=job.network if module is None else _Copy(job.card, module),
     )
     drawn = member.map.draw
     if module is not None and not member.method.gradients:
@@ -59,7 +61,7 @@ def draw(
 
 @dataclass(frozen=True)
 class _Copy:
-    """A changed copy of a network: its card and its module. It has no ONNX graph."""
+    """A network that is a changed copy of another: its card and its module, on the device where that is."""
 
     card: Card
     torch_module: nn.Module
@@ -70,3 +72,6 @@ class _Copy:
 
     def module(self, device: str = "cpu") -> nn.Module:
         return self.torch_module
+
+    def graph(self) -> TappedGraph:
+        raise NetworkError(f"a changed copy of {self.name} has no ONNX graph")

@@ -117,7 +117,8 @@ def map_options(name: str, explained: ClassOrUnit, settings: Mapping[str, Any]) 
         raise OptionsError(f"{member.title} explains a class and not a unit: choose a class, or another map")
     kind = member.method.options
     about = {key: value for key, value in explained.options().items() if key in kind.model_fields}
-    return kind.parse({**member.map.options, **settings, **about})
+    options: Options = kind.parse({**member.map.options, **settings, **about})
+    return options
 
 
 def map_work(card: Card, name: str, settings: Mapping[str, Any]) -> float:
