@@ -170,7 +170,7 @@ def _row(
     """Draw a row's maps and put each to the tests; `own` is the job on the row's network."""
     from fovea.engine.explain.faithfulness.map_tests import CurveTest, randomisation_test
     from fovea.engine.explain.faithfulness.metrics import agreement_matrix
-    from fovea.engine.explain.faithfulness.verdict import judge, told_of_score
+    from fovea.engine.explain.faithfulness.verdict import caveat_of_score, judge
 
     card, options, progress = own.card, job.options, progress.under(title)
     settings = {name: family()[name].quick(card) for name in usable(card)}
@@ -196,8 +196,8 @@ def _row(
     if not card.gradients:
         job.warn(f"{card.name} is an ONNX file: {ONNX_FILE}")
     verdicts = {name: judge(name, test, curves[name], changed.get(name, [])) for name in drawn}
-    if told := told_of_score(test):
-        job.warn(told)
+    if caveat := caveat_of_score(test):
+        job.warn(caveat)
     return Row(own, explained, title, test, drawn, curves, verdicts, agreement_matrix(list(drawn.values())), changed)
 
 

@@ -49,7 +49,7 @@ class SaliencyOptions(Options):
         "",
         "Explain a unit of this layer instead of a class.",
         kind=LayerKind(),
-        empty="none: a class is explained",
+        empty="a class is explained",
     )
     unit: int | None = option(
         None,

@@ -61,7 +61,7 @@ class TrustOptions(Options):
         "",
         "Let the map explain a unit of this layer instead of a class.",
         kind=LayerKind(),
-        empty="none: a class is explained",
+        empty="a class is explained",
     )
     unit: int | None = option(
         None,
@@ -153,7 +153,7 @@ class Findings:
 def compute(job: Job[TrustOptions]) -> Findings:
     """Draw the map, run both tests on it, and judge it."""
     from fovea.engine.explain.faithfulness.map_tests import CurveTest, randomisation_test
-    from fovea.engine.explain.faithfulness.verdict import judge, told_of_score
+    from fovea.engine.explain.faithfulness.verdict import caveat_of_score, judge
     from fovea.engine.explain.maps.choosing import named_or_strongest
     from fovea.engine.explain.maps.drawing import draw
 
@@ -180,7 +180,7 @@ def compute(job: Job[TrustOptions]) -> Findings:
     elif not card.gradients:
         job.warn(f"{card.name} is an ONNX file: its layers cannot be re-initialised, so that test is left out")
     verdict = judge(name, test, curves, changed)
-    for line in filter(None, (told_of_score(test), verdict.warning)):
+    for line in filter(None, (caveat_of_score(test), verdict.warning)):
         job.warn(line)
     drawn = _others(job, explained, {name: values}) if options.agreement and curves is not None else {}
     return Findings(explained, values, test, curves, changed, verdict, drawn)
@@ -404,8 +404,8 @@ def leads_from(method: Method[Any, Any]) -> Lead | None:
         asked: dict[str, Any] = {"map": name}
         if changed:
             # A comma list has no place among settings, which stand between commas themselves.
-            told = {key: value for key, value in changed.items() if value is not None and "," not in str(value)}
-            asked["settings"] = ", ".join(f"{key}={value}" for key, value in told.items())
+            settings = {key: value for key, value in changed.items() if value is not None and "," not in str(value)}
+            asked["settings"] = ", ".join(f"{key}={value}" for key, value in settings.items())
         # What the run chose by itself is in its summary: the layer and unit of guided backprop, say.
         if member.takes_units and (finished.get("layer") or "target" not in summary):
             for key in ("layer", "unit", "position"):

@@ -57,8 +57,8 @@ def _rectifier_ceiling(function: Any, args: tuple[Any, ...], kwargs: Mapping[str
         return 6.0
     if function in _CLAMPS:
         names, low, high = _CLAMPS[function]
-        given = dict(zip(names, args[1:], strict=False)) | dict(kwargs)
-        low, high = given.get(names[0], low), given.get(names[1], high) if len(names) > 1 else None
+        limits = dict(zip(names, args[1:], strict=False)) | dict(kwargs)
+        low, high = limits.get(names[0], low), limits.get(names[1], high) if len(names) > 1 else None
         if isinstance(low, int | float) and low == 0 and (high is None or isinstance(high, int | float)):
             return float("inf") if high is None else float(high)
     return None

@@ -48,15 +48,15 @@ def judge(name: str, test: CurveTest, curves: Curves | None, changed: Sequence[C
         )
         return Verdict("no order", f"{title} says nothing here", text, f"{title} is constant: {NO_ORDER}", _NAN, _NAN)
     gain = curves.insertion_area - curves.deletion_area
-    finds, told = _finding(test, curves, gain)
+    finds, sentence = _finding(test, curves, gain)
     kept = mean_rank(changed)
-    learned, told_learned = _learning(kept, changed)
+    learned, sentence_learned = _learning(kept, changed)
     word = _word(finds, learned)
     warning = ""
     if learned == "no":
         why = member.map.known or "it says little about what was learned"
         warning = f"{title} hardly changes when the network forgets (rank correlation {kept:.2f}): {why}"
-    return Verdict(word, f"{title} {_TITLES[word]}", f"{told} {told_learned}".strip(), warning, gain, kept)
+    return Verdict(word, f"{title} {_TITLES[word]}", f"{sentence} {sentence_learned}".strip(), warning, gain, kept)
 
 
 _NAN = math.nan
@@ -157,7 +157,7 @@ def mean_ssim(changed: Sequence[Changed]) -> float:
     return float(np.mean([stage.ssim for stage in telling(changed)])) if changed else math.nan
 
 
-def told_of_score(test: CurveTest) -> str:
+def caveat_of_score(test: CurveTest) -> str:
     """What a reader must know of the score itself: saturated, or nearly nothing; "" if it is neither."""
     if test.explained.layer or test.score != "probability":
         return ""

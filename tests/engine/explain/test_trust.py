@@ -20,7 +20,7 @@ from fovea.engine.explain.faithfulness import metrics as trust_metrics
 from fovea.engine.explain.faithfulness.curves import PixelCurves, cover
 from fovea.engine.explain.faithfulness.map_tests import Changed, Curves
 from fovea.engine.explain.faithfulness.randomise import cascade, layers_from_top, stage_ends
-from fovea.engine.explain.faithfulness.verdict import judge, told_of_score
+from fovea.engine.explain.faithfulness.verdict import caveat_of_score, judge
 from fovea.engine.explain.maps.drawing import draw
 from fovea.engine.explain.maps.family import family, map_names, usable
 from fovea.engine.maps import ClassOrUnit
@@ -357,8 +357,8 @@ def test_a_saturated_and_an_unlikely_class_are_told() -> None:
     for clean, says in ((0.99999, "saturated"), (0.001, "little to delete"), (0.5, "")):
         test = FakeTest()
         test.clean = clean
-        assert says in told_of_score(test)  # type: ignore[arg-type]
-        assert bool(told_of_score(test)) == bool(says)  # type: ignore[arg-type]
+        assert says in caveat_of_score(test)  # type: ignore[arg-type]
+        assert bool(caveat_of_score(test)) == bool(says)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
