@@ -213,7 +213,7 @@ def _draw_all(
     """The maps by name, drawn with these settings; the grid is shown as it grows, each map on its own scale."""
     from fovea.engine.explain.maps.drawing import draw
     from fovea.engine.explain.maps.map_tiles import TILE, map_tile, photo_tile, scale_of
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import Sheet
 
     drawn: dict[str, NDArray[np.float32]] = {}
     tiles = [photo_tile(job.frame)]
@@ -221,7 +221,7 @@ def _draw_all(
         part = progress.span(number / len(settings), (number + 1) / len(settings))
         drawn[name] = draw(job, name, explained, chosen, progress=part.saying(title_of(name)))
         tiles.append(map_tile(job.frame, drawn[name], scale_of(drawn[name])))
-        part(1.0, title_of(name), compose_sheet(tiles, TILE, 4))
+        part(1.0, title_of(name), Sheet(TILE, 4).compose(tiles))
     return drawn
 
 
@@ -337,7 +337,7 @@ def _verdict_panel(row: Row, alone: bool) -> Panel:
 def _add_grids(result: Result, rows: list[Row]) -> None:
     """A grid for each row, and what tells the first class from the second."""
     from fovea.engine.explain.maps.map_tiles import TILE, map_tile, photo_tile, scale_of
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import Sheet
 
     shared = [row for row in rows if row.job is rows[0].job]
     scales = {name: max(scale_of(row.drawn[name]) for row in shared) for name in rows[0].drawn}
@@ -345,14 +345,14 @@ def _add_grids(result: Result, rows: list[Row]) -> None:
         own = scales if row.job is rows[0].job else {name: scale_of(values) for name, values in row.drawn.items()}
         tiles = [photo_tile(row.job.frame)]
         tiles += [map_tile(row.job.frame, values, own[name]) for name, values in row.drawn.items()]
-        result.images[f"maps_{number}"] = compose_sheet(tiles, TILE, 4)
+        result.images[f"maps_{number}"] = Sheet(TILE, 4).compose(tiles)
         result.tables[f"maps_{number}"] = _captions(row)
         result.panels.append(_grid(f"maps_{number}", row.title, SCALE if number == 0 else "", ("map", "told")))
     if len(shared) > 1:
         first, second = shared
         tiles = [photo_tile(first.job.frame)]
         tiles += [map_tile(first.job.frame, first.drawn[n] - second.drawn[n], scales[n]) for n in first.drawn]
-        result.images["difference"] = compose_sheet(tiles, TILE, 4)
+        result.images["difference"] = Sheet(TILE, 4).compose(tiles)
         result.tables["difference"] = _captions(first)[["map"]]
         title = f"Why {first.title}, and not {second.title}"
         help = (

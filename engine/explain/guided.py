@@ -336,7 +336,7 @@ def _add_strongest(job: Job[GuidedOptions], result: Result, findings: Findings) 
     import pandas as pd
 
     from fovea.engine.explain.maps.pictures import as_colour, crop_tile, seen_box
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import Sheet
 
     photo = as_colour(job.frame)
     tiles: list[NDArray[np.uint8]] = []
@@ -346,7 +346,7 @@ def _add_strongest(job: Job[GuidedOptions], result: Result, findings: Findings) 
         tiles += [crop_tile(photo, box, TILE), excites]
         rows.append({"unit": firing.unit, "shows": f"{firing.activation:.3g}"})
         rows.append({"unit": firing.unit, "shows": job.options.rule})
-    result.images["strongest"] = compose_sheet(tiles, TILE, 6)
+    result.images["strongest"] = Sheet(TILE, 6).compose(tiles)
     result.tables["strongest"] = pd.DataFrame(rows)
     result.tables["units"] = pd.DataFrame([vars(firing) for firing, _ in findings.strongest])
     result.panels.append(

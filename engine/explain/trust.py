@@ -321,7 +321,7 @@ def _add_randomisation(job: Job[TrustOptions], result: Result, findings: Finding
     import pandas as pd
 
     from fovea.engine.explain.maps.map_tiles import TILE
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import Sheet
 
     changed = findings.changed
     rows = [(0, "", 1.0, 1.0)] + [(stage.layers, stage.down_to, stage.rank, stage.ssim) for stage in changed]
@@ -332,7 +332,7 @@ def _add_randomisation(job: Job[TrustOptions], result: Result, findings: Finding
     ]
     result.tables["randomisation"] = table
     tiles = [_tile(job, findings.values), *(_tile(job, stage.values) for stage in changed)]
-    result.images["randomised"] = compose_sheet(tiles, TILE, 4)
+    result.images["randomised"] = Sheet(TILE, 4).compose(tiles)
     panels: list[Panel] = [
         CurvePanel(
             title="As the network forgets",

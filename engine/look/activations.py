@@ -231,10 +231,10 @@ def _units_table(maps: NDArray[np.float32], order: str) -> pd.DataFrame:
 
 def _preview(maps: NDArray[np.float32], order: NDArray[np.int64]) -> NDArray[np.uint8]:
     """The first maps in the chosen order as one small sheet."""
-    from fovea.engine.sheet import compose_sheet, map_tiles, square_columns
+    from fovea.engine.panels.sheet import Sheet, map_tiles, square_columns
 
     first = maps[order[:64]]
-    return compose_sheet(map_tiles(first, 40), 40, square_columns(len(first)))
+    return Sheet(40, square_columns(len(first))).compose(map_tiles(first, 40))
 
 
 def _maps_panel(card: Card, layer: Layer) -> ChannelsPanel:
@@ -261,7 +261,7 @@ METHOD = Method(
     verb="look",
     family="Activation maps",
     question="What does each unit see in it?",
-    summary="Every unit's map of a layer for one photo, and the whole network at a glance (Yosinski et al. 2015).",
+    summary="Shows each unit's map of a layer for one photo, and the whole network at a glance (Yosinski et al. 2015).",
     options=ActivationsOptions,
     compute=compute,
     report=report,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fovea.engine.errors import UnsupportedError
+from fovea.engine.look.checking.accuracy import demand_classes
 from fovea.engine.method import Job, Method, Result
 from fovea.engine.options import DatasetKind, Options, option
 from fovea.engine.panels import TablePanel, TextPanel
@@ -49,8 +49,8 @@ class CheckOptions(Options):
 
 def check(card: Card, options: CheckOptions) -> None:
     """Raises UnsupportedError if accuracy is asked of a network without classes."""
-    if options.dataset and not card.classes:
-        raise UnsupportedError(f"{card.name} has no classes, so it has no accuracy: check it without a data set")
+    if options.dataset:
+        demand_classes(card)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _add_parity(job: Job[CheckOptions], gaps: Mapping[str, Gap], result: Result)
     wrong = [tap for tap, gap in gaps.items() if not gap.agrees]
     if wrong:
         first = gaps[wrong[0]].difference
-        job.warn(f"torch and ONNX disagree at {len(wrong)} layers, first at {wrong[0]} ({first:.1e})")
+        job.warn(f"Torch and ONNX disagree at {len(wrong)} layers, first at {wrong[0]}, by {first:.1e}.")
     worst = max(gaps, key=lambda tap: gaps[tap].difference)
     differences = [gap.difference for gap in gaps.values()]
     result.tables["parity"] = pd.DataFrame(
@@ -156,9 +156,9 @@ def _add_accuracy(job: Job[CheckOptions], accuracy: Accuracy, result: Result) ->
     result.summary |= {"labels read as": f"class {accuracy.labels.how}", "unreadable": len(accuracy.unreadable)}
     if accuracy.left_out:
         some = f" ({', '.join(accuracy.labels.unmatched[:3])} …)" if accuracy.labels.unmatched else ""
-        job.warn(f"{accuracy.left_out:,} images were left out: their label is no class of the network{some}")
+        job.warn(f"{accuracy.left_out:,} images were left out: their label is no class of the network{some}.")
     if accuracy.unreadable:
-        job.warn(f"{len(accuracy.unreadable):,} images could not be read: see the table unreadable")
+        job.warn(f"{len(accuracy.unreadable):,} images could not be read: see the table unreadable.")
         result.tables["unreadable"] = pd.DataFrame(accuracy.unreadable, columns=["image", "error"])
     result.tables["accuracy"] = _by_label(job.card, accuracy)
     result.tables["mistakes"] = _mistakes(job.card, accuracy)

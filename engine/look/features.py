@@ -144,7 +144,10 @@ METHOD = Method(
     verb="look",
     family="Nearest neighbours",
     question="How does it see a whole data set?",
-    summary="A data set as a map by its features, and how well neighbours tell its labels (van der Maaten 2008).",
+    summary=(
+        "Draws a data set as a map by its features, and measures how well neighbours tell its labels (van der Maaten "
+        "and Hinton 2008)."
+    ),
     options=FeaturesOptions,
     compute=compute,
     report=report,

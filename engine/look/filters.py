@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
+from fovea.engine.errors import UnknownNameError, UnsupportedError, needs_photo
 from fovea.engine.look.activation_maps.cells import clickable_cells, map_cells
 from fovea.engine.look.kernels.beside_patches import add_best_patches, how_to_mine, inputs_beside_patches
 from fovea.engine.look.kernels.drawing import filter_pictures, filters_sheet, grey_levels, single_tile
@@ -140,7 +140,7 @@ def compute(job: Job[FiltersOptions]) -> Findings:
     if options.unit is not None:
         return Findings(name, weights, units, maps, _effective(job, name, weights, options.unit), beside=None)
     if options.order == "activation" and maps is None:
-        raise OptionsError("order by activation needs a photo: give --image PATH or --image sample:cat")
+        raise needs_photo("order by activation")
     beside = _of_other_network(job, name) if options.beside else None
     return Findings(name, weights, _ordered(units, weights, options.order), maps, effective=None, beside=beside)
 
@@ -168,11 +168,11 @@ def _effective(job: Job[FiltersOptions], name: str, weights: LayerWeights, unit:
     if weights.colours:  # through one layer alone the effective filter is the filter
         return np.asarray(weights.pictures[unit])
     if not job.card.gradients:
-        job.warn(f"the effective filter needs gradients, and {job.card.name} is an ONNX file")
+        job.warn(f"The effective filter is not shown: it needs gradients, and {job.card.name} is an ONNX file.")
         return None
     effective = effective_filter(job, name, unit)
     if not effective.any():
-        job.warn("the effective filter is zero: at the mean picture every way to this unit goes through silent units")
+        job.warn("The effective filter is zero: at the mean picture every way to this unit goes through silent units.")
     return effective
 
 
@@ -253,8 +253,8 @@ def _draw_all(job: Job[FiltersOptions], findings: Findings, result: Result) -> N
         return
     opens = (*_add_maps(job, findings, result), add_best_patches(job, findings.layer, result))
     pictures = filter_pictures(weights, order, scaling)
-    sheet = filters_sheet(pictures)
-    result.images |= {"filters": filters_sheet(pictures, gap=4).picture, "tiles": sheet.picture}
+    sheet, pixels = filters_sheet(pictures)
+    result.images |= {"filters": filters_sheet(pictures, gap=4)[1], "tiles": pixels}
     result.tables["units"] = units.assign(tile=np.arange(len(units)))
     more = " Click one to see it large" + (", with what it answers to the photo." if job.photo is not None else ".")
     result.panels.append(
@@ -309,8 +309,8 @@ def _draw_beside(job: Job[FiltersOptions], other: Other, result: Result) -> None
             )
         )
         return
-    sheet = filters_sheet(filter_pictures(other.weights, order, scaling))
-    result.images["beside"], result.tables["beside"] = sheet.picture, other.units
+    sheet, pixels = filters_sheet(filter_pictures(other.weights, order, scaling))
+    result.images["beside"], result.tables["beside"] = pixels, other.units
     untrained = "Its weights are random: what looks like this was not learned."
     result.panels.append(
         GalleryPanel(
@@ -368,14 +368,14 @@ def _draw_inputs(job: Job[FiltersOptions], findings: Findings, unit: int, result
     newest = mined_gallery(job, before) if before else None
     words = "There is one tile for each channel that the unit reads, those with the largest weights first"
     if newest is None:
-        sheet, table, group = filters_sheet(pictures), "inputs", tuple[str, ...]()
+        (sheet, pixels), table, group = filters_sheet(pictures), "inputs", tuple[str, ...]()
     else:
         mined, gallery = newest
-        result.tables["inputs_shown"], sheet = inputs_beside_patches(inputs, pictures, mined, gallery)
+        result.tables["inputs_shown"], sheet, pixels = inputs_beside_patches(inputs, pictures, mined, gallery)
         table, group = "inputs_shown", ("input",)
         words += f", each beside the patch that excites that channel most ({mined.run.record.subject})"
-    result.images["inputs"] = sheet.picture
-    result.images.setdefault("filters", sheet.picture)
+    result.images["inputs"] = pixels
+    result.images.setdefault("filters", pixels)
     result.panels.append(
         GalleryPanel(
             title=f"Unit {unit} by input channel",
@@ -427,7 +427,7 @@ METHOD = Method(
     verb="look",
     family="Filters",
     question="What does it look for?",
-    summary="The weights of a layer as pictures, and a unit's effective filter (Krizhevsky et al. 2012).",
+    summary="Draws the weights of a layer as pictures, and a unit's effective filter (Krizhevsky et al. 2012).",
     options=FiltersOptions,
     compute=compute,
     report=report,

@@ -167,7 +167,9 @@ def report(job: Job[NeighborsOptions], findings: Findings) -> Result:
     if len(nearest):
         result.summary |= {"nearest": str(nearest["image"][0]), "distance": round(float(nearest["distance"][0]), 6)}
     if len(nearest) < job.options.k:
-        job.warn(f"k: {job.options.k} were asked for, and there are {len(nearest)} images to choose from")
+        job.warn(
+            f"There are only {len(nearest)} images to choose from, fewer than the {job.options.k} that k asks for."
+        )
     if votes is not None:
         add_accuracy(votes, result)
     if findings.points is not None:
@@ -192,7 +194,7 @@ def _neighbors_table(dataset: Dataset, features: Features, nearest: Nearest) -> 
 def _add_gallery(job: Job[NeighborsOptions], dataset: Dataset, table: str, result: Result) -> None:
     """A sheet of the neighbours as the network sees them."""
     from fovea.engine.look.feature_space.store import thumbnail
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import Sheet
 
     rows = result.tables[table]
     by_index = {dataset.index_of(key): rank for rank, key in enumerate(rows["image"])}
@@ -200,7 +202,7 @@ def _add_gallery(job: Job[NeighborsOptions], dataset: Dataset, table: str, resul
     for index, frame in dataset.frames(job.card.preprocessing, list(by_index), threads=2, unreadable=[]):
         tiles[by_index[index]] = thumbnail(frame, TILE)
     columns = max(1, min(6, len(tiles)))
-    result.images[table] = compose_sheet(tiles, TILE, columns)
+    result.images[table] = Sheet(TILE, columns).compose(tiles)
     features = table == "neighbors"
     result.panels.append(
         GalleryPanel(
@@ -230,7 +232,7 @@ METHOD = Method(
     verb="look",
     family="Nearest neighbours",
     question="What does it take for alike?",
-    summary="The images of a data set nearest to a photo by features and by pixels (Krizhevsky et al. 2012).",
+    summary="Finds a data set's images nearest to a photo by features and by pixels (Krizhevsky et al. 2012).",
     options=NeighborsOptions,
     compute=compute,
     report=report,

@@ -19,12 +19,13 @@ from fovea.engine.errors import DatasetError, UnsupportedError
 from fovea.engine.look.mining.merge import HISTOGRAM_BINS, Partial, histogram_edges
 from fovea.engine.look.mining.mined import MINING
 from fovea.engine.look.mining.miner import KEPT_BYTES, SHARD, VERSION, Miner
-from fovea.engine.look.mining.sheets import PatchSheet, cut_sheets, sheet_name, tile_plan
+from fovea.engine.look.mining.sheets import cut_sheets, sheet_name, tile_plan
 from fovea.engine.look.mining.tables import patches_table, units_table, unreadable_table
 from fovea.engine.look.probing.layers import last_of_each_resolution, with_units
 from fovea.engine.method import Job, Method, Needs, Result
 from fovea.engine.options import CommaList, DatasetKind, LayersKind, Options, option, parts_of
 from fovea.engine.panels import GalleryPanel, Panel, TablePanel
+from fovea.engine.panels.sheet import Sheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,23 +130,23 @@ def report(job: Job[PatchesOptions], findings: Findings) -> Result:
     miner, mined = findings.miner, findings.mined
     patches, units, unreadable = (table(miner, mined) for table in (patches_table, units_table, unreadable_table))
     if mined.unreadable:
-        job.warn(f"{len(unreadable)} of {len(miner.dataset)} images could not be read: see the table unreadable")
+        job.warn(f"{len(unreadable)} of {len(miner.dataset)} images could not be read: see the table unreadable.")
     sheets, gallery = cut_sheets(miner, patches)
     captions = ("score", "label", "image") if miner.dataset.labels else ("score", "image")
-    last = sheets[miner.layers[-1].name]
+    last, tile = sheets[miner.layers[-1].name].pixels, sheets[miner.layers[-1].name].sheet.tile
     return Result(
         arrays={
             "histograms": np.concatenate([part.histogram for part in mined.layers.values()]).astype(np.int32),
             "histogram_edges": histogram_edges(),
         },
         tables={"patches": patches, "units": units, "unreadable": unreadable, "gallery": gallery},
-        images={sheet_name(name): sheet.picture for name, sheet in sheets.items()},
+        images={sheet_name(name): patch_sheet.pixels for name, patch_sheet in sheets.items()},
         panels=[
-            *(_sheet_panel(name, sheet, captions) for name, sheet in sheets.items()),
+            *(_sheet_panel(name, patch_sheet.sheet, captions) for name, patch_sheet in sheets.items()),
             *_table_panels(bool(mined.unreadable)),
         ],
         summary=_summary(findings, units),
-        preview=last.picture[: 4 * last.tile, : 6 * last.tile],
+        preview=last[: 4 * tile, : 6 * tile],
     )
 
 
@@ -159,7 +160,7 @@ def _summary(findings: Findings, units: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _sheet_panel(layer: str, sheet: PatchSheet, captions: tuple[str, ...]) -> Panel:
+def _sheet_panel(layer: str, sheet: Sheet, captions: tuple[str, ...]) -> Panel:
     return GalleryPanel(
         title=f"What excites the units of {layer}",
         help="For each unit these are the images with its largest activations, cut to what the unit sees there. "

@@ -89,7 +89,7 @@ def compute(job: Job[UnitsOptions]) -> Findings:
         job.progress(0.8, "comparing weights")
         by_weight = most_alike(weights, top, "cosine")
     else:
-        job.warn(f"layer {layer} has no weights of its own, so its units are compared by what they answer alone")
+        job.warn(f"Layer {layer} has no weights of its own, so its units are compared by what they answer alone.")
     job.progress(0.85, "comparing activations")
     rows = standardised(features)
     by_answer = most_alike(rows, top, "correlation")
@@ -233,7 +233,7 @@ METHOD = Method(
     verb="look",
     family="Nearest neighbours",
     question="Which units are alike?",
-    summary="For each unit of a layer those alike in weight, and those that fire together (Li et al. 2016).",
+    summary="Finds for each unit of a layer those alike in weight, and those that fire together (Li et al. 2016).",
     options=UnitsOptions,
     compute=compute,
     report=report,

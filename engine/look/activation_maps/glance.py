@@ -90,7 +90,7 @@ def add_glance(glance: Sequence[LayerGlance], result: Result) -> None:
     values of zero or less), the table `strongest` and the sheet `strongest` with these units' maps, and the panels."""
     import pandas as pd
 
-    from fovea.engine.sheet import compose_sheet, map_tiles
+    from fovea.engine.panels.sheet import Sheet, map_tiles
 
     rows: list[dict[str, Any]] = []
     strongest: list[dict[str, Any]] = []
@@ -117,7 +117,7 @@ def add_glance(glance: Sequence[LayerGlance], result: Result) -> None:
     result.tables["layers"] = pd.DataFrame(rows)
     if strongest:
         result.tables["strongest"] = pd.DataFrame(strongest).assign(tile=range(len(strongest)))
-        result.images["strongest"] = compose_sheet(np.concatenate(tiles), TILE, COLUMNS)
+        result.images["strongest"] = Sheet(TILE, COLUMNS).compose(np.concatenate(tiles))
         result.panels.append(_strongest_panel())
     result.panels += _layers_panels()
 

@@ -37,14 +37,19 @@ class Labels:
     unmatched: tuple[str, ...]
 
 
+def demand_classes(card: Card) -> None:
+    """Raises UnsupportedError for a network without classes."""
+    if not card.classes:
+        raise UnsupportedError(f"{card.name} has no classes, so it has no accuracy: check it without a data set")
+
+
 def match_labels(dataset: Dataset, card: Card) -> Labels:
     """Match labels to class names (any case, spaces or underscores), or else to class indices.
 
     Raises UnsupportedError for a network without classes, DatasetError for a data set without labels, or if none
     of them is a class of the network.
     """
-    if not card.classes:
-        raise UnsupportedError(f"{card.name} has no classes, so it has no accuracy: check it without a data set")
+    demand_classes(card)
     labels = dataset.classes
     if not labels:
         raise DatasetError(

@@ -193,7 +193,7 @@ def dataset_features(job: Job[Any], dataset: Dataset, source: Source) -> Feature
     if features is None or not len(features):
         raise DatasetError(f"the data set {dataset.name} has no readable image: {len(dataset)} were tried")
     if features.unreadable:
-        job.warn(f"{features.unreadable} of {len(dataset)} images could not be read and are left out")
+        job.warn(f"{features.unreadable} of {len(dataset)} images could not be read and are left out.")
     return features
 
 
@@ -328,6 +328,6 @@ def small_pixels(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def thumbnail(frame: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
     """The whole frame inside a tile, uint8 (tile, tile, 3)."""
-    from fovea.engine.sheet import fit_tile
+    from fovea.engine.panels.sheet import fit_tile
 
     return fit_tile(frame[..., 0] if frame.shape[2] == 1 else frame[..., :3], tile)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.engine.look.kernels.drawing import DrawnSheet, enlarged, tile_side
+from fovea.engine.look.kernels.drawing import enlarged, tile_side
 from fovea.engine.look.kernels.weights import same_units
 from fovea.engine.look.mining.mined import MINING, Mined, mined_gallery
 from fovea.engine.panels import GalleryPanel, Panel, TextPanel
+from fovea.engine.panels.sheet import Sheet, fit_tile, square_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +27,6 @@ SHOWN = 9
 def add_best_patches(job: Job[Any], layer: str, result: Result) -> Panel:
     """Image `mined.jpg`, table `mined` and the panel that shows them: the best patches of each filter, if a run has
     mined them; else the panel that says how to mine."""
-    from fovea.engine.sheet import compose_sheet, square_columns
-
     newest = mined_gallery(job, same_units(job.network, layer))
     if newest is None:
         return how_to_mine(job, f"What excites it is not known yet: nobody has mined {layer}.", layer)
@@ -37,7 +36,7 @@ def add_best_patches(job: Job[Any], layer: str, result: Result) -> Panel:
     table, tiles = mined.pictures(panel, min(SHOWN, most))
     result.tables["mined"] = table.assign(tile=np.arange(len(table))).drop(columns=["layer"]).reset_index(drop=True)
     columns = square_columns(len(table), 64)
-    result.images["mined.jpg"] = compose_sheet([tiles[int(tile)] for tile in table["tile"]], panel.tile, columns)
+    result.images["mined.jpg"] = Sheet(panel.tile, columns).compose(tiles[int(tile)] for tile in table["tile"])
     return GalleryPanel(
         title="What excites it most",
         help=f"These are its best patches of {mined.run.record.subject}, mined at {panel.where['layer']}.",
@@ -61,15 +60,13 @@ def how_to_mine(job: Job[Any], why: str, layer: str) -> Panel:
 
 def inputs_beside_patches(
     inputs: pd.DataFrame, pictures: NDArray[np.uint8], mined: Mined, panel: GalleryPanel
-) -> tuple[pd.DataFrame, DrawnSheet]:
+) -> tuple[pd.DataFrame, Sheet, NDArray[np.uint8]]:
     """Two tiles for each input channel of a unit: its weights, and its best patch of a mining run's gallery.
 
-    `inputs`: input, norm, in the order of `pictures` (n, h, w, 3). Returns the table input, shows, weight, tile, and
-    the sheet.
+    `inputs`: input, norm, in the order of `pictures` (n, h, w, 3). Returns the table input, shows, weight, tile; how
+    the tiles lie; and the sheet's pixels, uint8 (H, W, 3).
     """
     import pandas as pd
-
-    from fovea.engine.sheet import compose_sheet, fit_tile
 
     best, tiles = mined.pictures(panel, 1)
     patch_of = dict(zip(best["unit"].astype(int), best["tile"].astype(int), strict=True))
@@ -83,6 +80,6 @@ def inputs_beside_patches(
         if channel in patch_of:
             rows.append((channel, "best patch", text, len(drawn)))
             drawn.append(fit_tile(tiles[patch_of[channel]], side))
-    columns = 2 * max(1, round(len(inputs) ** 0.5))
+    sheet = Sheet(side, 2 * max(1, round(len(inputs) ** 0.5)))
     table = pd.DataFrame(rows, columns=["input", "shows", "weight", "tile"])
-    return table, DrawnSheet(compose_sheet(drawn, side, columns), side, columns)
+    return table, sheet, sheet.compose(drawn)

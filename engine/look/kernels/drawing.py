@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fovea.engine.look.kernels.weights import LayerWeights
+from fovea.engine.panels.sheet import Sheet, fit_tile, square_columns
 
 LARGE_TILES = 600
 """So many filters at most are drawn in tiles of 96 pixels, more in smaller ones."""
@@ -45,13 +45,14 @@ def colour_tiles(filters: NDArray[np.float32], scaling: str) -> NDArray[np.uint8
 def mosaic_tiles(filters: NDArray[np.float32], scaling: str) -> NDArray[np.uint8]:
     """Filters (units, inputs, rows, columns) as one square picture each, a grey tile for every input channel."""
     units, inputs, rows, columns = filters.shape
+    side = max(rows, columns)
     across = int(np.ceil(np.sqrt(inputs)))
-    gap = 1 if max(rows, columns) > 1 else 0
-    pitch = max(rows, columns) + gap
+    sheet = Sheet(side, across, 1 if side > 1 else 0)
     levels = grey_levels(filters, scaling, (1, 2, 3))
-    pictures = np.full((units, across * pitch - gap, across * pitch - gap), 160, np.uint8)
+    whole = sheet.size(across * across)[0] - sheet.gap
+    pictures = np.full((units, whole, whole), 160, np.uint8)
     for index in range(inputs):
-        top, left = (place * pitch for place in divmod(index, across))
+        top, left = sheet.place(index)
         pictures[:, top : top + rows, left : left + columns] = levels[:, index]
     return np.repeat(pictures[..., None], 3, axis=-1)
 
@@ -86,22 +87,13 @@ def filter_pictures(weights: LayerWeights, order: NDArray[np.int64], scaling: st
     return mosaic_tiles(weights.values[order], scaling)
 
 
-class DrawnSheet(NamedTuple):
-    """A sheet of tiles, uint8 (H, W, 3); the side of a tile with its gap, in pixels; and how many stand in a row."""
-
-    picture: NDArray[np.uint8]
-    tile: int
-    columns: int
-
-
-def filters_sheet(pictures: NDArray[np.uint8], gap: int = 0) -> DrawnSheet:
-    """The pictures (n, h, w, 3) as tiles of one sheet, with `gap` pixels of white between them."""
-    from fovea.engine.sheet import compose_sheet, fit_tile, square_columns
+def filters_sheet(pictures: NDArray[np.uint8], gap: int = 0) -> tuple[Sheet, NDArray[np.uint8]]:
+    """The pictures (n, h, w, 3) as tiles with `gap` pixels of white between them: how they lie, and the sheet's pixels,
+    uint8 (H, W, 3)."""
 
     most = max(24, math.isqrt(SHEET_PIXELS // max(1, len(pictures))))
     if max(pictures.shape[1:3]) > most:
         pictures = np.stack([fit_tile(picture, most) for picture in pictures])
     tile = tile_side(pictures, 96 if len(pictures) <= LARGE_TILES else 48)
-    columns = square_columns(len(pictures), max(1, SHEET_SIDE // tile))
-    sheet = compose_sheet(enlarged(pictures, tile), tile, columns, gap=gap, background=255)
-    return DrawnSheet(sheet, tile + gap, columns)
+    sheet = Sheet(tile, square_columns(len(pictures), max(1, SHEET_SIDE // tile)), gap)
+    return sheet, sheet.compose(enlarged(pictures, tile), background=255)

@@ -59,7 +59,8 @@ class Miner:
             return [], None
         units = sum(layer.units for layer in self.layers)
         if units * len(names) > LABEL_SUMS:
-            self.job.warn(f"labels that excite a unit most are left out: {units} units times {len(names)} labels")
+            many = f"{units:,} units times {len(names):,} labels"
+            self.job.warn(f"The labels that excite a unit most are not told: {many} are too many sums to keep.")
             return [], None
         index = {name: position for position, name in enumerate(names)}
         return names, np.array([index.get(label, -1) for label in self.dataset.labels or []], np.int64)

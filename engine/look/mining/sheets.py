@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.engine.look.mining.miner import Miner
+from fovea.engine.panels.sheet import Sheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,27 +41,24 @@ def tile_plan(units: int, top: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class PatchSheet:
-    """A layer's sheet: `picture` uint8 (H, W, 3), in tiles of side `tile`, `columns` of them a row; tile
-    unit * `shown` + rank is that patch."""
+    """A layer's crops: how their tiles lie on the `sheet`, its `pixels` uint8 (H, W, 3), and how many patches of each
+    unit are `shown`; tile unit * `shown` + rank is that patch."""
 
-    picture: NDArray[np.uint8]
-    tile: int
-    columns: int
+    sheet: Sheet
+    pixels: NDArray[np.uint8]
     shown: int
 
-    def put(self, place: int, crop: NDArray[np.uint8]) -> None:
+    def put(self, index: int, crop: NDArray[np.uint8]) -> None:
         """Draw a crop (h, w, 3) into the middle of a tile."""
         height, width = crop.shape[:2]
-        row, column = divmod(place, self.columns)
-        top, left = row * self.tile + (self.tile - height) // 2, column * self.tile + (self.tile - width) // 2
-        self.picture[top : top + height, left : left + width] = crop
+        top, left = (self.sheet.tile - height) // 2, (self.sheet.tile - width) // 2
+        self.sheet.cut(self.pixels, index)[top : top + height, left : left + width] = crop
 
 
 def _empty_sheet(units: int, top: int) -> PatchSheet:
     tile, shown = tile_plan(units, top)
-    columns = shown * max(1, SHEET_WIDTH // (shown * tile))
-    rows = -(-units * shown // columns)
-    return PatchSheet(np.full((rows * tile, columns * tile, 3), BACKGROUND, np.uint8), tile, columns, shown)
+    sheet = Sheet(tile, shown * max(1, SHEET_WIDTH // (shown * tile)))
+    return PatchSheet(sheet, np.full((*sheet.size(units * shown), 3), BACKGROUND, np.uint8), shown)
 
 
 def cut_sheets(miner: Miner, patches: pd.DataFrame) -> tuple[dict[str, PatchSheet], pd.DataFrame]:
@@ -70,10 +68,10 @@ def cut_sheets(miner: Miner, patches: pd.DataFrame) -> tuple[dict[str, PatchShee
     tiles = np.full(len(patches), -1, np.int64)
     for layer in miner.layers:
         mine = (patches["layer"] == layer.name).to_numpy()
-        sheet = _empty_sheet(layer.units, int(patches.loc[mine, "rank"].max()) + 1 if mine.any() else 1)
-        drawn = mine & (patches["rank"] < sheet.shown).to_numpy()
-        tiles[drawn] = (patches["unit"] * sheet.shown + patches["rank"])[drawn]
-        sheets[layer.name] = sheet
+        layer_sheet = _empty_sheet(layer.units, int(patches.loc[mine, "rank"].max()) + 1 if mine.any() else 1)
+        drawn = mine & (patches["rank"] < layer_sheet.shown).to_numpy()
+        tiles[drawn] = (patches["unit"] * layer_sheet.shown + patches["rank"])[drawn]
+        sheets[layer.name] = layer_sheet
     _cut(miner, patches, tiles, sheets)
     return sheets, _gallery_table(miner, patches, tiles)
 
@@ -96,11 +94,11 @@ def _cut(miner: Miner, patches: pd.DataFrame, tiles: NDArray[np.int64], sheets: 
         picture = _rgb(frame)
         crops: dict[tuple[int, ...], NDArray[np.uint8]] = {}
         for patch in drawn_on[index]:
-            sheet = sheets[layers[patch]]
-            key = (sheet.tile, *boxes[patch])
+            tile = sheets[layers[patch]].sheet.tile
+            key = (tile, *boxes[patch])
             if key not in crops:
-                crops[key] = crop_within(picture, boxes[patch], sheet.tile)
-            sheet.put(tile_of[patch], crops[key])
+                crops[key] = crop_within(picture, boxes[patch], tile)
+            sheets[layers[patch]].put(tile_of[patch], crops[key])
 
     progress = miner.job.progress.span(0.98, 1.0)
     with ThreadPoolExecutor(cores(), thread_name_prefix="crop") as pool:

@@ -100,9 +100,9 @@ def test_a_linear_layer_on_the_pixels_is_drawn_as_pictures(
 
 def test_filters_as_large_as_the_picture_are_drawn_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "SHEET_PIXELS", 5 * 100 * 100)
-    sheet, tile, columns = drawing.filters_sheet(np.zeros((5, 190, 160, 3), np.uint8))
-    assert tile == 100
-    assert sheet.shape[:2] == (tile * -(-5 // columns), tile * columns)
+    sheet, pixels = drawing.filters_sheet(np.zeros((5, 190, 160, 3), np.uint8))
+    assert sheet.tile == 100
+    assert pixels.shape[:2] == (sheet.tile * -(-5 // sheet.columns), sheet.tile * sheet.columns)
 
 
 def test_default_layer_is_the_first_and_layers_without_weights_are_refused(network: TinyNetwork) -> None:

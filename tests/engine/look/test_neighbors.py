@@ -130,7 +130,7 @@ def test_item_and_label_restrict_the_search(network: TinyNetwork, dataset: Index
     found = result.tables["neighbors"]["image"].tolist()
     assert "p05" not in found
     assert len(found) == 23
-    assert "k: 50 were asked for, and there are 23 images to choose from" in job.warnings
+    assert "There are only 23 images to choose from, fewer than the 50 that k asks for." in job.warnings
     _, result = search(network, dataset, label="light", k=50, map="none")
     assert set(result.tables["neighbors"]["label"]) == {"light"}
     with pytest.raises(UnknownNameError, match="light"):
