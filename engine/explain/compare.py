@@ -249,11 +249,10 @@ def report(job: Job[CompareOptions], rows: list[Row]) -> Result:
             result.arrays[f"map_{number}_{name.replace('+', 'p')}"] = values
     result.panels += [_verdict_panel(row, alone=len(rows) == 1) for row in rows]
     _add_grids(result, rows)
-    panels: list[Panel] = [
+    result.panels += [
         TablePanel(title="How far to trust each", help="Click a column to sort the table by it.", table="trust"),
         TextPanel(title="How to read the figures", help=FIGURES),
     ]
-    result.panels += panels
     _add_agreement(result, rows)
     result.preview = "maps_0"
     return result

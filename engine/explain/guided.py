@@ -24,7 +24,7 @@ from fovea.engine.options import (
     UnitKind,
     option,
 )
-from fovea.engine.panels import GalleryPanel, ImagePanel, OverlayPanel, Panel
+from fovea.engine.panels import GalleryPanel, ImagePanel, OverlayPanel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -306,7 +306,7 @@ def _add_rules(job: Job[GuidedOptions], result: Result, findings: Findings) -> N
     box = seen_box(findings.layer, findings.score.position, (photo.shape[0], photo.shape[1]))
     tiles = [crop_tile(photo, box, 2 * TILE), *(crop_signed(findings.rules[rule], box, 2 * TILE) for rule in RULES)]
     result.images["rules"] = labelled_grid([tiles], column_names=["what it sees", *RULES])
-    panels: list[Panel] = [
+    result.panels += [
         ImagePanel(
             title=f"What makes {findings.score.words} fire",
             help="What the unit sees, and what in it raises or lowers the unit under each rule, each on its own scale; "
@@ -328,7 +328,6 @@ def _add_rules(job: Job[GuidedOptions], result: Result, findings: Findings) -> N
             beside=True,
         ),
     ]
-    result.panels += panels
 
 
 def _add_strongest(job: Job[GuidedOptions], result: Result, findings: Findings) -> None:

@@ -23,7 +23,7 @@ from fovea.engine.options import (
     check_class_or_unit,
     option,
 )
-from fovea.engine.panels import HeatmapPanel, ImagePanel, OverlayPanel, Panel
+from fovea.engine.panels import HeatmapPanel, ImagePanel, OverlayPanel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -312,7 +312,7 @@ def _add_object(job: Job[SaliencyOptions], result: Result, mask: NDArray[np.bool
     frame = np.ascontiguousarray(as_colour(job.frame))
     result.images |= {"mask": np.where(mask, 255, 0).astype(np.uint8), "cutout": cut_out(frame, mask)}
     result.summary["object_share"] = float(mask.mean())
-    cut: list[Panel] = [
+    result.panels += [
         ImagePanel(
             title="The object, cut out",
             help="The map's brightest pixels tell the colours of the object, its darkest those of the background, and "
@@ -321,7 +321,6 @@ def _add_object(job: Job[SaliencyOptions], result: Result, mask: NDArray[np.bool
         ),
         ImagePanel(title="Its mask", help="White is the object.", image="mask", beside=True),
     ]
-    result.panels += cut
 
 
 def work(card: Card, options: SaliencyOptions, images: int) -> float:

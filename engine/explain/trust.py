@@ -333,7 +333,7 @@ def _add_randomisation(job: Job[TrustOptions], result: Result, findings: Finding
     result.tables["randomisation"] = table
     tiles = [_tile(job, findings.values), *(_tile(job, stage.values) for stage in changed)]
     result.images["randomised"] = Sheet(TILE, 4).compose(tiles)
-    panels: list[Panel] = [
+    result.panels += [
         CurvePanel(
             title="As the network forgets",
             help="How much the map still resembles that of the trained network when more and more layers, from the top "
@@ -353,7 +353,6 @@ def _add_randomisation(job: Job[TrustOptions], result: Result, findings: Finding
             caption=("shows",),
         ),
     ]
-    result.panels += panels
 
 
 def _add_agreement(result: Result, drawn: Mapping[str, NDArray[Any]]) -> None:
