@@ -100,13 +100,18 @@ def show_panel(panel: Panel, run: Any, key: str, narrow: bool = False) -> None:
             st.subheader(panel.title, anchor=False)
         if panel.help:
             st.caption(panel.help)
-        try:
-            if narrow and panel.kind == "overlay":
-                _square_chart(panel.figure(run, Look(_theme())), key)
-            else:
-                st.fragment(_WIDGETS.get(panel.kind, _chart))(panel, run, key)
-        except (FoveaError, OSError, KeyError, ValueError) as error:
-            show_error(f"This panel cannot be drawn: {error}")
+        st.fragment(_draw)(panel, run, key, narrow)
+
+
+def _draw(panel: Panel, run: Any, key: str, narrow: bool) -> None:
+    """The panel, or one line; inside its fragment, because what a fragment raises reaches nobody outside of it."""
+    try:
+        if narrow and panel.kind == "overlay":
+            _square_chart(panel.figure(run, Look(_theme())), key)
+        else:
+            _WIDGETS.get(panel.kind, _chart)(panel, run, key)
+    except (FoveaError, OSError, KeyError, ValueError) as error:
+        show_error(f"This panel cannot be drawn: {error}")
 
 
 def _theme() -> Literal["light", "dark"]:
