@@ -151,12 +151,12 @@ class ReluRule(TorchFunctionMode):
         names = ", ".join(f"{count} {name}" for name, count in sorted(self.others.items()))
         if not self.relus:
             why = f"only {names}" if names else "none that it called before this layer"
-            return [f"the network has no ReLU here ({why}): the {self.rule} rule changes nothing, equal to gradient"]
+            return [f"the network has no ReLU here ({why}), so the {self.rule} rule is the plain gradient"]
         lines = [f"the {self.rule} rule acts on {self.relus} ReLUs; {names} keep their own derivative"] if names else []
         for ceiling, count in sorted(self.ceilings.items()):
-            does = f"is shut below 0 and above {ceiling:g}"
+            does = f"lets nothing through where their input is below 0 or above {ceiling:g}"
             if self.rule == "deconvnet":
-                does = "does not ask whether their input is between"
+                does = "does not ask where their input lies"
             lines.append(f"{count} of the ReLUs end at {ceiling:g} (ReLU6, hardtanh): the {self.rule} rule {does}")
         return lines
 
