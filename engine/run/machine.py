@@ -8,7 +8,7 @@ import json
 import platform
 from pathlib import Path
 
-from fovea import __version__
+from fovea.version import __version__
 from fovea.engine.errors import ProviderError
 from fovea.models.home import home
 
