@@ -41,7 +41,7 @@ def subject(name: str, count: int, device: str) -> tuple[Any, Any, Any]:
     from PIL import Image
 
     from fovea.engine.make import adversarial
-    from fovea.engine.make.attack.gradient import scores_of
+    from fovea.engine.make.attack.shared.ball import scores_of
     from fovea.engine.make.optimise.canvas import to_picture
     from fovea.engine.method import Job
     from fovea.models.zoo import load
@@ -62,8 +62,8 @@ def subject(name: str, count: int, device: str) -> tuple[Any, Any, Any]:
 
 def ours(job: Any, name: str, epsilon: float = 8 / 255) -> Attack:
     """Fovea's attack of that name."""
-    from fovea.engine.make.attack.choices import ATTACKS
-    from fovea.engine.make.attack.gradient import ball_attack, carlini_wagner, deepfool, scores_of
+    from fovea.engine.make.attack.shared.ball import ball_attack, carlini_wagner, deepfool, scores_of
+    from fovea.engine.make.attack.shared.radius import ATTACKS
 
     scores, attack = scores_of(job, quick=True), ATTACKS[name]
     if name == "deepfool":
@@ -143,7 +143,7 @@ def told(job: Any, clean: Any, labels: Any, pictures: Any) -> tuple[NDArray[Any]
     """Which pictures fool, and the L2 length of each change."""
     import torch
 
-    from fovea.engine.make.attack.gradient import scores_of
+    from fovea.engine.make.attack.shared.ball import scores_of
 
     scores = scores_of(job)
     with torch.no_grad():
@@ -153,7 +153,7 @@ def told(job: Any, clean: Any, labels: Any, pictures: Any) -> tuple[NDArray[Any]
 
 def agreement(job: Any, clean: Any, labels: Any, names: list[str]) -> list[list[str]]:
     """A row for each attack: success in percent, the mean length where both fool, and whether they agree."""
-    from fovea.engine.make.attack.choices import ATTACKS
+    from fovea.engine.make.attack.shared.radius import ATTACKS
 
     rows = []
     for name in names:
@@ -175,7 +175,7 @@ def agreement(job: Any, clean: Any, labels: Any, names: list[str]) -> list[list[
 
 def few(job: Any, clean: Any, labels: Any, population: int, generations: int) -> list[list[str]]:
     """A row for each number of pixels: the share of photos that it fools, and the pictures asked for a success."""
-    from fovea.engine.make.attack.pixel import few_pixels
+    from fovea.engine.make.attack.few_pixel import few_pixels
     from fovea.engine.make.judge.classifier import RuntimeClassifier
     from fovea.engine.make.optimise.canvas import to_pixels
 

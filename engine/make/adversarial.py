@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import field_validator
 
 from fovea.engine.errors import OptionsError, UnsupportedError
-from fovea.engine.make.attack.choices import ATTACKS, Attack, Trial, as_fraction, fraction
+from fovea.engine.make.attack.shared.radius import ATTACKS, Attack, Trial, as_fraction, fraction
 from fovea.engine.method import Job, Method, Result
 from fovea.engine.options import ClassKind, NetworksKind, Options, option, parts_of
 from fovea.engine.panels import BarsPanel, CurvePanel, ImagePanel, OverlayPanel, TablePanel
@@ -200,8 +200,8 @@ def _ball(case: _Case, epsilon: float, portion: tuple[float, float]) -> _Outcome
     """One attack within a ball, rounded within it."""
     import torch
 
-    from fovea.engine.make.attack.choices import attacked_frames
-    from fovea.engine.make.attack.gradient import ball_attack, scores_of
+    from fovea.engine.make.attack.shared.ball import ball_attack, scores_of
+    from fovea.engine.make.attack.shared.radius import attacked_frames
     from fovea.engine.make.optimise.canvas import to_picture
 
     job, attack, options = case.job, case.attack, case.job.options
@@ -228,7 +228,7 @@ def _ball(case: _Case, epsilon: float, portion: tuple[float, float]) -> _Outcome
 
 def _smallest(case: _Case, first: float) -> _Outcome:
     """The attack at the smallest epsilon that works; at the largest tried where none does."""
-    from fovea.engine.make.attack.choices import smallest_radius
+    from fovea.engine.make.attack.shared.radius import smallest_radius
 
     outcomes: dict[float, _Outcome] = {}
 
@@ -252,7 +252,7 @@ def _shortest(case: _Case) -> _Outcome:
     """DeepFool or Carlini-Wagner, lengthened until the rounded change fools as well."""
     import torch
 
-    from fovea.engine.make.attack.gradient import carlini_wagner, deepfool, scores_of
+    from fovea.engine.make.attack.shared.ball import carlini_wagner, deepfool, scores_of
     from fovea.engine.make.optimise.canvas import to_picture, to_preview
 
     job, options, history = case.job, case.job.options, _History(case)
@@ -307,7 +307,7 @@ def _lengthened(case: _Case, clean: Tensor, change: Tensor) -> tuple[NDArray[Any
 def _pixels(case: _Case) -> _Outcome:
     """A few pixels, by evolution; forwards by ONNX Runtime."""
     from fovea.engine.explain.maps.pictures import as_colour
-    from fovea.engine.make.attack.pixel import few_pixels
+    from fovea.engine.make.attack.few_pixel import few_pixels
     from fovea.engine.make.judge.classifier import RuntimeClassifier
 
     job, options, history = case.job, case.job.options, _History(case)
@@ -342,7 +342,7 @@ def _attacked(case: _Case) -> _Outcome:
 
 def _case(job: Job) -> _Case:
     """Read the options and ask the network for the photo. Raises OptionsError, or NetworkError without an answer."""
-    from fovea.engine.make.attack.evolution import finite_answers
+    from fovea.engine.make.fool.evolution import finite_answers
     from fovea.engine.make.judge.classifier import classifier
 
     options, card = job.options, job.card
@@ -378,7 +378,7 @@ def adversarial(job: Job) -> Result:
     """
     import numpy as np
 
-    from fovea.engine.make.attack.survival import norms, saved_and_read
+    from fovea.engine.make.attack.outcome.survival import norms, saved_and_read
     from fovea.engine.make.optimise.canvas import to_image
 
     case = _case(job)
@@ -534,7 +534,7 @@ def _add_probabilities(case: _Case, outcome: _Outcome, after: NDArray[Any], resu
 def _add_figures(case: _Case, outcome: _Outcome, pixels: NDArray[Any], sizes: dict[str, float], result: Result) -> None:
     import pandas as pd
 
-    from fovea.engine.make.attack.survival import survival, transfer
+    from fovea.engine.make.attack.outcome.survival import survival, transfer
 
     job = case.job
     result.tables["norms"] = pd.DataFrame({"norm": list(sizes), "value": list(sizes.values())})
@@ -586,7 +586,7 @@ def _add_figures(case: _Case, outcome: _Outcome, pixels: NDArray[Any], sizes: di
 
 def _add_twins(case: _Case, pixels: NDArray[Any], now: int, result: Result) -> None:
     """Saliency and Grad-CAM of the photo and of its twin, and the depth at which the two part."""
-    from fovea.engine.make.attack.twins import distances, gradcam_of, saliency_of, shuffled_change
+    from fovea.engine.make.attack.outcome.twins import distances, gradcam_of, saliency_of, shuffled_change
 
     job, names = case.job, case.job.card.classes
     job.progress(0.96, "explaining both")

@@ -1,7 +1,7 @@
 """Fooling images: they mean nothing to a person, and the network is all but certain of them.
 
 Nguyen, Yosinski and Clune 2015: gradient ascent on a class from noise with L2 decay (section 2.3), and evolution
-(section 2.2, here patch by patch, see engine/make/attack/evolution.py). A probability counts only on the 8-bit picture
+(section 2.2, here patch by patch, see engine/make/fool/evolution.py). A probability counts only on the 8-bit picture
 as it is saved.
 """
 
@@ -83,7 +83,7 @@ def _ascent(job: Job, wanted: list[int], ask: Any) -> tuple[NDArray[Any], list[d
     import numpy as np
     import torch
 
-    from fovea.engine.make.attack.gradient import CrossEntropy
+    from fovea.engine.make.attack.shared.ball import CrossEntropy
     from fovea.engine.make.optimise.canvas import PixelCanvas, to_pixels
     from fovea.engine.make.optimise.loop import gradient_steps, optimise
     from fovea.engine.make.optimise.losses import Term
@@ -188,7 +188,7 @@ def _evolution(job: Job, wanted: list[int]) -> tuple[NDArray[Any], list[dict[str
     """All classes by forward passes: the best frames (N, H, W, C), and their probabilities by generation."""
     import numpy as np
 
-    from fovea.engine.make.attack.evolution import Elites, evolve
+    from fovea.engine.make.fool.evolution import Elites, evolve
     from fovea.engine.make.judge.classifier import RuntimeClassifier
 
     options, preprocessing = job.options, job.card.preprocessing
@@ -240,7 +240,7 @@ def fooling(job: Job) -> Result:
     import numpy as np
     import pandas as pd
 
-    from fovea.engine.make.attack.survival import saved_and_read
+    from fovea.engine.make.attack.outcome.survival import saved_and_read
     from fovea.engine.make.judge.classifier import classifier
     from fovea.engine.make.optimise.canvas import to_image
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import field_validator
 
 from fovea.engine.errors import DatasetError, UnsupportedError
-from fovea.engine.make.attack.choices import ATTACKS, as_fraction, attacked_frames, fraction
+from fovea.engine.make.attack.shared.radius import ATTACKS, as_fraction, attacked_frames, fraction
 from fovea.engine.method import Job, Method, Result
 from fovea.engine.options import DatasetKind, Options, option, parts_of
 from fovea.engine.panels import CurvePanel, GalleryPanel, TablePanel
@@ -207,7 +207,7 @@ class _Survey:
         """The attacked frames, rounded within their ball."""
         import torch
 
-        from fovea.engine.make.attack.gradient import ball_attack
+        from fovea.engine.make.attack.shared.ball import ball_attack
         from fovea.engine.make.optimise.canvas import to_picture
 
         attack = ATTACKS[name]

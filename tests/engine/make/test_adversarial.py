@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from fovea.engine.data.photos import open_photo
 from fovea.engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, UnsupportedError, WeightsError
 from fovea.engine.make import adversarial
-from fovea.engine.make.attack.choices import ATTACKS
-from fovea.engine.make.attack.survival import transfer
+from fovea.engine.make.attack.outcome.survival import transfer
+from fovea.engine.make.attack.shared.radius import ATTACKS
 from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, state_of, tiny_network
 

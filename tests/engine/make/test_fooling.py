@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
-from fovea.engine.make.attack.evolution import _Evolution, evolve, mosaic, patched
+from fovea.engine.make.fool.evolution import _Evolution, evolve, mosaic, patched
 from fovea.engine.method import Job, Result, find_method
 from tests.engine.conftest import TinyNetwork, tiny_network
 

@@ -94,8 +94,8 @@ def test_one_attack_more_is_one_photo_less(make: Callable[..., Job]) -> None:
     """Each photo's answer is that of the attack by itself, whatever else is in its batch."""
     import torch
 
-    from fovea.engine.make.attack.choices import ATTACKS, attacked_frames
-    from fovea.engine.make.attack.gradient import ball_attack, scores_of
+    from fovea.engine.make.attack.shared.ball import ball_attack, scores_of
+    from fovea.engine.make.attack.shared.radius import ATTACKS, attacked_frames
     from fovea.engine.make.optimise.canvas import to_picture
 
     job = make()

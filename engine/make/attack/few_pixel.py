@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.engine.make.attack.evolution import finite_answers
+from fovea.engine.make.fool.evolution import finite_answers
 
 Probabilities = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 """Frames uint8 (N, H, W, C) to class probabilities (N, classes)."""

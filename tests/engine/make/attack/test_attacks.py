@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from fovea.engine.errors import NetworkError
-from fovea.engine.make.attack.choices import ATTACKS, attacked_frames, fraction, rounded_change, smallest_radius
-from fovea.engine.make.attack.evolution import evolve
-from fovea.engine.make.attack.gradient import (
+from fovea.engine.make.attack.few_pixel import few_pixels, with_pixels
+from fovea.engine.make.attack.outcome.survival import saved_and_read, similarity
+from fovea.engine.make.attack.shared.ball import (
     ball_attack,
     carlini_wagner,
     deepfool,
@@ -24,8 +24,8 @@ from fovea.engine.make.attack.gradient import (
     random_start,
     scores_of,
 )
-from fovea.engine.make.attack.pixel import few_pixels, with_pixels
-from fovea.engine.make.attack.survival import saved_and_read, similarity
+from fovea.engine.make.attack.shared.radius import ATTACKS, attacked_frames, fraction, rounded_change, smallest_radius
+from fovea.engine.make.fool.evolution import evolve
 from fovea.engine.make.optimise.canvas import PixelCanvas, to_picture
 from fovea.engine.make.optimise.projection import Ball
 from fovea.engine.method import Job

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from fovea.engine.make.attack.lanes import LanesModule
+from fovea.engine.make.attack.shared.parallel import LanesModule
 from tests.engine.conftest import TinyNetwork, state_of
 
 

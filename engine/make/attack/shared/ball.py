@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fovea.engine.make.attack.choices import Attack
-from fovea.engine.make.attack.lanes import LanesNetwork
+from fovea.engine.make.attack.shared.parallel import LanesNetwork
+from fovea.engine.make.attack.shared.radius import Attack
 from fovea.engine.make.optimise.canvas import Normalise, PixelCanvas
 from fovea.engine.make.optimise.loop import Made, Optimiser, gradient_steps, optimise
 from fovea.engine.make.optimise.losses import Term, View, ascend
@@ -43,7 +43,7 @@ def _silent(fraction: float, pictures: Tensor, scores: Tensor) -> None:
 def scores_of(job: Job, *, quick: bool = False) -> Scores:
     """The job's network as a function of pixel values, its normalisation inside.
 
-    `quick`: as it is run over and over, equal but for rounding (see engine/make/attack/lanes.py).
+    `quick`: as it is run over and over, equal but for rounding (see engine/make/attack/shared/parallel.py).
     """
     network = LanesNetwork(job.network) if quick else job.network
     module = network.module(job.device)
