@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typing_extensions import TypeVar
 
-from fovea.engine.errors import OptionsError, UnsupportedError, unknown
+from fovea.engine.errors import UnsupportedError, needs_photo, unknown
 from fovea.engine.options import Options, declared
 from fovea.engine.progress import Progress
 
@@ -91,7 +91,7 @@ class Job(Generic[OptionsT]):
     def frame(self) -> NDArray[np.uint8]:
         """The photo in the network's input frame, uint8 (H, W, C). Raises OptionsError without a photo."""
         if self.photo is None:
-            raise OptionsError("this needs a photo: give --image PATH or --image sample:cat")
+            raise needs_photo("this")
         return self.card.preprocessing.frame(self.photo)
 
     @functools.cached_property

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from fovea.engine.run import RunRecord
-    from fovea.engine.store import StoredRun
+    from fovea.engine.run.record import RunRecord
+    from fovea.engine.store.folder import StoredRun
     from fovea.models.card import Card
 
 ValueT = TypeVar("ValueT")
@@ -177,7 +177,8 @@ def _run(
     where: Mapping[str, Any],
     fresh: bool,
 ) -> Run:
-    from fovea.engine.run import Request, execute
+    from fovea.engine.run.execute import execute
+    from fovea.engine.run.record import Request
     from fovea.engine.store import Store
 
     store = Store()

@@ -84,6 +84,11 @@ def keep_photo(source: bytes | bytearray | Image.Image | str | Path, name: str =
             return str(source)
         name = name or photo_name(str(source))
         source = open_photo(str(source))
+    return keep_and_open(source, name)[0]
+
+
+def keep_and_open(source: bytes | bytearray | Image.Image | str | Path, name: str = "") -> tuple[str, Image.Image]:
+    """Keep bytes, a Pillow picture or a file as `keep_photo` does; returns the picture, too, which is decoded once."""
     if isinstance(source, Image.Image):
         buffer = io.BytesIO()
         source.save(buffer, "PNG")
@@ -99,7 +104,7 @@ def keep_photo(source: bytes | bytearray | Image.Image | str | Path, name: str =
             f"{called} has {len(data) / 2**20:.1f} MB, and at most {MAX_UPLOAD // 2**20} MB are taken: "
             f"make it smaller first"
         )
-    decode(data, called)
+    picture = decode(data, called)
     sha = hashlib.sha256(data).hexdigest()
     suffix = FORMATS[kind_of(data, called)]
     folder = home() / "photos"
@@ -111,16 +116,20 @@ def keep_photo(source: bytes | bytearray | Image.Image | str | Path, name: str =
             write_whole(folder / f"{sha}.name", shown(Path(name).name, 100).encode("utf-8"))
     except OSError as error:
         raise ImageError(f"{called} cannot be kept in {folder} ({reason(error)})") from None
-    return f"photo:{sha}"
+    return f"photo:{sha}", picture
 
 
 def photo_sha256(reference: str | Path) -> str:
     """What identifies the photo's content: the sha256 of its file, or of a crop's pixels. Raises ImageError."""
     text = str(reference)
     if text.startswith(("sample:", "item:")):
-        photo = open_photo(text)
-        return hashlib.sha256(f"{photo.mode} {photo.size} ".encode() + photo.tobytes()).hexdigest()
+        return pixels_sha256(open_photo(text))
     return hashlib.sha256(read_file(photo_path(text))).hexdigest()
+
+
+def pixels_sha256(picture: Image.Image) -> str:
+    """What identifies a photo that is no file of its own, such as a crop: the sha256 of its mode, size and pixels."""
+    return hashlib.sha256(f"{picture.mode} {picture.size} ".encode() + picture.tobytes()).hexdigest()
 
 
 def photo_name(reference: str | Path) -> str:

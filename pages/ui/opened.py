@@ -93,7 +93,7 @@ def unit_link(run: Any, layer: str, unit: int) -> None:
 
 
 def _image_ways(run: Any, image: str, key: str) -> None:
-    from fovea.engine.worker import submit
+    from fovea.engine.work.runs import submit
     from fovea.pages.ui.pickers import change
     from fovea.pages.ui.workbench import show_next
 

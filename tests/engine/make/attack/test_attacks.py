@@ -29,7 +29,7 @@ from fovea.engine.make.fool.evolution import evolve
 from fovea.engine.make.optimise.canvas import PixelCanvas, to_picture
 from fovea.engine.make.optimise.projection import Ball
 from fovea.engine.method import Job
-from tests.engine.conftest import TinyNetwork
+from tests.networks.tiny import TinyNetwork
 
 Make = Callable[..., Job]
 PHOTOS = ("cat", "coffee", "flower", "motorcycle")
