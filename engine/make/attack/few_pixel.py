@@ -51,7 +51,9 @@ def run(batch: Batch[FewPixelOptions]) -> Tensor:
     ask = RuntimeClassifier(batch.job)
     frames = to_pixels(batch.clean)
 
-    def tell(n: int, fraction: float, message: str, frame: NDArray[np.uint8], probabilities: NDArray[np.float64]) -> None:
+    def tell(
+        n: int, fraction: float, message: str, frame: NDArray[np.uint8], probabilities: NDArray[np.float64]
+    ) -> None:
         done = (n + fraction) / len(frames)
         batch.told(done, message, to_picture(frame), torch.from_numpy(probabilities[None]))
 
@@ -67,7 +69,7 @@ def run(batch: Batch[FewPixelOptions]) -> Tensor:
             seed=seed,
             told=functools.partial(tell, n),
         )
-    return to_picture(frames)
+    return to_picture(frames, batch.job.device)
 
 
 def with_pixels(frame: NDArray[np.uint8], candidates: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -95,8 +97,9 @@ def few_pixels(
 ) -> NDArray[np.uint8]:
     """The frame with at most `pixels` of them changed, as near to success as the evolution came; it ends there.
 
-    It lowers the probability of the class `index`, or `targeted` raises it. `told` gets the part that is done, a few words, the
-    best frame so far and its probabilities (classes,). Raises NetworkError where a probability is not finite.
+    It lowers the probability of the class `index`, or `targeted` raises it. `told` gets the part that is
+    done, a few words, the best frame so far and its probabilities (classes,). Raises NetworkError where a
+    probability is not finite.
     """
     from scipy.optimize import differential_evolution
 

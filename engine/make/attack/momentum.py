@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(batch: Batch[Options]) -> Tensor:
-    """Each step: picture + step size · sign(Σ of all gradients so far, each divided by its sum of |·|), (N, C, H, W)."""
+    """Each step: picture + step size · sign(Σ of all gradients so far, each divided by its own Σ|·|), (N, C, H, W)."""
     import torch
 
     from fovea.engine.make.attack.shared.ball import ball_attack, steps_along

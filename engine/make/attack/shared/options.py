@@ -41,7 +41,7 @@ def with_attacks(options: type[OptionsT], chosen: str, help: str) -> type[Option
     """
     choices = "; ".join(f"{attack.name} {attack.summary} ({attack.paper})" for attack in attacks().values())
     fields: dict[str, Any] = {
-        "attack": (Literal.__getitem__(tuple(attacks())), option(chosen, f"{help} {choices[0].upper()}{choices[1:]}."))
+        "attack": (Literal.__getitem__(tuple(attacks())), option(chosen, f"{help} The choices: {choices}."))
     }
     return pydantic.create_model(options.__name__, __base__=options, __doc__=options.__doc__, **fields, **_own_fields())
 
@@ -54,7 +54,9 @@ def _own_fields() -> dict[str, Any]:
         for name, info in attack.options.model_fields.items():
             known = declared.setdefault(name, info)
             if (known.annotation, known.default, known.metadata) != (info.annotation, info.default, info.metadata):
-                raise TypeError(f"the attack {attack.name} declares the option {name} in another way than {readers[name]}")
+                raise TypeError(
+                    f"the attack {attack.name} declares the option {name} in another way than {readers[name]}"
+                )
             readers.setdefault(name, []).append(attack.name)
     fields: dict[str, Any] = {}
     for name, info in declared.items():

@@ -37,9 +37,7 @@ def _shortened(levels: NDArray[Any], exact: NDArray[Any], radius: float) -> NDAr
     return flat.reshape(levels.shape)
 
 
-def attacked_frames(
-    frames: NDArray[np.uint8], changes: NDArray[Any], norm: float, epsilon: float
-) -> NDArray[np.uint8]:
+def attacked_frames(frames: NDArray[np.uint8], changes: NDArray[Any], norm: float, epsilon: float) -> NDArray[np.uint8]:
     """Frames (N, H, W, C) with changes (N, C, H, W) of pixel values, rounded within the ball and the box."""
     levels = np.moveaxis(rounded_change(changes, norm, epsilon), 1, -1)
     return np.ascontiguousarray(np.clip(frames + levels, 0, 255).astype(np.uint8))
