@@ -63,7 +63,10 @@ class AdversarialOptions(Options):
         "eight times as long.",
     )
     networks: CommaList = option(
-        (), "Other networks that are shown the result, to see whether it fools them, too.", kind=NetworksKind()
+        "",
+        "Other networks that are shown the result, to see whether it fools them, too.",
+        kind=NetworksKind(),
+        empty="none",
     )
     label: str = option(
         "",

@@ -25,7 +25,7 @@ def run(batch: Batch[Options]) -> Tensor:
 ATTACK = Attack(
     name="pgd_l2",
     title="PGD in L2",
-    summary="does the same with a change of bounded Euclidean length",
+    summary="takes small steps from a random start and bounds the Euclidean length of the change",
     paper="Madry et al. 2018",
     year=2018,
     norm=2.0,
