@@ -17,54 +17,17 @@ from fovea.engine.errors import NetworkError
 from fovea.engine.make.attack.carlini_wagner import carlini_wagner
 from fovea.engine.make.attack.deepfool import deepfool, nearest_border
 from fovea.engine.make.attack.few_pixel import few_pixels, with_pixels
-from fovea.engine.make.attack.outcome.survival import saved_and_read, similarity
 from fovea.engine.make.attack.shared.attack import find_attack
 from fovea.engine.make.attack.shared.ball import random_start
-from fovea.engine.make.attack.shared.radius import fraction, smallest_radius
-from fovea.engine.make.attack.shared.rounding import attacked_frames, rounded_change
+from fovea.engine.make.attack.shared.rounding import attacked_frames
 from fovea.engine.make.attack.shared.scores import scores_of
 from fovea.engine.make.fool.evolution import evolve
-from fovea.engine.make.optimise.canvas import PixelCanvas, to_picture
-from fovea.engine.make.optimise.projection import Ball
+from fovea.engine.make.optimise.canvas import to_picture
 from fovea.engine.method import Job
 from tests.networks.tiny import TinyNetwork
 
 Make = Callable[..., Job]
 PHOTOS = ("cat", "coffee", "flower", "motorcycle")
-
-
-# --- balls and rounding ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("levels", [1, 2, 8, 16])
-def test_a_rounded_change_has_at_most_its_levels_and_stays_in_the_box(levels: int) -> None:
-    rng = np.random.default_rng(levels)
-    frames = rng.integers(0, 256, (4, 9, 11, 3), dtype=np.uint8)
-    frames[0], frames[1] = 0, 255
-    clean = to_picture(frames)
-    canvas = PixelCanvas(clean + torch.from_numpy(rng.normal(0, 1, clean.shape)).float())
-    Ball(clean, levels / 255)(canvas, 0)
-    moved = canvas.pixels.detach()
-    assert float(moved.min()) >= 0
-    assert float(moved.max()) <= 1
-    attacked = attacked_frames(frames, (moved - clean).double().numpy(), math.inf, levels / 255)
-    assert np.abs(attacked.astype(int) - frames).max() == levels
-    assert attacked.dtype == np.uint8
-
-
-@pytest.mark.parametrize("length", [0.05, 0.3, 1.0, 5.0])
-def test_a_change_in_l2_is_as_long_as_its_ball_allows(length: float) -> None:
-    rng = np.random.default_rng(0)
-    frames = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    change = rng.normal(0, 1, (3, 3, 32, 32))
-    change *= length / np.linalg.norm(change.reshape(3, -1), axis=1)[:, None, None, None]
-    levels = rounded_change(change, 2.0, length)
-    for one in levels:
-        assert np.linalg.norm(one / 255) <= length + 1e-9
-        if length >= 0.3:
-            assert np.linalg.norm(one / 255) > 0.9 * length
-    attacked = attacked_frames(frames, change, 2.0, length).astype(int)
-    assert np.linalg.norm((attacked - frames).reshape(3, -1) / 255, axis=1).max() <= length + 1e-9
 
 
 def test_starts_are_in_the_ball_and_each_has_its_own_seed(
@@ -83,41 +46,6 @@ def test_starts_are_in_the_ball_and_each_has_its_own_seed(
         torch.testing.assert_close(
             random_start(dataclasses.replace(batch, clean=clean[1:2], seeds=[5]), norm), starts[1:2]
         )
-
-
-def test_the_smallest_radius_is_found_by_bisection() -> None:
-    found, trials = smallest_radius(lambda radius: radius * 255 > 4.5, 8 / 255, levels=True, largest=1.0)
-    assert found == pytest.approx(5 / 255)
-    assert {trial.works for trial in trials} == {True, False}
-    found, _ = smallest_radius(lambda radius: radius > 3.3, 1.0, levels=False, largest=100.0)
-    assert found == pytest.approx(3.3, rel=0.03)
-    found, trials = smallest_radius(lambda radius: False, 0.1, levels=True, largest=1.0)
-    assert found is None
-    assert trials[-1].epsilon == 1.0
-
-
-@pytest.mark.parametrize(
-    ("first", "above", "found", "tried"),
-    [
-        (8.5, 7.6, 8, [8, 4, 6, 7]),
-        (1.5, 0.9, 1, [1]),
-        (1.5, 1.2, 2, [1, 2]),
-        (8.5, 8.2, 9, [8, 16, 12, 10, 9]),
-        (0.2, 0.5, 1, [1]),
-        (200, 254.5, 255, [200, 255, 227, 241, 248, 251, 253, 254]),
-    ],
-)
-def test_the_smallest_radius_is_whole_grey_levels(first: float, above: float, found: int, tried: list[int]) -> None:
-    smallest, trials = smallest_radius(lambda radius: radius * 255 > above, first / 255, levels=True, largest=1.0)
-    assert smallest == found / 255
-    assert [trial.epsilon * 255 for trial in trials] == pytest.approx(tried)
-
-
-def test_fractions() -> None:
-    assert fraction("8/255") == 8 / 255
-    assert fraction(0.5) == 0.5
-    with pytest.raises(ValueError, match="fraction"):
-        fraction("8/0")
 
 
 def attacked(name: str, job: Job, clean: Tensor, labels: Tensor, **how: Any) -> Tensor:
@@ -266,15 +194,6 @@ def test_an_evolution_ends_in_one_line_where_the_network_overflows(wrong: float)
         with pytest.raises(NetworkError, match="A class probability is not finite") as caught:
             evolution()
         assert "\n" not in str(caught.value)
-
-
-def test_similarity_and_saving() -> None:
-    rng = np.random.default_rng(0)
-    for shape in ((32, 40, 3), (8, 8, 1)):
-        one = rng.integers(0, 256, shape, dtype=np.uint8)
-        assert similarity(one, one) == pytest.approx(1)
-        assert similarity(one, 255 - one) < 0.5
-        np.testing.assert_array_equal(saved_and_read(one), one)
 
 
 # --- against Foolbox -------------------------------------------------------------------------------------------
