@@ -49,7 +49,8 @@ class OcclusionOptions(Options):
     fill: Literal["mean", "photo", "black", "grey", "noise", "blur", "dataset"] = option(
         "mean",
         "What covers the window: the network's mean colour, the photo's mean colour, black, grey, random noise, the "
-        "photo itself but blurred, or the mean image of a data set. The network's mean says least by itself.",
+        "photo itself but blurred, or the mean image of a data set. The network's mean is zero after normalisation, so "
+        "that it adds no pattern of its own.",
     )
     target: str = option(
         "",
