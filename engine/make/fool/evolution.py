@@ -100,18 +100,18 @@ class _Evolution:
 
     def meet(self, frames: Frames) -> NDArray[np.float64]:
         """Ask for the frames, and let each class keep what is better than what it had; (N, wanted)."""
-        found = finite_probabilities(self.ask, frames)[:, self.wanted]
-        for place, row in enumerate(found.argmax(0)):
-            if found[row, place] > self.best.probabilities[place]:
-                self.best.frames[place], self.best.probabilities[place] = frames[row], found[row, place]
-        return found
+        probabilities = finite_probabilities(self.ask, frames)[:, self.wanted]
+        for place, row in enumerate(probabilities.argmax(0)):
+            if probabilities[row, place] > self.best.probabilities[place]:
+                self.best.frames[place], self.best.probabilities[place] = frames[row], probabilities[row, place]
+        return probabilities
 
     def advance(self, place: int, population: int, rng: np.random.Generator) -> None:
         """One generation of a class."""
         parent, before = self.best.frames[place].copy(), self.best.probabilities[place]
         children = np.stack([patched(rng, parent) for _ in range(population)])
-        found = self.meet(children)[:, place]
-        better = [int(row) for row in np.argsort(-found, kind="stable") if found[row] > before]
+        probabilities = self.meet(children)[:, place]
+        better = [int(row) for row in np.argsort(-probabilities, kind="stable") if probabilities[row] > before]
         if len(better) < 2:
             return
         changes = np.cumsum(children[better[: max(JOINED)]].astype(np.int32) - parent, axis=0)

@@ -44,14 +44,14 @@ def _jpeg(quality: int) -> Callable[[Frame], Frame]:
 def treatments(job: Job[Any]) -> dict[str, Callable[[Frame], Frame]]:
     """What is done to pictures, by name; each takes and gives a frame."""
     preprocessing = job.card.preprocessing
-    found: dict[str, Callable[[Frame], Frame]] = {
+    known: dict[str, Callable[[Frame], Frame]] = {
         "as saved, PNG": saved_and_read,
         "resize and crop": lambda pixels: preprocessing.frame(Image.fromarray(to_image(pixels))),
         "shifted by one pixel": _shifted,
     }
     if preprocessing.channels != 4:
-        found |= {f"JPEG at quality {quality}": _jpeg(quality) for quality in JPEG}
-    return found
+        known |= {f"JPEG at quality {quality}": _jpeg(quality) for quality in JPEG}
+    return known
 
 
 def survival(job: Job[Any], ask: Ask, attacked: Frame, label: int, target: int | None) -> pd.DataFrame:
@@ -62,9 +62,9 @@ def survival(job: Job[Any], ask: Ask, attacked: Frame, label: int, target: int |
     """
     treats = treatments(job)
     frames = np.stack([treat(picture) for treat in treats.values() for picture in (attacked, job.frame)])
-    found = ask(frames).argmax(1).reshape(-1, 2)
+    classes = ask(frames).argmax(1).reshape(-1, 2)
     names, rows = job.card.classes, []
-    for name, (now, clean) in zip(treats, found.tolist(), strict=True):
+    for name, (now, clean) in zip(treats, classes.tolist(), strict=True):
         fools = now == target if target is not None else now != label
         kept = clean == label
         rows.append((name, fools and kept, names[now], names[clean], fools, kept))

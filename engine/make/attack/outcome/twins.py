@@ -61,8 +61,8 @@ def saliency_of(job: Job[Any], frame: Frame, label: int) -> NDArray[np.float32]:
     """The largest |gradient| of the class's logit at each pixel, (H, W) (Simonyan et al. 2013)."""
     x = _input(job, frame[None])
     module = job.network.module(job.device)
-    found = explain(module, x, OUTPUT, lambda output: class_score(job.card, output, str(label), "logit"))
-    values: NDArray[np.float32] = REDUCTIONS["max_abs"].apply(found.gradient[0], x[0]).cpu().numpy()
+    backward = explain(module, x, OUTPUT, lambda output: class_score(job.card, output, str(label), "logit"))
+    values: NDArray[np.float32] = REDUCTIONS["max_abs"].apply(backward.gradient[0], x[0]).cpu().numpy()
     return values
 
 
@@ -102,9 +102,9 @@ def distances(job: Job[Any], frame: Frame, others: dict[str, Frame]) -> pd.DataF
     module = job.network.module(job.device)
     leaves = {layer.name for layer in job.card.layers if layer.leaf}
     with torch.no_grad():
-        found = all_taps(module, _input(job, np.stack([frame, *others.values()])))
+        taps = all_taps(module, _input(job, np.stack([frame, *others.values()])))
     rows = []
-    for tap, values in found.items():
+    for tap, values in taps.items():
         if (tap in leaves or tap == OUTPUT) and len(values) == 1 + len(others) and values.is_floating_point():
             flat = values.flatten(1).double()
             apart = (flat[1:] - flat[0]).norm(dim=1) / flat[0].norm().clamp_min(1e-12)
