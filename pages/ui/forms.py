@@ -478,7 +478,7 @@ def _choices_of(info: Any) -> tuple[Any, ...]:
     for annotation in (info.annotation, *typing.get_args(info.annotation)):
         if typing.get_origin(annotation) is Literal:
             return typing.get_args(annotation)
-    return ()
+    return declared(info).kind.choices()
 
 
 def _types_of(info: Any) -> set[type]:
