@@ -21,12 +21,12 @@ from fovea.models.network import Network
 T = TypeVar("T")
 
 
-class _Lanes:
+class _Threads:
     """Threads that run torch on one core each."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._pool = ThreadPoolExecutor(count, "lane", initializer=self._alone)
+        self._pool = ThreadPoolExecutor(count, "attack", initializer=self._alone)
         met = threading.Barrier(count + 1)
         for _ in range(count):
             self._pool.submit(met.wait)
@@ -44,15 +44,15 @@ class _Lanes:
 
 
 _lock = threading.Lock()
-_known: dict[int, _Lanes] = {}
+_known: dict[int, _Threads] = {}
 
 
-def _lanes() -> _Lanes:
-    """One for each thread that torch may use; made once a process."""
+def _threads() -> _Threads:
+    """As many as torch may use; made once a process."""
     count = torch.get_num_threads()
     with _lock:
         if count not in _known:
-            _known[count] = _Lanes(count)
+            _known[count] = _Threads(count)
         return _known[count]
 
 
@@ -62,33 +62,33 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, run: Callable[[Tensor], Tensor], graph: bool) -> Tensor:
         """The output (N, ...) for x (N, C, H, W); `graph`: whether a gradient may be asked for."""
-        lanes = _lanes()
-        parts = [part.detach().requires_grad_(graph) for part in x.chunk(lanes.count)]
+        threads = _threads()
+        parts = [part.detach().requires_grad_(graph) for part in x.chunk(threads.count)]
 
-        def one(part: Tensor) -> Tensor:
+        def answer(part: Tensor) -> Tensor:
             with torch.set_grad_enabled(graph):
                 return run(part)
 
-        outputs = lanes.run([lambda part=part: one(part) for part in parts])  # type: ignore[misc]
-        ctx.lanes, ctx.parts, ctx.outputs = lanes, parts, outputs
+        outputs = threads.run([lambda part=part: answer(part) for part in parts])  # type: ignore[misc]
+        ctx.threads, ctx.parts, ctx.outputs = threads, parts, outputs
         return torch.cat([output.detach() for output in outputs])
 
     @staticmethod
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None, None]:
         """The gradient of x. It may be asked for more than once, as DeepFool does."""
 
-        def one(output: Tensor, part: Tensor, gradient: Tensor) -> Tensor:
+        def gradient_of(output: Tensor, part: Tensor, gradient: Tensor) -> Tensor:
             return torch.autograd.grad(output, part, gradient, retain_graph=True)[0]
 
         cuts = torch.split(above[0], [len(part) for part in ctx.parts])
         tasks = [
-            lambda output=output, part=part, cut=cut: one(output, part, cut)
+            lambda output=output, part=part, cut=cut: gradient_of(output, part, cut)
             for output, part, cut in zip(ctx.outputs, ctx.parts, cuts, strict=True)
         ]
-        return torch.cat(ctx.lanes.run(tasks)), None, None
+        return torch.cat(ctx.threads.run(tasks)), None, None
 
 
-class LanesModule(nn.Module):
+class ParallelModule(nn.Module):
     """A network's output (N, ...) for x (N, C, H, W), differentiable, quick; its layers cannot be tapped.
 
     On a CPU, where the batch has several pictures; elsewhere it is the quick network alone.
@@ -113,8 +113,8 @@ class LanesModule(nn.Module):
         return spread(x, self._run, torch.is_grad_enabled() and x.requires_grad)
 
 
-class LanesNetwork:
-    """A network with the same card whose modules are `LanesModule`s."""
+class ParallelNetwork:
+    """A network with the same card whose modules are `ParallelModule`s."""
 
     def __init__(self, network: Network) -> None:
         self.name, self.card, self.graph = network.name, network.card, network.graph
@@ -122,4 +122,4 @@ class LanesNetwork:
 
     def module(self, device: str = "cpu") -> nn.Module:
         """The torch module on `device`."""
-        return LanesModule(self._network.module(device))
+        return ParallelModule(self._network.module(device))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fovea.engine.errors import NetworkError
-from fovea.engine.make.judge.classifier import Classifier, classifier
+from fovea.engine.make.judge.classifier import Ask, classifier
 from fovea.engine.make.optimise.canvas import to_image
 
 if TYPE_CHECKING:
@@ -41,20 +41,20 @@ def _jpeg(quality: int) -> Callable[[Frame], Frame]:
     return lambda pixels: saved_and_read(pixels, "JPEG", quality=quality)
 
 
-def treatments(job: Job) -> dict[str, Callable[[Frame], Frame]]:
+def treatments(job: Job[Any]) -> dict[str, Callable[[Frame], Frame]]:
     """What is done to pictures, by name; each takes and gives a frame."""
     preprocessing = job.card.preprocessing
-    found: dict[str, Callable[[Frame], Frame]] = {
+    known: dict[str, Callable[[Frame], Frame]] = {
         "as saved, PNG": saved_and_read,
         "resize and crop": lambda pixels: preprocessing.frame(Image.fromarray(to_image(pixels))),
         "shifted by one pixel": _shifted,
     }
     if preprocessing.channels != 4:
-        found |= {f"JPEG at quality {quality}": _jpeg(quality) for quality in JPEG}
-    return found
+        known |= {f"JPEG at quality {quality}": _jpeg(quality) for quality in JPEG}
+    return known
 
 
-def survival(job: Job, ask: Classifier, attacked: Frame, label: int, target: int | None) -> pd.DataFrame:
+def survival(job: Job[Any], ask: Ask, attacked: Frame, label: int, target: int | None) -> pd.DataFrame:
     """What becomes of the attack when the picture is handled, beside what becomes of the unattacked photo.
 
     Columns treatment, survives (it fools, and the treatment alone does not), result and photo (their classes after the
@@ -62,9 +62,9 @@ def survival(job: Job, ask: Classifier, attacked: Frame, label: int, target: int
     """
     treats = treatments(job)
     frames = np.stack([treat(picture) for treat in treats.values() for picture in (attacked, job.frame)])
-    found = ask(frames).argmax(1).reshape(-1, 2)
+    classes = ask(frames).argmax(1).reshape(-1, 2)
     names, rows = job.card.classes, []
-    for name, (now, clean) in zip(treats, found.tolist(), strict=True):
+    for name, (now, clean) in zip(treats, classes.tolist(), strict=True):
         fools = now == target if target is not None else now != label
         kept = clean == label
         rows.append((name, fools and kept, names[now], names[clean], fools, kept))
@@ -81,7 +81,7 @@ def _classes_named(card: Card, name: str) -> list[int]:
     return [index for index, other in enumerate(card.classes) if _plain(other) == _plain(name)]
 
 
-def transfer(job: Job, attacked: Frame, networks: Sequence[str], target: int | None = None) -> pd.DataFrame:
+def transfer(job: Job[Any], attacked: Frame, networks: Sequence[str], target: int | None = None) -> pd.DataFrame:
     """What other networks say of the attacked picture and of the unattacked frame, each by its own preprocessing.
 
     Columns network, fools (whether its own class of the photo is gone and, given the job's class `target`, whether it
@@ -102,7 +102,7 @@ def transfer(job: Job, attacked: Frame, networks: Sequence[str], target: int | N
         other = dataclasses.replace(job, network=network)
         card = network.card
         if not card.classes or card.output == "features":
-            job.warn(f"{name} has no classes, so it is left out of the transfer table")
+            job.warn(f"{name} has no classes, so it is left out of the transfer table.")
             continue
         pictures = (job.frame, attacked)
         frames = np.stack([card.preprocessing.frame(Image.fromarray(to_image(pixels))) for pixels in pictures])
@@ -114,23 +114,23 @@ def transfer(job: Job, attacked: Frame, networks: Sequence[str], target: int | N
             continue
         wanted = _classes_named(card, job.card.classes[target])
         if not wanted:
-            job.warn(f"{name} has no class {job.card.classes[target]}, so it cannot be driven to it")
+            job.warn(f"{name} has no class {job.card.classes[target]}, so it cannot be driven to it.")
         reached = float(after[wanted].sum()) if wanted else np.nan
         rows.append((name, first != now and now in wanted, first != now, *names, *probabilities, reached))
     columns = ["network", "fools", "changed", "photo", "attacked", "photo_probability", "attacked_probability"]
     return pd.DataFrame(rows, columns=columns if target is None else [*columns, "target_probability"])
 
 
-def similarity(one: Frame, other: Frame) -> float:
+def similarity(picture: Frame, other: Frame) -> float:
     """The structural similarity of two pictures (H, W, C), 1 where they are equal (Wang et al. 2004, their window)."""
     import skimage.metrics
 
     measure: Any = skimage.metrics.structural_similarity
-    smallest = min(one.shape[:2])
+    smallest = min(picture.shape[:2])
     settings: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     if smallest < 11:  # their Gaussian is 11 pixels wide
         settings = {"win_size": smallest - (smallest + 1) % 2}
-    return float(measure(one, other, channel_axis=-1, data_range=255, **settings))
+    return float(measure(picture, other, channel_axis=-1, data_range=255, **settings))
 
 
 def norms(frame: Frame, attacked: Frame) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,21 +25,48 @@ if TYPE_CHECKING:
 
 Frame = NDArray[np.uint8]
 
+ATTACKED, SHUFFLED = "the attack", "a shuffled change"
+"""The columns of the distances."""
 
-def _input(job: Job, frames: Frame) -> Tensor:
+
+@dataclass(frozen=True)
+class Twins:
+    """What explains a photo and its attacked twin.
+
+    `maps` (H, W) by name: `saliency_photo`, `saliency_adversarial`, and `gradcam_…` where a layer has maps. `depth`:
+    how far the activations of each layer are from the photo's (see `distances`).
+    """
+
+    maps: dict[str, NDArray[np.float32]]
+    depth: pd.DataFrame
+
+
+def twins_of(job: Job[Any], attacked: Frame, label: int, now: int) -> Twins:
+    """Explain the job's photo for the class `label`, and the attacked frame (H, W, C) for its class `now`."""
+    twins = {"photo": (job.frame, label), "adversarial": (attacked, now)}
+    maps = {f"saliency_{name}": saliency_of(job, *twin) for name, twin in twins.items()}
+    for name, twin in twins.items():
+        values = gradcam_of(job, *twin)
+        if values is not None:
+            maps[f"gradcam_{name}"] = values
+    mixed = shuffled_change(job.frame, attacked, job.seed)
+    return Twins(maps, distances(job, job.frame, {ATTACKED: attacked, SHUFFLED: mixed}))
+
+
+def _input(job: Job[Any], frames: Frame) -> Tensor:
     return torch.from_numpy(job.card.preprocessing.normalise(frames)).to(job.device)
 
 
-def saliency_of(job: Job, frame: Frame, label: int) -> NDArray[np.float32]:
+def saliency_of(job: Job[Any], frame: Frame, label: int) -> NDArray[np.float32]:
     """The largest |gradient| of the class's logit at each pixel, (H, W) (Simonyan et al. 2013)."""
     x = _input(job, frame[None])
     module = job.network.module(job.device)
-    found = explain(module, x, OUTPUT, lambda output: class_score(job.card, output, str(label), "logit"))
-    values: NDArray[np.float32] = REDUCTIONS["max_abs"].apply(found.gradient[0], x[0]).cpu().numpy()
+    backward = explain(module, x, OUTPUT, lambda output: class_score(job.card, output, str(label), "logit"))
+    values: NDArray[np.float32] = REDUCTIONS["max_abs"].apply(backward.gradient[0], x[0]).cpu().numpy()
     return values
 
 
-def gradcam_of(job: Job, frame: Frame, label: int) -> NDArray[np.float32] | None:
+def gradcam_of(job: Job[Any], frame: Frame, label: int) -> NDArray[np.float32] | None:
     """Grad-CAM of the class at the last layer with maps, (H, W); None where there is no such layer."""
     spatial = job.card.spatial_layers()
     if not spatial:
@@ -66,7 +94,7 @@ def shuffled_change(frame: Frame, attacked: Frame, seed: int) -> Frame:
     return twin
 
 
-def distances(job: Job, frame: Frame, others: dict[str, Frame]) -> pd.DataFrame:
+def distances(job: Job[Any], frame: Frame, others: dict[str, Frame]) -> pd.DataFrame:
     """How far the activations of other pictures are from the frame's, by layer in forward order.
 
     Columns layer, and for each name ‖a − b‖ / ‖a‖ over all of the layer's values.
@@ -74,9 +102,9 @@ def distances(job: Job, frame: Frame, others: dict[str, Frame]) -> pd.DataFrame:
     module = job.network.module(job.device)
     leaves = {layer.name for layer in job.card.layers if layer.leaf}
     with torch.no_grad():
-        found = all_taps(module, _input(job, np.stack([frame, *others.values()])))
+        taps = all_taps(module, _input(job, np.stack([frame, *others.values()])))
     rows = []
-    for tap, values in found.items():
+    for tap, values in taps.items():
         if (tap in leaves or tap == OUTPUT) and len(values) == 1 + len(others) and values.is_floating_point():
             flat = values.flatten(1).double()
             apart = (flat[1:] - flat[0]).norm(dim=1) / flat[0].norm().clamp_min(1e-12)

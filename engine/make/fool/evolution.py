@@ -15,12 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.engine.errors import NetworkError
+from fovea.engine.make.judge.classifier import Ask, finite_probabilities
 
 Frames = NDArray[np.uint8]
-Ask = Callable[[Frames], NDArray[np.float64]]
-"""Frames uint8 (N, H, W, C) to class probabilities (N, classes)."""
-
 JOINED = (2, 3, 4, 6, 8, 12)
 """How many of the best patches are tried together; one batch a generation."""
 FINEST, COARSEST = 1 / 32, 0.6
@@ -37,18 +34,6 @@ class Elites:
 
     frames: Frames
     probabilities: NDArray[np.float64]
-
-
-def finite_answers(ask: Ask, frames: Frames) -> NDArray[np.float64]:
-    """The class probabilities (N, classes) of frames (N, H, W, C). Raises NetworkError where one is not finite."""
-    found = ask(frames)
-    wrong = found[~np.isfinite(found)]
-    if wrong.size:
-        raise NetworkError(
-            f"a class probability is not finite ({wrong[0]:g}): the network overflows on a picture that it is shown; "
-            f"check its weights and preprocessing"
-        )
-    return found
 
 
 def mosaic(cells: NDArray[np.float64], size: tuple[int, int]) -> Frames:
@@ -115,18 +100,18 @@ class _Evolution:
 
     def meet(self, frames: Frames) -> NDArray[np.float64]:
         """Ask for the frames, and let each class keep what is better than what it had; (N, wanted)."""
-        found = finite_answers(self.ask, frames)[:, self.wanted]
-        for place, row in enumerate(found.argmax(0)):
-            if found[row, place] > self.best.probabilities[place]:
-                self.best.frames[place], self.best.probabilities[place] = frames[row], found[row, place]
-        return found
+        probabilities = finite_probabilities(self.ask, frames)[:, self.wanted]
+        for place, row in enumerate(probabilities.argmax(0)):
+            if probabilities[row, place] > self.best.probabilities[place]:
+                self.best.frames[place], self.best.probabilities[place] = frames[row], probabilities[row, place]
+        return probabilities
 
     def advance(self, place: int, population: int, rng: np.random.Generator) -> None:
         """One generation of a class."""
         parent, before = self.best.frames[place].copy(), self.best.probabilities[place]
         children = np.stack([patched(rng, parent) for _ in range(population)])
-        found = self.meet(children)[:, place]
-        better = [int(row) for row in np.argsort(-found, kind="stable") if found[row] > before]
+        probabilities = self.meet(children)[:, place]
+        better = [int(row) for row in np.argsort(-probabilities, kind="stable") if probabilities[row] > before]
         if len(better) < 2:
             return
         changes = np.cumsum(children[better[: max(JOINED)]].astype(np.int32) - parent, axis=0)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from fovea.engine.make.attack.lanes import LanesModule
+from fovea.engine.make.attack.shared.parallel import ParallelModule
 from tests.networks.tiny import TinyNetwork, state_of
 
 
@@ -25,7 +25,7 @@ def test_it_answers_as_the_network_does(tiny: TinyNetwork, count: int, threads: 
     before = state_of(tiny.torch_module)
     shape = (count, tiny.card.preprocessing.channels, *tiny.card.preprocessing.size)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
-    module = LanesModule(tiny.torch_module)
+    module = ParallelModule(tiny.torch_module)
     plain = tiny.torch_module(x)
     above = torch.randn(plain.shape, generator=torch.Generator().manual_seed(2))
     (expected,) = torch.autograd.grad(plain, x, above)

@@ -14,20 +14,15 @@ import torch
 from torch import Tensor
 
 from fovea.engine.errors import NetworkError
-from fovea.engine.make.attack.choices import ATTACKS, attacked_frames, fraction, rounded_change, smallest_radius
-from fovea.engine.make.attack.evolution import evolve
-from fovea.engine.make.attack.gradient import (
-    ball_attack,
-    carlini_wagner,
-    deepfool,
-    nearest_border,
-    random_start,
-    scores_of,
-)
-from fovea.engine.make.attack.pixel import few_pixels, with_pixels
-from fovea.engine.make.attack.survival import saved_and_read, similarity
-from fovea.engine.make.optimise.canvas import PixelCanvas, to_picture
-from fovea.engine.make.optimise.projection import Ball
+from fovea.engine.make.attack.carlini_wagner import carlini_wagner
+from fovea.engine.make.attack.deepfool import deepfool, nearest_border
+from fovea.engine.make.attack.few_pixel import few_pixels, with_pixels
+from fovea.engine.make.attack.shared.attack import find_attack
+from fovea.engine.make.attack.shared.ball import random_start
+from fovea.engine.make.attack.shared.rounding import attacked_frames
+from fovea.engine.make.attack.shared.scores import scores_of
+from fovea.engine.make.fool.evolution import evolve
+from fovea.engine.make.optimise.canvas import to_picture
 from fovea.engine.method import Job
 from tests.networks.tiny import TinyNetwork
 
@@ -35,84 +30,28 @@ Make = Callable[..., Job]
 PHOTOS = ("cat", "coffee", "flower", "motorcycle")
 
 
-# --- balls and rounding ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("levels", [1, 2, 8, 16])
-def test_a_rounded_change_has_at_most_its_levels_and_stays_in_the_box(levels: int) -> None:
-    rng = np.random.default_rng(levels)
-    frames = rng.integers(0, 256, (4, 9, 11, 3), dtype=np.uint8)
-    frames[0], frames[1] = 0, 255
-    clean = to_picture(frames)
-    canvas = PixelCanvas(clean + torch.from_numpy(rng.normal(0, 1, clean.shape)).float())
-    Ball(clean, levels / 255)(canvas, 0)
-    moved = canvas.pixels.detach()
-    assert float(moved.min()) >= 0
-    assert float(moved.max()) <= 1
-    attacked = attacked_frames(frames, (moved - clean).double().numpy(), ATTACKS["pgd"], levels / 255)
-    assert np.abs(attacked.astype(int) - frames).max() == levels
-    assert attacked.dtype == np.uint8
-
-
-@pytest.mark.parametrize("length", [0.05, 0.3, 1.0, 5.0])
-def test_a_change_in_l2_is_as_long_as_its_ball_allows(length: float) -> None:
-    rng = np.random.default_rng(0)
-    frames = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    change = rng.normal(0, 1, (3, 3, 32, 32))
-    change *= length / np.linalg.norm(change.reshape(3, -1), axis=1)[:, None, None, None]
-    levels = rounded_change(change, ATTACKS["pgd_l2"], length)
-    for one in levels:
-        assert np.linalg.norm(one / 255) <= length + 1e-9
-        if length >= 0.3:
-            assert np.linalg.norm(one / 255) > 0.9 * length
-    attacked = attacked_frames(frames, change, ATTACKS["pgd_l2"], length).astype(int)
-    assert np.linalg.norm((attacked - frames).reshape(3, -1) / 255, axis=1).max() <= length + 1e-9
-
-
-def test_starts_are_in_the_ball_and_each_has_its_own_seed() -> None:
+def test_starts_are_in_the_ball_and_each_has_its_own_seed(
+    tiny_networks: Mapping[str, TinyNetwork], make_job: Make
+) -> None:
     clean = torch.rand(3, 3, 8, 8) * 0.5 + 0.25
+    classes = torch.zeros(3, dtype=torch.long)
+    job = make_job("adversarial", tiny_networks["residual"])
     for norm, size in ((math.inf, 0.1), (2.0, 1.0)):
-        starts = random_start(clean, size, norm, [4, 5, 4])
+        batch = find_attack("pgd").batch(job, clean, classes, epsilon=size, seeds=[4, 5, 4])
+        starts = random_start(batch, norm)
         away = (starts - clean).flatten(1)
         lengths = away.abs().amax(1) if norm == math.inf else away.norm(dim=1)
         assert float(lengths.max()) <= size + 1e-6
         assert float(lengths.min()) > 0.9 * size
-        torch.testing.assert_close(random_start(clean[1:2], size, norm, [5]), starts[1:2])
+        torch.testing.assert_close(
+            random_start(dataclasses.replace(batch, clean=clean[1:2], seeds=[5]), norm), starts[1:2]
+        )
 
 
-def test_the_smallest_radius_is_found_by_bisection() -> None:
-    found, trials = smallest_radius(lambda radius: radius * 255 > 4.5, 8 / 255, levels=True, largest=1.0)
-    assert found == pytest.approx(5 / 255)
-    assert {trial.works for trial in trials} == {True, False}
-    found, _ = smallest_radius(lambda radius: radius > 3.3, 1.0, levels=False, largest=100.0)
-    assert found == pytest.approx(3.3, rel=0.03)
-    found, trials = smallest_radius(lambda radius: False, 0.1, levels=True, largest=1.0)
-    assert found is None
-    assert trials[-1].epsilon == 1.0
-
-
-@pytest.mark.parametrize(
-    ("first", "above", "found", "tried"),
-    [
-        (8.5, 7.6, 8, [8, 4, 6, 7]),
-        (1.5, 0.9, 1, [1]),
-        (1.5, 1.2, 2, [1, 2]),
-        (8.5, 8.2, 9, [8, 16, 12, 10, 9]),
-        (0.2, 0.5, 1, [1]),
-        (200, 254.5, 255, [200, 255, 227, 241, 248, 251, 253, 254]),
-    ],
-)
-def test_the_smallest_radius_is_whole_grey_levels(first: float, above: float, found: int, tried: list[int]) -> None:
-    smallest, trials = smallest_radius(lambda radius: radius * 255 > above, first / 255, levels=True, largest=1.0)
-    assert smallest == found / 255
-    assert [trial.epsilon * 255 for trial in trials] == pytest.approx(tried)
-
-
-def test_fractions() -> None:
-    assert fraction("8/255") == 8 / 255
-    assert fraction(0.5) == 0.5
-    with pytest.raises(ValueError, match="fraction"):
-        fraction("8/0")
+def attacked(name: str, job: Job, clean: Tensor, labels: Tensor, **how: Any) -> Tensor:
+    """The pictures that the attack of this name makes of clean ones."""
+    attack = find_attack(name)
+    return attack.run(attack.batch(job, clean, labels, **how))
 
 
 # --- formulas and closed forms ---------------------------------------------------------------------------------
@@ -130,8 +69,8 @@ def test_momentum_is_its_written_out_steps(tiny_networks: Mapping[str, TinyNetwo
     clean = pictures_of(job, 3)
     scores = scores_of(job)
     labels = scores(clean).argmax(1)
-    attack, epsilon = ATTACKS["momentum"], 8 / 255
-    made = ball_attack(job, clean, labels, attack, epsilon)
+    epsilon = 8 / 255
+    made = attacked("momentum", job, clean, labels, epsilon=epsilon)
     x, gathered = clean.clone(), torch.zeros_like(clean)
     for _ in range(10):
         x.requires_grad_(True)
@@ -140,7 +79,7 @@ def test_momentum_is_its_written_out_steps(tiny_networks: Mapping[str, TinyNetwo
         gathered = gathered + gradient / gradient.abs().sum((1, 2, 3), keepdim=True)
         x = x.detach() + epsilon / 10 * gathered.sign()
         x = torch.max(torch.min(x, clean + epsilon), clean - epsilon).clamp(0, 1)
-    torch.testing.assert_close(made.picture, x, atol=1e-6, rtol=0)
+    torch.testing.assert_close(made, x, atol=1e-6, rtol=0)
 
 
 def test_one_step_is_the_formula_to_the_bit(tiny_networks: Mapping[str, TinyNetwork], make_job: Make) -> None:
@@ -149,17 +88,17 @@ def test_one_step_is_the_formula_to_the_bit(tiny_networks: Mapping[str, TinyNetw
         clean = pictures_of(job, 4)
         scores = scores_of(job)
         labels = scores(clean).argmax(1)
-        made = ball_attack(job, clean, labels, ATTACKS["fgsm"], 4 / 255)
+        made = attacked("fgsm", job, clean, labels, epsilon=4 / 255)
         x = clean.clone().requires_grad_(True)
         (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(scores(x), labels, reduction="sum"), x)
-        attacked = attacked_frames(
+        frames = attacked_frames(
             np.ascontiguousarray((clean * 255).round().byte().permute(0, 2, 3, 1).numpy()),
-            (made.picture - clean).double().numpy(),
-            ATTACKS["fgsm"],
+            (made - clean).double().numpy(),
+            math.inf,
             4 / 255,
         )
         expected = ((clean * 255).round() + 4 * gradient.sign()).clamp(0, 255).byte().permute(0, 2, 3, 1)
-        np.testing.assert_array_equal(attacked, expected.numpy())
+        np.testing.assert_array_equal(frames, expected.numpy())
 
 
 def test_deepfool_on_a_linear_network_is_the_closed_form() -> None:
@@ -249,21 +188,12 @@ def test_an_evolution_ends_in_one_line_where_the_network_overflows(wrong: float)
 
     for evolution in (
         lambda: few_pixels(ask, frame, 0, pixels=1, population=5, generations=2),
-        lambda: few_pixels(ask, frame, 0, target=1, pixels=1, population=5, generations=2),
+        lambda: few_pixels(ask, frame, 1, targeted=True, pixels=1, population=5, generations=2),
         lambda: evolve(ask, [0, 1], (8, 10), 3, population=5, generations=2, enough=0.9, seed=0),
     ):
-        with pytest.raises(NetworkError, match="a class probability is not finite") as caught:
+        with pytest.raises(NetworkError, match="A class probability is not finite") as caught:
             evolution()
         assert "\n" not in str(caught.value)
-
-
-def test_similarity_and_saving() -> None:
-    rng = np.random.default_rng(0)
-    for shape in ((32, 40, 3), (8, 8, 1)):
-        one = rng.integers(0, 256, shape, dtype=np.uint8)
-        assert similarity(one, one) == pytest.approx(1)
-        assert similarity(one, 255 - one) < 0.5
-        np.testing.assert_array_equal(saved_and_read(one), one)
 
 
 # --- against Foolbox -------------------------------------------------------------------------------------------
@@ -322,7 +252,7 @@ def test_as_foolbox_does(name: str, foolbox: Any, photos: tuple[Job, Tensor, Ten
         theirs = attacks.L2CarliniWagnerAttack(**few).run(model, clean[:2], labels[:2])
         clean, labels = clean[:2], labels[:2]
     else:
-        ours = ball_attack(job, clean, labels, ATTACKS[name], epsilon).picture
+        ours = attacked(name, job, clean, labels, epsilon=epsilon)
         made = {
             "fgsm": lambda: attacks.LinfFastGradientAttack(),
             "bim": lambda: attacks.LinfBasicIterativeAttack(rel_stepsize=0.125, steps=10),
@@ -337,13 +267,12 @@ def test_as_foolbox_does(name: str, foolbox: Any, photos: tuple[Job, Tensor, Ten
 @pytest.mark.parametrize("name", ["pgd", "pgd_l2"])
 def test_from_a_random_start_as_often_as_foolbox(name: str, foolbox: Any, photos: tuple[Job, Tensor, Tensor]) -> None:
     job, clean, labels = photos
-    attack = dataclasses.replace(ATTACKS[name], steps=5)
     epsilon = 2 / 255 if name == "pgd" else 0.5
-    ours = ball_attack(job, clean, labels, attack, epsilon).picture
+    ours = attacked(name, job, clean, labels, epsilon=epsilon, steps=5)
     kind = foolbox.attacks.LinfPGD if name == "pgd" else foolbox.attacks.L2PGD
     torch.manual_seed(0)
     model = foolbox_model(foolbox, job)
-    theirs = kind(rel_stepsize=attack.step, steps=5).run(model, clean, labels, epsilon=epsilon)
+    theirs = kind(rel_stepsize=find_attack(name).step, steps=5).run(model, clean, labels, epsilon=epsilon)
     (fools, lengths), (others, reference) = told(job, clean, labels, ours), told(job, clean, labels, theirs)
     np.testing.assert_array_equal(fools, others)
     np.testing.assert_allclose(lengths, reference, rtol=0.05)
