@@ -14,7 +14,7 @@ from fovea.pages.ui import reads, state
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.links import photo_url
 from fovea.pages.ui.nav import method_page, page
-from fovea.pages.ui.panels import show_bars
+from fovea.pages.ui.panels.show import show_bars
 from fovea.pages.ui.pickers import network_title, photo_title
 from fovea.pages.ui.progress import POLL_SECONDS, show_unfinished
 from fovea.pages.ui.text import errors_as_lines, escaped, plain

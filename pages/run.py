@@ -10,7 +10,7 @@ from fovea.engine.run import RunRecord
 from fovea.engine.store import StoredRun
 from fovea.engine.worker import repeat
 from fovea.pages.ui import reads, state
-from fovea.pages.ui.forms import prefill
+from fovea.pages.ui.forms.form import prefill
 from fovea.pages.ui.leads import lead_buttons, values_button
 from fovea.pages.ui.links import loopback_only, report_url, run_link, zip_url
 from fovea.pages.ui.nav import method_page, page

@@ -9,7 +9,7 @@ from fovea.models.card import Card
 from fovea.pages.ui import state
 from fovea.pages.ui.about_unit import card_of, methods_of_every_unit, methods_of_one_unit, share_of
 from fovea.pages.ui.cards import card_or_wait
-from fovea.pages.ui.forms import layer_label
+from fovea.pages.ui.forms.form import layer_label
 from fovea.pages.ui.text import errors_as_lines, plain, show_error
 
 ACROSS = 4

@@ -21,10 +21,10 @@ from fovea.engine.run import Request, validate
 from fovea.engine.worker import submit
 from fovea.models.card import Card
 from fovea.pages.ui import reads, state
-from fovea.pages.ui.gallery import show_group, show_units
 from fovea.pages.ui.links import artifact_url
 from fovea.pages.ui.nav import page
-from fovea.pages.ui.panels import channel_chart, show_panel
+from fovea.pages.ui.panels.gallery import show_group, show_units
+from fovea.pages.ui.panels.show import channel_chart, show_panel
 from fovea.pages.ui.text import duration, escaped, label, plain, value
 
 RUNS_READ = 60

@@ -10,7 +10,7 @@ from fovea.engine.method import find_method
 from fovea.engine.run import Request
 from fovea.engine.worker import submit
 from fovea.pages.ui import state
-from fovea.pages.ui.forms import prefill
+from fovea.pages.ui.forms.form import prefill
 from fovea.pages.ui.links import artifact_url
 from fovea.pages.ui.nav import method_page
 from fovea.pages.ui.text import errors_as_lines

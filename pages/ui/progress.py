@@ -13,7 +13,7 @@ from PIL import Image
 
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.links import artifact_url, photo_url
-from fovea.pages.ui.panels import show_panels
+from fovea.pages.ui.panels.show import show_panels
 from fovea.pages.ui.text import duration, errors_as_lines, escaped, label, plain, show_error, value
 
 POLL_SECONDS = 0.8

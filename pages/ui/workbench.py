@@ -17,7 +17,7 @@ from fovea.models.card import Card
 from fovea.models.home import home
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.cards import card_or_wait
-from fovea.pages.ui.forms import options_form, where_it_runs
+from fovea.pages.ui.forms.form import options_form, where_it_runs
 from fovea.pages.ui.leads import lead_buttons, values_button
 from fovea.pages.ui.links import report_url
 from fovea.pages.ui.nav import family_of, page

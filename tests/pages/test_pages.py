@@ -174,7 +174,7 @@ def test_covered_picture_replaces_one_window() -> None:
     from PIL import Image
 
     from fovea.engine.panels import Cells
-    from fovea.pages.ui.panels import covered_picture
+    from fovea.pages.ui.panels.show import covered_picture
 
     class View:
         def image(self, name: str) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fovea.engine.panels import Panel, panel_kinds
-from fovea.pages.ui.panels import _rows, _sisters
+from fovea.pages.ui.panels.show import _rows, _sisters
 
 
 def kinds(*panels: Panel) -> list[list[Any]]:

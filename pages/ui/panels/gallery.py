@@ -17,7 +17,7 @@ from PIL import Image
 
 from fovea.engine.panels import Panel
 from fovea.pages.ui.links import artifact_url
-from fovea.pages.ui.opened import show_opened, unit_link
+from fovea.pages.ui.panels.opened import show_opened, unit_link
 from fovea.pages.ui.text import value
 
 CARDS_A_PAGE = 48

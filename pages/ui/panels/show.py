@@ -12,9 +12,9 @@ import streamlit as st
 from fovea.engine.errors import FoveaError
 from fovea.engine.figures import figure
 from fovea.engine.panels import Cells, GalleryPanel, Panel
-from fovea.pages.ui.gallery import show_gallery
-from fovea.pages.ui.opened import show_opened
-from fovea.pages.ui.peek import peek
+from fovea.pages.ui.panels.gallery import show_gallery
+from fovea.pages.ui.panels.opened import show_opened
+from fovea.pages.ui.panels.peek import peek
 from fovea.pages.ui.text import escaped, label, show_error
 
 CHART = {"displaylogo": False, "showSendToCloud": False, "scrollZoom": False, "displayModeBar": False}

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from fovea.engine.panels import Panel
-from fovea.pages.ui.gallery import sheet_of
+from fovea.pages.ui.panels.gallery import sheet_of
 
 SIZE = 132
 

@@ -115,7 +115,7 @@ def _image_ways(run: Any, image: str, key: str) -> None:
 
 def narrowed(panel: Panel, run: Any, column: str, value: Any, key: str) -> None:
     """A panel of which only one value of a column is shown, or one channel."""
-    from fovea.pages.ui.panels import channel_chart, show_panel
+    from fovea.pages.ui.panels.show import channel_chart, show_panel
 
     if panel.kind == "channels":
         st.subheader(panel.title, anchor=False)
