@@ -14,11 +14,11 @@ from fovea.pages.ui import reads, state
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.links import photo_url
 from fovea.pages.ui.nav import method_page, page
-from fovea.pages.ui.panels.show import show_bars
-from fovea.pages.ui.pickers import network_title, photo_title
+from fovea.pages.ui.panels.classes import show_classes
 from fovea.pages.ui.progress import POLL_SECONDS, show_unfinished
+from fovea.pages.ui.runs import run_cards
 from fovea.pages.ui.text import errors_as_lines, escaped, plain
-from fovea.pages.ui.workbench import show_next
+from fovea.pages.ui.titles import network_title, photo_title
 
 
 def _sees() -> str:
@@ -32,7 +32,7 @@ def classes_beside() -> None:
     if card is None:
         return
     if not card.classes:
-        st.info("This network has no classes; the views of its layers and units all work.")
+        st.info("This network has no classes. The views of its layers and units all work.")
         return
     run_id = reads.newest_run(_sees(), state.network(), state.photo(), failed=True)
     if run_id is None:
@@ -43,7 +43,7 @@ def classes_beside() -> None:
     if run.record.status not in reads.FINAL:
         st.fragment(_wait, run_every=POLL_SECONDS)(run_id)
     elif run.record.status == "done":
-        show_bars(run.table("classes").head(5))
+        show_classes(run.table("classes").head(5))
         st.caption(f"It knows {len(card.classes):,} classes and no others, such as {plain(_some(card.classes))}.")
         for line in run.record.warnings or []:
             st.caption(plain(line))
@@ -62,7 +62,7 @@ def _some(classes: Sequence[str], most: int = 4) -> str:
 def _wait(run_id: str) -> None:
     if reads.store().run(run_id).record.status in reads.FINAL:
         st.rerun()
-    st.status("looking at the photo…", state="running")
+    st.status("Looking at the photo…", state="running")
 
 
 def ways_on() -> None:
@@ -83,14 +83,12 @@ def _start(name: str) -> None:
         run_id = submit(request)
     except FoveaError:
         st.switch_page(method_page(name))
-    show_next(name, run_id)
+    state.show_next(name, run_id)
     st.switch_page(method_page(name), query_params={"run": run_id})
 
 
 def newest() -> None:
     """The newest pictures of the library."""
-    from fovea.pages.ui.runs import run_cards
-
     rows = [row for row in reads.store().list(status="done", limit=12) if row.method != _sees()][:6]
     if rows:
         st.subheader("Newest runs", anchor=False)

@@ -28,7 +28,7 @@ from fovea.pages.ui import state
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.links import loopback_only
 from fovea.pages.ui.nav import page
-from fovea.pages.ui.pickers import change
+from fovea.pages.ui.paging import choose_page
 from fovea.pages.ui.text import errors_as_lines, escaped, plain, show_error
 
 TILES, TILE = 32, 114
@@ -93,16 +93,15 @@ def pictures(dataset: Dataset) -> None:
         "Label",
         dataset.classes,
         index=None,
-        placeholder="all",
+        placeholder="All",
         key="sets:label",
         disabled=not dataset.classes,
         width=260,
     )
     wanted = [index for index in range(len(dataset)) if label is None or dataset.label(index) == label]
-    pages = max(1, -(-len(wanted) // TILES))
-    number = bar.number_input("Page", 1, pages, 1, key=f"sets:page:{label}", help=f"1 to {pages:,}", width=140)
+    _, part = choose_page(bar, len(wanted), TILES, key=f"sets:page:{label}", always=True)
     row = st.container(horizontal=True, gap="small")
-    for index in wanted[(number - 1) * TILES : number * TILES]:
+    for index in wanted[part]:
         with row.container(width=TILE, gap="xsmall"):
             _tile(dataset, index)
 
@@ -116,7 +115,7 @@ def _tile(dataset: Dataset, index: int) -> None:
         return
     if st.button("Look at it", key=f"sets:item:{index}", width="stretch", help=plain(key), type="tertiary"):
         with errors_as_lines():
-            change(photo=keep_photo(dataset.photo(index), key))
+            state.change(photo=keep_photo(dataset.photo(index), key))
             st.switch_page(page("home"))
 
 

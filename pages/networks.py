@@ -30,7 +30,6 @@ from fovea.models.zoo import register, registered
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.nav import page
-from fovea.pages.ui.pickers import change
 from fovea.pages.ui.progress import show_run
 from fovea.pages.ui.text import errors_as_lines, escaped, plain, show_error
 
@@ -71,7 +70,7 @@ def overview() -> None:
     if chosen and st.session_state.get("networks:clicked") != chosen[0]:
         st.session_state["networks:clicked"] = chosen[0]
         if chosen[0] != state.network():
-            change(network=chosen[0], layer="", unit="")
+            state.change(network=chosen[0], layer="", unit="")
             st.rerun()
     st.caption(
         "A click on the box before a row chooses that network everywhere. torchvision's are in the picker of the "
@@ -211,7 +210,7 @@ def remove(name: str) -> None:
             with errors_as_lines():
                 remove_network(name)
                 reads.forget_networks()
-                change(network=state.DEFAULTS["network"], layer="", unit="")
+                state.change(network=state.DEFAULTS["network"], layer="", unit="")
                 st.rerun()
 
 
@@ -365,7 +364,7 @@ def _added(name: str) -> bool:
     if use or another:
         del st.session_state[ADDING]
     if use:
-        change(network=name, layer="", unit="")
+        state.change(network=name, layer="", unit="")
         st.switch_page(page("home"))
     if another:
         st.rerun()

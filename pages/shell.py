@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 from fovea.pages.ui import state
-from fovea.pages.ui.nav import menu, navigation
+from fovea.pages.ui.nav import menu, navigation, remember
 from fovea.pages.ui.pickers import network_picker, photo_picker
 from fovea.pages.ui.style import style
 from fovea.pages.ui.text import errors_as_lines, plain
@@ -21,6 +21,7 @@ state.sync()
 style()
 sections = navigation()
 current = st.navigation(sections, position="hidden")
+remember(current)
 with st.sidebar:
     with errors_as_lines():
         network_picker()

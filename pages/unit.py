@@ -7,10 +7,11 @@ import streamlit as st
 from fovea.engine.options import LayersKind
 from fovea.models.card import Card
 from fovea.pages.ui import state
-from fovea.pages.ui.about_unit import card_of, methods_of_every_unit, methods_of_one_unit, share_of
+from fovea.pages.ui.about_unit import card_of, share_of
 from fovea.pages.ui.cards import card_or_wait
-from fovea.pages.ui.forms.form import layer_label
 from fovea.pages.ui.text import errors_as_lines, plain, show_error
+from fovea.pages.ui.titles import layer_title
+from fovea.pages.ui.unit_runs import methods_of_every_unit, methods_of_one_unit
 
 ACROSS = 4
 
@@ -28,7 +29,7 @@ def choose(card: Card) -> tuple[str, int] | None:
         names,
         index=None,
         key="unit:layer",
-        format_func=layer_label(card),
+        format_func=layer_title(card),
         placeholder="choose a layer",
         help="The layers of the network in forward order, with what they give.",
         on_change=lambda: state.choose(layer=st.session_state["unit:layer"] or "", unit="0"),

@@ -15,9 +15,9 @@ def card_or_wait(name: str) -> Card | None:
 
     Raises UnknownNameError for a network that cannot exist; one that a worker could not read is shown as a line.
     """
-    found = reads.card(name)
-    if found is not None:
-        return found
+    card = reads.card(name)
+    if card is not None:
+        return card
     status = card_status(name)
     if status.state == "unknown":
         status = request_card(name)
@@ -32,7 +32,12 @@ def card_or_wait(name: str) -> Card | None:
 
 def _refused(name: str, error: str) -> None:
     show_error(error)
-    if st.button("Read it again", icon=":material/refresh:", key="card:again", help="After mending the cause."):
+    if st.button(
+        "Read it again",
+        icon=":material/refresh:",
+        key="card:again",
+        help="Press this once the cause of the error is mended.",
+    ):
         request_card(name)
         st.rerun()
 
@@ -40,4 +45,4 @@ def _refused(name: str, error: str) -> None:
 def _wait(name: str) -> None:
     if card_status(name).state != "pending":
         st.rerun()
-    st.status(f"reading the network {name}…", state="running")
+    st.status(f"Reading the network {name}…", state="running")

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from fovea.engine.errors import FoveaError
-from fovea.engine.method import find_method
 from fovea.engine.store import RunRow
 from fovea.pages.ui import reads
 from fovea.pages.ui.links import artifact_url
 from fovea.pages.ui.nav import page
-from fovea.pages.ui.pickers import network_title
 from fovea.pages.ui.text import ago, escaped, plain
+from fovea.pages.ui.titles import method_title, network_title
 
 STATUS = {
     "queued": ("waiting", "gray"),
@@ -23,14 +21,6 @@ STATUS = {
     "interrupted": ("interrupted", "orange"),
 }
 """How a run that is not done is marked."""
-
-
-def method_title(name: str) -> str:
-    """A method's title; its name if this Fovea does not know it."""
-    try:
-        return find_method(name).title
-    except FoveaError:
-        return name
 
 
 def run_title(row: RunRow) -> str:

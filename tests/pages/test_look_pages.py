@@ -101,10 +101,10 @@ def test_unit_page_shows_what_was_mined_and_asks_for_the_rest(open_page: Open, m
 def test_a_unit_borrows_the_patches_of_the_activation_behind_it(open_page: Open, mined: str) -> None:
     app = open_page("unit", layer="features.3.squeeze_activation", unit="2")
     told = [str(one.value) for one in app.caption]
-    assert any(f"Patches of {LAYER}, what this ReLU reads" in text for text in told)
+    assert any(f"patches of {LAYER}, what this ReLU reads" in text for text in told)
     assert "unit:ask:patches" in [button.key for button in app.button]
     expand = [str(one.value) for one in open_page("unit", layer="features.3.expand1x1", unit="2").caption]
-    assert not any("Patches of" in text for text in expand)
+    assert not any("the patches of" in text for text in expand)
 
 
 def test_steps_to_the_next_unit_and_layer(open_page: Open) -> None:

@@ -71,7 +71,7 @@ def test_every_method_has_a_form_made_from_its_options(name: str, open_page: Ope
 
 def test_run_shows_its_panels_and_is_found_again(open_page: Open) -> None:
     app = open_page("occlusion", photo="sample:coffee")
-    assert "Nothing here yet" in texts(app)
+    assert "There is nothing here yet" in texts(app)
     control(app, "number_input", "occlusion", "window").set_value(112)
     control(app, "number_input", "occlusion", "stride").set_value(112)
     press(app.run(), "Run")
@@ -110,7 +110,7 @@ def test_hostile_address_is_one_line(query: dict[str, str], told: str, open_page
 def test_library_is_empty_and_says_what_to_do(open_page: Open, own_home: Path) -> None:
     app = open_page("library")
     assert not app.exception
-    assert "No runs yet" in texts(app)
+    assert "There are no runs yet" in texts(app)
 
 
 def test_library_finds_runs_by_words(open_page: Open, occlusion_run: str) -> None:
@@ -174,7 +174,7 @@ def test_covered_picture_replaces_one_window() -> None:
     from PIL import Image
 
     from fovea.engine.panels import Cells
-    from fovea.pages.ui.panels.show import covered_picture
+    from fovea.pages.ui.panels.overlay import covered_picture
 
     class View:
         def image(self, name: str) -> Image.Image:

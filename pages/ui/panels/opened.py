@@ -3,41 +3,54 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from fovea.engine.data.dataset import open_dataset
+from fovea.engine.data.image import keep_photo
 from fovea.engine.errors import FoveaError
-from fovea.engine.figures import words
+from fovea.engine.figures import words as in_words
 from fovea.engine.method import Method, find_method
 from fovea.engine.options import DatasetKind, ItemKind
-from fovea.engine.panels import Panel
+from fovea.engine.panels import GalleryPanel, ScatterPanel
 from fovea.engine.sheet import cut_tile
-from fovea.pages.ui import reads
+from fovea.engine.worker import submit
+from fovea.pages.ui import reads, state
+from fovea.pages.ui.nav import page
 from fovea.pages.ui.text import errors_as_lines, label, plain
 
 LARGE = 420
+"""An opened picture's longer side is enlarged to about so many pixels."""
 
 
-def show_opened(panel: Panel, run: Any, row: pd.Series[Any], key: str) -> None:
-    """The row's picture, its words and its ways on; beside them the panel's own panels, narrowed to it."""
-    beside = bool(panel.opens)
-    left, right = st.columns([1, 2] if beside else [1, 1], gap="large")
+def show_opened(
+    panel: GalleryPanel | ScatterPanel,
+    run: Any,
+    row: pd.Series[Any],
+    key: str,
+    *,
+    words: Sequence[str],
+    beside: Callable[[], None] | None = None,
+) -> None:
+    """The row's picture, its values in the columns `words`, and its ways on; `beside` draws what stands next to it."""
+    left, right = st.columns([1, 1] if beside is None else [1, 2], gap="large")
     with left:
-        if beside:
+        if beside is not None:
             _picture(panel, run, row)
-        _said(panel, row)
+        _tell(words, row)
         _ways_on(run, row, key)
     with right:
-        if not beside:
+        if beside is None:
             _picture(panel, run, row)
-        for place, inner in enumerate(panel.opens):
-            narrowed(inner, run, panel.key, row[panel.key], f"{key}:open:{place}")
+        else:
+            beside()
 
 
-def _picture(panel: Panel, run: Any, row: pd.Series[Any]) -> None:
+def _picture(panel: GalleryPanel | ScatterPanel, run: Any, row: pd.Series[Any]) -> None:
     """The image itself where it can still be read, else its tile, enlarged."""
     if "image" in row.index:
         with contextlib.suppress(FoveaError):
@@ -47,7 +60,7 @@ def _picture(panel: Panel, run: Any, row: pd.Series[Any]) -> None:
         st.image(tile_picture(panel, run, int(row["tile"])), width="content")
 
 
-def tile_picture(panel: Panel, run: Any, tile: int) -> np.ndarray[Any, Any]:
+def tile_picture(panel: GalleryPanel | ScatterPanel, run: Any, tile: int) -> np.ndarray[Any, Any]:
     """A tile of the panel's sheet, enlarged by whole pixels, uint8 (h, w, 3)."""
     sheet = np.asarray(run.image(panel.image).convert("RGB"))
     columns = panel.columns or max(1, sheet.shape[1] // panel.tile)
@@ -56,23 +69,25 @@ def tile_picture(panel: Panel, run: Any, tile: int) -> np.ndarray[Any, Any]:
     return cut.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _said(panel: Panel, row: pd.Series[Any]) -> None:
-    names = [name for name in dict.fromkeys((*panel.caption, panel.key)) if name and name in row.index]
+def _tell(words: Sequence[str], row: pd.Series[Any]) -> None:
+    """The row's values, one a line; what is not known is left out."""
+    names = [name for name in dict.fromkeys(words) if name and name in row.index]
     told = [(name, row[name]) for name in names if not (isinstance(row[name], float) and np.isnan(row[name]))]
-    st.markdown("  \n".join(f"{label(name)} **{plain(words(value))}**" for name, value in told if str(value) != ""))
+    st.markdown("  \n".join(f"{label(name)} **{plain(in_words(value))}**" for name, value in told if str(value) != ""))
 
 
 def _dataset_of(run: Any) -> str:
     """The data set that the run's images are of."""
-    names = _method(run).options.names(DatasetKind) if _method(run) else []
+    method = _method(run)
+    names = method.options.names(DatasetKind) if method else []
     return next((str(run.record.options[name]) for name in names if run.record.options.get(name)), "")
 
 
 def _method(run: Any) -> Method | None:
-    try:
+    """The run's method, if this Fovea knows it."""
+    with contextlib.suppress(FoveaError):
         return find_method(run.record.method)
-    except FoveaError:
-        return None
+    return None
 
 
 def _ways_on(run: Any, row: pd.Series[Any], key: str) -> None:
@@ -81,46 +96,25 @@ def _ways_on(run: Any, row: pd.Series[Any], key: str) -> None:
         if {"layer", "unit"} <= set(row.index):
             unit_link(run, str(row["layer"]), int(row["unit"]))
         if "image" in row.index and _dataset_of(run):
-            _image_ways(run, str(row["image"]), key)
+            with errors_as_lines():
+                _image_ways(run, str(row["image"]), key)
 
 
 def unit_link(run: Any, layer: str, unit: int) -> None:
     """A link to the unit's own page."""
-    from fovea.pages.ui.nav import page
-
     query = {"network": run.record.network.name, "layer": layer, "unit": str(unit)}
     st.page_link(page("unit"), label="All about this unit", icon=":material/hub:", query_params=query)
 
 
 def _image_ways(run: Any, image: str, key: str) -> None:
-    from fovea.engine.worker import submit
-    from fovea.pages.ui.pickers import change
-    from fovea.pages.ui.workbench import show_next
-
-    with errors_as_lines():
-        item = next(iter(_method(run).options.names(ItemKind)), "") if _method(run) else ""
-        if item and st.button("Ask about this one", icon=":material/search:", key=f"{key}:ask"):
-            request = run.record.request()
-            again = request.model_copy(update={"options": request.options | {item: image}, "name": ""})
-            show_next(run.record.method, submit(again))
-            st.rerun()
-        if st.button("Take it as the photo", icon=":material/photo:", key=f"{key}:take"):
-            from fovea.engine.data.dataset import open_dataset
-            from fovea.engine.data.image import keep_photo
-
-            dataset = open_dataset(_dataset_of(run))
-            change(photo=keep_photo(dataset.photo(dataset.index_of(image)), image))
-            st.rerun()
-
-
-def narrowed(panel: Panel, run: Any, column: str, value: Any, key: str) -> None:
-    """A panel of which only one value of a column is shown, or one channel."""
-    from fovea.pages.ui.panels.show import channel_chart, show_panel
-
-    if panel.kind == "channels":
-        st.subheader(panel.title, anchor=False)
-        channel_chart(panel, run, int(value), key)
-        return
-    item = value.item() if isinstance(value, np.generic) else value
-    update: dict[str, Any] = {"where": {**panel.where, column: item}, "group": ()}
-    show_panel(panel.model_copy(update=update), run, key)
+    method = _method(run)
+    item = next(iter(method.options.names(ItemKind)), "") if method else ""
+    if item and st.button("Ask about this one", icon=":material/search:", key=f"{key}:ask"):
+        request = run.record.request()
+        again = request.model_copy(update={"options": request.options | {item: image}, "name": ""})
+        state.show_next(run.record.method, submit(again))
+        st.rerun()
+    if st.button("Take it as the photo", icon=":material/photo:", key=f"{key}:take"):
+        dataset = open_dataset(_dataset_of(run))
+        state.change(photo=keep_photo(dataset.photo(dataset.index_of(image)), image))
+        st.rerun()

@@ -1,0 +1,24 @@
+"""The control for a second photo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from fovea.engine.data.image import SAMPLES
+from fovea.pages.ui import reads
+from fovea.pages.ui.forms.field import Field, control
+from fovea.pages.ui.titles import photo_title
+
+
+@control("photo")
+def draw_photo(field: Field) -> str:
+    """A sample or a photo that was uploaded before."""
+    references = [f"sample:{name}" for name in SAMPLES] + reads.kept_photos()
+    field.begin(lambda value: value or None)
+    current = st.session_state[field.key]
+    if current and current not in references:
+        references.append(current)
+    optional: dict[str, Any] = {} if field.default else {"index": None, "placeholder": field.placeholder}
+    return str(st.selectbox(options=references, format_func=photo_title, **field.kept, **optional) or "")
