@@ -22,7 +22,7 @@ def measure(name: str, stride: int, repeats: int, threads: int, provider: str) -
     import torch
     from captum.attr import Occlusion
 
-    from fovea.engine.data.image import open_photo
+    from fovea.engine.data.photos import open_photo
     from fovea.engine.look import occlusion
     from fovea.engine.look.probing.probe import batch_size
     from fovea.engine.method import Job

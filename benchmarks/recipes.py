@@ -38,7 +38,7 @@ def networks() -> dict[str, Any]:
 
 def run(method: str, network: Any, device: str, **options: Any) -> Any:
     """The method's result on a packaged photo."""
-    from fovea.engine.data.image import open_photo
+    from fovea.engine.data.photos import open_photo
     from fovea.engine.method import Job, find_method
 
     found = find_method(method)

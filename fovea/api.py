@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from fovea.engine.run import RunRecord
-    from fovea.engine.store import StoredRun
+    from fovea.engine.run.record import RunRecord
+    from fovea.engine.store.folder import StoredRun
     from fovea.models.card import Card
 
 ValueT = TypeVar("ValueT")
@@ -177,7 +177,8 @@ def _run(
     where: Mapping[str, Any],
     fresh: bool,
 ) -> Run:
-    from fovea.engine.run import Request, execute
+    from fovea.engine.run.execute import execute
+    from fovea.engine.run.record import Request
     from fovea.engine.store import Store
 
     store = Store()
@@ -194,6 +195,6 @@ def _photo_reference(photo: str | Path | Image.Image | NDArray[np.uint8]) -> str
         return str(photo)
     from PIL import Image
 
-    from fovea.engine.data.image import keep_photo
+    from fovea.engine.data.photos import keep_photo
 
     return keep_photo(photo if isinstance(photo, Image.Image) else Image.fromarray(photo), "a picture in memory")

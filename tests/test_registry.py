@@ -14,7 +14,8 @@ from PIL import Image
 from fovea.engine.errors import FoveaError, UnsupportedError
 from fovea.engine.method import methods
 from fovea.engine.options import ClassesKind, ClassKind, LayerKind, LayersKind, NetworksKind, declared
-from fovea.engine.run import Request, execute
+from fovea.engine.run.execute import execute
+from fovea.engine.run.record import Request
 from fovea.engine.store import Store
 
 NETWORKS = ["residual", "branching", "depthwise", "functional", "grey", "wide"]

@@ -14,9 +14,10 @@ from fovea.engine.look.mining.mined import Mined, by_maximum
 from fovea.engine.method import Method
 from fovea.engine.options import LayersKind
 from fovea.engine.panels import ChannelsPanel, CurvePanel, GalleryPanel, Panel, TablePanel
-from fovea.engine.run import validate
-from fovea.engine.store import StoredRun
-from fovea.engine.worker import submit
+from fovea.engine.run.resolve import resolve
+from fovea.engine.run.title import run_title
+from fovea.engine.store.folder import StoredRun
+from fovea.engine.work.runs import submit
 from fovea.models.card import Card
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.facts import show_facts
@@ -64,9 +65,7 @@ def _borrowed(method: Method, card: Card, layer: str, unit: int) -> bool:
             panel, group = Mined(run).gallery(other), {"layer": other, "unit": str(unit)}
             if panel is not None and show_group(panel, run, group, f"unit:borrowed:{run.id}", above=0.0):
                 st.caption(
-                    plain(
-                        f"These are the patches of {other}, {what}. Above zero both have the same, in this order."
-                    )
+                    plain(f"These are the patches of {other}, {what}. Above zero both have the same, in this order.")
                 )
                 _source(run)
                 return True
@@ -175,7 +174,7 @@ def even_bins(counts: np.ndarray[Any, Any], edges: np.ndarray[Any, Any]) -> pd.D
 
 
 def _source(run: StoredRun) -> None:
-    about = plain(f"From: {run.record.title}, {run.record.started[:16].replace('T', ' ')}")
+    about = plain(f"From: {run_title(run.record)}, {run.record.started[:16].replace('T', ' ')}")
     st.page_link(page("run"), label=about, query_params={"id": run.id}, icon=":material/open_in_full:")
 
 
@@ -207,7 +206,7 @@ def _ask(method: Method, card: Card, layer: str, unit: int, run: StoredRun | Non
         return
     request = request_for(method, card, layer, unit)
     try:
-        validate(request)
+        resolve(request)
     except FoveaError as error:
         st.caption(plain(str(error)))
         return

@@ -6,8 +6,9 @@ from typing import Any
 
 import streamlit as st
 
-from fovea.engine.data.dataset import open_dataset
-from fovea.engine.data.image import SAMPLES, keep_photo
+from fovea.engine.data.catalogue import open_dataset
+from fovea.engine.data.photos import keep_photo
+from fovea.engine.data.samples import SAMPLES
 from fovea.engine.errors import FoveaError
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.links import photo_url

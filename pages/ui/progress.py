@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 from PIL import Image
 
-from fovea.engine.estimate import duration
+from fovea.engine.run.estimate import duration
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.facts import show_facts
 from fovea.pages.ui.links import artifact_url, photo_url

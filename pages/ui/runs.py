@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from fovea.engine.store import RunRow
+from fovea.engine.store.index import RunRow
 from fovea.pages.ui import reads
 from fovea.pages.ui.links import artifact_url
 from fovea.pages.ui.nav import page
@@ -23,7 +23,7 @@ STATUS = {
 """How a run that is not done is marked."""
 
 
-def run_title(row: RunRow) -> str:
+def card_title(row: RunRow) -> str:
     """What a card is headed with."""
     return row.name or method_title(row.method)
 
@@ -49,11 +49,11 @@ def _growing(row: RunRow) -> bool:
 def _card(row: RunRow) -> None:
     if row.preview is not None or _growing(row):
         source = artifact_url(row.id, "preview.png")
-        st.html(f'<img class="fovea-preview" loading="lazy" src="{escaped(source)}" alt="{escaped(run_title(row))}">')
+        st.html(f'<img class="fovea-preview" loading="lazy" src="{escaped(source)}" alt="{escaped(card_title(row))}">')
     else:
         st.html('<div class="fovea-preview"></div>')
     pin = ":material/keep: " if row.pinned else ""
-    st.page_link(page("run"), label=f"{pin}{plain(run_title(row))}", query_params={"id": row.id})
+    st.page_link(page("run"), label=f"{pin}{plain(card_title(row))}", query_params={"id": row.id})
     about = " · ".join(filter(None, [row.subject, network_title(row.network), ago(row.created)]))
     st.caption(plain(about))
     if row.status in STATUS:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fovea.engine.data.image import SAMPLES, photo_name
+from fovea.engine.data.photos import photo_name
+from fovea.engine.data.samples import SAMPLES
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import find_method
 from fovea.models.card import Card

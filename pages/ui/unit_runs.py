@@ -11,8 +11,8 @@ from fovea.engine.look.mining.mined import Mined, by_maximum
 from fovea.engine.method import Method, methods
 from fovea.engine.options import LayerKind, LayersKind, UnitKind, declared, parts_of
 from fovea.engine.panels import GalleryPanel, TableView
-from fovea.engine.run import Request, RunRecord
-from fovea.engine.store import StoredRun
+from fovea.engine.run.record import Request, RunRecord
+from fovea.engine.store.folder import StoredRun
 from fovea.models.card import Card
 from fovea.pages.ui import reads, state
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,17 @@ from torch import Tensor, nn
 
 from fovea.engine.method import Job, find_method
 from fovea.engine.progress import Progress
+from fovea.engine.store import Store
 from fovea.models.card import Card, Preprocessing
 from fovea.models.torch_net import prepare, trace_layers
+from tests.engine import fakes
+
+
+@pytest.fixture
+def store(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store in a home of its own, with methods that need no network."""
+    fakes.install(monkeypatch.setattr)
+    return Store()
 
 
 class Residual(nn.Module):

@@ -120,7 +120,8 @@ def test_a_batch_size_that_is_built_in(tmp_path: Path, fovea_home: Path) -> None
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_methods_on_a_batch_size_that_is_built_in(batch: int, tmp_path: Path, fovea_home: Path) -> None:
-    from fovea.engine.run import Request, execute
+    from fovea.engine.run.execute import execute
+    from fovea.engine.run.record import Request
     from fovea.engine.store import Store
 
     model = small(batch=batch)

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from fovea.engine.data.dataset import open_dataset
-from fovea.engine.data.image import keep_photo
+from fovea.engine.data.catalogue import open_dataset
+from fovea.engine.data.photos import keep_photo
 from fovea.engine.errors import FoveaError
 from fovea.engine.figures import words as in_words
 from fovea.engine.method import Method, find_method
 from fovea.engine.options import DatasetKind, ItemKind
 from fovea.engine.panels import GalleryPanel, ScatterPanel
 from fovea.engine.sheet import cut_tile
-from fovea.engine.worker import submit
+from fovea.engine.work.runs import submit
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.nav import page
 from fovea.pages.ui.text import errors_as_lines, label, plain

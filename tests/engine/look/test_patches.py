@@ -382,7 +382,7 @@ def test_a_sheet_stays_within_bounds() -> None:
 
 
 def test_real_network_on_real_photos(data: Path, tmp_path: Path) -> None:
-    from fovea.engine.data.dataset import open_dataset
+    from fovea.engine.data.catalogue import open_dataset
     from tests.oracles.look_networks import real_squeezenet
 
     photos = sorted((data / "photos").glob("*.jpg"))[:100]

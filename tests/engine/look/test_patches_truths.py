@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fovea.engine.data.dataset import open_dataset
+from fovea.engine.data.catalogue import open_dataset
 from fovea.engine.look.patches import METHOD
 from fovea.engine.method import Job, Result
 from fovea.models.torch_net import forward_taps

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fovea.engine.data.image import open_photo
+from fovea.engine.data.photos import open_photo
 from fovea.engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, UnsupportedError, WeightsError
 from fovea.engine.make import adversarial
 from fovea.engine.make.attack.choices import ATTACKS

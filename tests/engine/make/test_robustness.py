@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fovea.engine.data.dataset import open_dataset
+from fovea.engine.data.catalogue import open_dataset
 from fovea.engine.errors import Cancelled, DatasetError, FoveaError, OptionsError
 from fovea.engine.make import robustness as rooms
 from fovea.engine.make.robustness import radii, wilson

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from fovea.engine.data.image import SAMPLES
+from fovea.engine.data.samples import SAMPLES
 from fovea.pages.ui import reads
 from fovea.pages.ui.forms.field import Field, control
 from fovea.pages.ui.titles import photo_title

@@ -13,10 +13,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from fovea.engine.data.dataset import open_dataset
+from fovea.engine.data.catalogue import open_dataset
 from fovea.engine.errors import DatasetError, UnsupportedError
 from fovea.engine.look.checking.measure import match_labels, parity
-from fovea.engine.run import Request, execute
+from fovea.engine.run.execute import execute
+from fovea.engine.run.record import Request
 from fovea.engine.store import Store
 from fovea.models import zoo
 from tests.engine.conftest import tiny_network

@@ -13,11 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fovea.engine.data.dataset import Dataset, open_dataset
+from fovea.engine.data.catalogue import open_dataset
+from fovea.engine.data.dataset import Dataset
 from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
 from fovea.engine.look.mining.mined import MINING
 from fovea.engine.method import Job, Result, find_method
-from fovea.engine.run import Request, execute
+from fovea.engine.run.execute import execute
+from fovea.engine.run.record import Request
 from fovea.engine.store import Store
 from tests.engine.conftest import TinyNetwork
 

@@ -280,7 +280,7 @@ def foolbox() -> Any:
 @pytest.fixture(scope="module")
 def photos(fovea_home: Any) -> tuple[Job, Tensor, Tensor]:
     """A job on the bundled network, sample photos as it sees them, and its classes of them."""
-    from fovea.engine.data.image import open_photo
+    from fovea.engine.data.photos import open_photo
     from fovea.engine.method import find_method
     from fovea.models.zoo import load
 
