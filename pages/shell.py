@@ -30,6 +30,8 @@ with st.sidebar:
     menu(sections)
 asked = urlsplit(st.context.url or "").path.removesuffix("/").removeprefix("/" + st.get_option("server.baseUrlPath"))
 if not current.url_path and asked.strip("/") not in ("", "home"):
-    st.warning(f"There is no page {plain(asked)}: this is Home. A method that is new has its page after a restart.")
+    st.warning(
+        f"There is no page {plain(asked)}, so this is Home. A new method gets its page when the server is restarted."
+    )
 with errors_as_lines():
     current.run()

@@ -7,7 +7,7 @@ import streamlit as st
 from fovea.engine.work.cards import card_status, request_card
 from fovea.models.card import Card
 from fovea.pages.ui import reads
-from fovea.pages.ui.text import show_error
+from fovea.pages.ui.text import plain, show_error
 
 
 def card_or_wait(name: str) -> Card | None:
@@ -26,7 +26,7 @@ def card_or_wait(name: str) -> Card | None:
         return None
     if status.state == "ready":
         return reads.card(name)
-    st.fragment(_wait, run_every=0.5)(name)
+    wait_for(name)
     return None
 
 
@@ -42,7 +42,12 @@ def _refused(name: str, error: str) -> None:
         st.rerun()
 
 
+def wait_for(name: str) -> None:
+    """Say that a worker reads the network; the page is drawn again when it has."""
+    st.fragment(_wait, run_every=0.5)(name)
+
+
 def _wait(name: str) -> None:
     if card_status(name).state != "pending":
         st.rerun()
-    st.status(f"Reading the network {name}…", state="running")
+    st.status(f"Reading the network {plain(name)}…", state="running")
