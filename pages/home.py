@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.method import methods
+from fovea.engine.method import Method, methods
 from fovea.engine.run.record import Request
 from fovea.engine.work.runs import repeat, submit
 from fovea.pages.ui import reads, state
@@ -21,9 +21,9 @@ from fovea.pages.ui.text import errors_as_lines, escaped, plain
 from fovea.pages.ui.titles import network_title, photo_title
 
 
-def _sees() -> str:
+def _sees() -> Method:
     """The method whose table `classes` stands beside the photo."""
-    return next(method.name for method in methods().values() if method.tells_classes)
+    return next(method for method in methods().values() if method.tells_classes)
 
 
 def classes_beside() -> None:
@@ -36,7 +36,7 @@ def classes_beside() -> None:
         return
     run_id = reads.newest_run(_sees(), state.network(), state.photo(), failed=True)
     if run_id is None:
-        request = Request(method=_sees(), network=state.network(), image=state.photo())
+        request = Request(method=_sees().name, network=state.network(), image=state.photo())
         run_id = submit(request)
     run = reads.store().run(run_id)
     if run.record.status not in reads.FINAL:
@@ -76,7 +76,7 @@ def ways_on() -> None:
 
 def _start(name: str) -> None:
     method = methods()[name]
-    request = Request(method=name, network=state.network(), image=state.photo() if method.takes_photo else None)
+    request = Request(method=name, network=state.network(), image=state.photo_for(method))
     try:
         run_id = submit(request)
     except FoveaError:
@@ -87,7 +87,7 @@ def _start(name: str) -> None:
 
 def newest() -> None:
     """The newest pictures of the library."""
-    rows = [row for row in reads.store().list(status="done", limit=12) if row.method != _sees()][:6]
+    rows = [row for row in reads.store().list(status="done", limit=12) if row.method != _sees().name][:6]
     if rows:
         st.subheader("Newest runs", anchor=False)
         run_cards(rows, columns=6, key="home")

@@ -13,6 +13,7 @@ import streamlit as st
 
 from fovea.engine.data.uploads import remove_network
 from fovea.engine.errors import FoveaError
+from fovea.engine.method import find_method
 from fovea.engine.run.record import Request
 from fovea.engine.work.runs import submit
 from fovea.models.zoo import BUNDLED, registered
@@ -99,7 +100,7 @@ def show_check(name: str) -> None:
         with errors_as_lines():
             options = {"dataset": dataset or "", "images": images}
             st.session_state[shown] = submit(Request(method=CHECK, network=name, options=options))
-    run_id = st.session_state.get(shown) or reads.newest_run(CHECK, name, "", failed=True)
+    run_id = st.session_state.get(shown) or reads.newest_run(find_method(CHECK), name, None, failed=True)
     if run_id:
         with errors_as_lines():
             show_run(run_id, "networks-check")

@@ -10,7 +10,7 @@ import streamlit as st
 from PIL import Image
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.method import find_method
+from fovea.engine.method import Method
 from fovea.engine.store import Store
 from fovea.engine.store.folder import StoredRun
 from fovea.models.card import Card
@@ -109,20 +109,19 @@ def card(name: str) -> Card | None:
 
 
 def runs_of(
-    method: str, network: str, photo: str, *, failed: bool = False, words: str | None = None
+    method: Method, network: str, photo: str | None, *, failed: bool = False, words: str | None = None
 ) -> Iterator[StoredRun]:
     """The runs of a method on this network's present weights, and on this photo where it takes one, newest first.
 
     Unfinished ones too; with `failed` also those that ended badly. `words`: what the record must hold.
     """
-    takes_photo = find_method(method).takes_photo
     known = None
     with contextlib.suppress(FoveaError):  # a network that cannot be is told of where its card is drawn
         known = card(network)
-    for row in store().list(method=method, network=network, text=words, limit=RUNS_READ):
+    for row in store().list(method=method.name, network=network, text=words, limit=RUNS_READ):
         if not failed and row.status not in ("done", "running", "queued"):
             continue
-        if takes_photo and row.image != photo:
+        if method.takes_photo and row.image != photo:
             continue
         run = store().run(row.id)
         # A network that was trained on keeps its name: what its old weights gave is not shown as its answer.
@@ -130,6 +129,6 @@ def runs_of(
             yield run
 
 
-def newest_run(method: str, network: str, photo: str, *, failed: bool = False) -> str | None:
+def newest_run(method: Method, network: str, photo: str | None, *, failed: bool = False) -> str | None:
     """The newest of `runs_of`, by its id."""
     return next((run.id for run in runs_of(method, network, photo, failed=failed)), None)

@@ -11,6 +11,7 @@ import re
 import streamlit as st
 
 from fovea.engine.errors import ImageError, NetworkError
+from fovea.engine.method import Method
 
 DEFAULTS = {"network": "fovea", "photo": "sample:motorcycle", "layer": "", "unit": ""}
 """The shell's names in the address, with their values on a first visit. `unit` is a number as text."""
@@ -93,6 +94,11 @@ def photo() -> str:
             f"Choose a photo in the sidebar."
         )
     return value
+
+
+def photo_for(method: Method) -> str | None:
+    """The chosen photo where the method takes one. Raises ImageError as `photo` does."""
+    return photo() if method.takes_photo else None
 
 
 def layer() -> str:

@@ -46,8 +46,7 @@ def request_for(method: Method, card: Card, layer: str, unit: int) -> Request:
         options |= {name: layer for name in method.options.names(LayersKind)}
     else:
         options |= {name: unit for name in method.options.names(UnitKind)[:1]}
-    image = state.photo() if method.takes_photo else None
-    return Request(method=method.name, network=card.name, image=image, options=options)
+    return Request(method=method.name, network=card.name, image=state.photo_for(method), options=options)
 
 
 def runs_for(method: Method, card: Card, layer: str, unit: int) -> Iterator[StoredRun]:
@@ -56,7 +55,7 @@ def runs_for(method: Method, card: Card, layer: str, unit: int) -> Iterator[Stor
     several = method.options.names(LayersKind)
     singles = {name: value for name, value in request.options.items() if name not in several}
     words = " ".join(f"{name}={value}" for name, value in singles.items())
-    for run in reads.runs_of(method.name, card.name, request.image or "", words=words or None):
+    for run in reads.runs_of(method, card.name, request.image, words=words or None):
         asked = run.record.options
         if any(asked.get(name) != wanted for name, wanted in singles.items()):
             continue

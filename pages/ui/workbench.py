@@ -15,7 +15,6 @@ from fovea.engine.run.record import Request
 from fovea.engine.run.resolve import resolve
 from fovea.engine.work.runs import submit
 from fovea.models.card import Card
-from fovea.models.home import home
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.forms.form import options_form, where_it_runs
@@ -81,10 +80,10 @@ def _takes_example(method: Method) -> bool:
     return bool(method.example) and state.photo() == state.DEFAULTS["photo"]
 
 
-def _photo_of(method: Method) -> str:
-    """The chosen photo, or the method's example as long as that is wanted."""
+def _photo_of(method: Method) -> str | None:
+    """The photo that the method takes, if it does: the chosen one, or its example as long as that is wanted."""
     wanted = _takes_example(method) and st.session_state.get(f"example:{method.name}", True)
-    return method.example if wanted else state.photo()
+    return method.example if wanted else state.photo_for(method)
 
 
 def _form(method: Method, card: Card) -> None:
@@ -103,7 +102,7 @@ def _form(method: Method, card: Card) -> None:
         request = Request(
             method=method.name,
             network=state.network(),
-            image=_photo_of(method) if method.takes_photo else None,
+            image=_photo_of(method),
             options=values,
             **where_it_runs(method),
         )
@@ -133,7 +132,7 @@ def _estimate(method: Method, values: dict[str, Any]) -> str:
     images = 0
     for name in filter(values.get, method.options.names(DatasetKind)):
         try:
-            images = max(images, reads.dataset_size(str(home()), str(values[name])))
+            images = max(images, reads.dataset_size(reads.root(), str(values[name])))
         except FoveaError:
             return ""
     return in_words(expect(reads.store(), method.name, state.network(), values, images), images)
@@ -145,7 +144,7 @@ def _result(method: Method) -> None:
     if run_id and not _belongs(run_id, method):
         run_id = None
     if not run_id:
-        run_id = reads.newest_run(method.name, state.network(), _photo_of(method))
+        run_id = reads.newest_run(method, state.network(), _photo_of(method))
     if not run_id:
         st.info(
             f"There is nothing here yet for this network{' and photo' if method.takes_photo else ''}. "
