@@ -61,7 +61,7 @@ def measure(name: str, images: int, repeats: int, provider: str) -> tuple[list[s
     from fovea.engine.data.catalogue import open_dataset
     from fovea.engine.look.patches import METHOD
     from fovea.engine.look.probing.probe import batch_size, cores, lanes_for_cores
-    from fovea.models.onnx_net import Session
+    from fovea.models.graph.sessions import Session
 
     network = random_network(name)
     taps = LAYERS[name].split(",")

@@ -27,7 +27,7 @@ def measure(name: str, stride: int, repeats: int, threads: int, provider: str) -
     from fovea.engine.look.probing.probe import batch_size
     from fovea.engine.method import Job
     from fovea.models.card import OUTPUT
-    from fovea.models.onnx_net import Session
+    from fovea.models.graph.sessions import Session
 
     torch.set_num_threads(threads)
     network = random_network(name)

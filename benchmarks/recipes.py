@@ -23,7 +23,8 @@ GOLDFISH = 1
 
 def networks() -> dict[str, Any]:
     """Both networks, by name."""
-    from fovea.models.zoo import load, register, registered
+    from fovea.models.registry import register, registered
+    from fovea.models.zoo import load
 
     folder = DATA / "weights"
     architectures = {

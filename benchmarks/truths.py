@@ -27,7 +27,8 @@ LAYERS = {"squeezenet": "features.4,features.7,features.12"}
 
 def network_of(name: str) -> Any:
     """The bundled network, or squeezenet1_1 with real weights."""
-    from fovea.models.zoo import load, register
+    from fovea.models.registry import register
+    from fovea.models.zoo import load
 
     if name != "squeezenet":
         return load(name)

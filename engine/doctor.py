@@ -54,7 +54,7 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _providers() -> list[dict[str, Any]]:
-    from fovea.models.onnx_net import check_providers
+    from fovea.models.graph.sessions import check_providers
 
     try:
         return [dict(one) for one in check_providers()]

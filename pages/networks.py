@@ -16,7 +16,8 @@ from fovea.engine.errors import FoveaError
 from fovea.engine.method import find_method
 from fovea.engine.run.record import Request
 from fovea.engine.work.runs import submit
-from fovea.models.zoo import BUNDLED, registered
+from fovea.models import bundled
+from fovea.models.registry import registered
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.add_network import add
 from fovea.pages.ui.cards import card_or_wait
@@ -31,7 +32,7 @@ CHECK = "check"
 
 def overview() -> None:
     """The bundled network and the registered ones; a click on a row chooses it."""
-    entries = {BUNDLED: {"architecture": "bundled"}, **registered()}
+    entries = {bundled.NAME: {"architecture": "bundled"}, **registered()}
     rows = []
     for name, entry in entries.items():
         try:

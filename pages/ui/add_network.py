@@ -20,8 +20,8 @@ from fovea.engine.data.uploads import (
 from fovea.engine.errors import FoveaError, OptionsError, WeightsError
 from fovea.engine.work.cards import card_status, request_card
 from fovea.models.card import RESAMPLING
+from fovea.models.registry import register
 from fovea.models.weights import TORCHVISION_WEIGHTS
-from fovea.models.zoo import register
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.cards import wait_for
 from fovea.pages.ui.nav import page

@@ -12,8 +12,9 @@ import streamlit as st
 
 from fovea.engine.errors import ImageError, NetworkError
 from fovea.engine.method import Method
+from fovea.models import bundled
 
-DEFAULTS = {"network": "fovea", "photo": "sample:motorcycle", "layer": "", "unit": ""}
+DEFAULTS = {"network": bundled.NAME, "photo": "sample:motorcycle", "layer": "", "unit": ""}
 """The shell's names in the address, with their values on a first visit. `unit` is a number as text."""
 
 PHOTO = re.compile(r"(sample:[\w.-]{1,80}|photo:[0-9a-f]{64})")

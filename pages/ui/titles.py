@@ -8,13 +8,13 @@ from fovea.engine.data.photos import photo_name
 from fovea.engine.data.samples import SAMPLES
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import find_method
+from fovea.models import bundled
 from fovea.models.card import Card
-from fovea.models.zoo import BUNDLED
 
 
 def network_title(name: str) -> str:
     """A network's name: "fovea (bundled)", "resnet18 · random weights"."""
-    if name == BUNDLED:
+    if name == bundled.NAME:
         return f"{name} (bundled)"
     family, _, rest = name.partition(":")
     if not rest:

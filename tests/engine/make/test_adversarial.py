@@ -19,7 +19,7 @@ from fovea.engine.make import adversarial
 from fovea.engine.make.attack.choices import ATTACKS
 from fovea.engine.make.attack.survival import transfer
 from fovea.engine.method import Job, Result, find_method
-from tests.engine.conftest import TinyNetwork, state_of, tiny_network
+from tests.networks.tiny import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]
 

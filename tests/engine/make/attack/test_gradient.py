@@ -29,7 +29,7 @@ from fovea.engine.make.attack.survival import saved_and_read, similarity
 from fovea.engine.make.optimise.canvas import PixelCanvas, to_picture
 from fovea.engine.make.optimise.projection import Ball
 from fovea.engine.method import Job
-from tests.engine.conftest import TinyNetwork
+from tests.networks.tiny import TinyNetwork
 
 Make = Callable[..., Job]
 PHOTOS = ("cat", "coffee", "flower", "motorcycle")

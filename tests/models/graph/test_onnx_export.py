@@ -1,8 +1,8 @@
-"""Torch and ONNX agree at every tap; cuts, sessions, providers, memory."""
+"""Torch and ONNX agree at every tap of an exported graph, and a cut holds what its taps need."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from fovea.models import onnx_net, torch_net, zoo
+from fovea.models import builders, torch_net
 from fovea.models.card import OUTPUT, Preprocessing
-from fovea.models.errors import NetworkError, ParityError, ProviderError, UnknownNameError
-from fovea.models.network import Network
-from tests.models.nets import Functional, SliceWriter, TupleOutput, Twice
+from fovea.models.errors import NetworkError, ParityError, UnknownNameError
+from fovea.models.graph import export
+from fovea.models.graph.parity import PARITY_TOLERANCE, check_parity, compare
+from fovea.models.graph.sessions import Session, check_providers
+from fovea.models.network import Network, TorchNetwork
+from tests.networks.modules import FunctionalResidual, SliceWriter, TupleOutput, Twice
 
 ARCHITECTURES = ("resnet18", "squeezenet1_1", "mobilenet_v2")
 
@@ -23,14 +26,14 @@ ARCHITECTURES = ("resnet18", "squeezenet1_1", "mobilenet_v2")
 def own(module: nn.Module, side: int = 24) -> Network:
     """A `Network` of a module of the tests' own."""
     torch_net.randomise(module)
-    return zoo._finish(
-        type(module).__name__, zoo._Built(module, "", "tests", Preprocessing(size=(side, side)), (), "random"), None
+    return builders.finish(
+        type(module).__name__, builders.Built(module, "", "tests", Preprocessing(size=(side, side)), (), "random"), None
     )
 
 
 def parity(network: Network, batch: int) -> dict[str, float]:
     graph = network.graph()
-    return onnx_net.check_parity(
+    return check_parity(
         network.module(), graph.path, graph.taps, graph.input, graph.input_shape, network.name, batch=batch
     )
 
@@ -43,13 +46,13 @@ def test_parity_at_every_tap(architecture: str, small: Callable[..., Network]) -
 
 
 def test_parity_of_vgg11_with_a_light_head(fovea_home: Path) -> None:
-    module = zoo._torchvision_builder("vgg11")(num_classes=4)
+    module = builders.torchvision_builder("vgg11")(num_classes=4)
     # Its own head is half a gigabyte of weights, and the pooling before it does not divide these sizes.
     module.classifier = nn.Sequential(nn.Dropout(), nn.Linear(512 * 7 * 7, 4))
     assert "features.20" in parity(own(module, 64), 3)
 
 
-@pytest.mark.parametrize("module", [Functional, Twice, TupleOutput, SliceWriter])
+@pytest.mark.parametrize("module", [FunctionalResidual, Twice, TupleOutput, SliceWriter])
 def test_parity_of_functional_repeated_and_tuple_code(module: Callable[[], nn.Module], fovea_home: Path) -> None:
     network = own(module())
     assert set(parity(network, 2)) == {layer.name for layer in network.card.layers} | {OUTPUT}
@@ -67,7 +70,7 @@ def test_a_cut_holds_what_its_taps_need_and_no_more(small: Callable[..., Network
     graph, x = network.graph(), torch.randn(3, 3, 64, 64)
     model = graph.cut(["layer1.0.relu#2"])
     assert not any(t.name.startswith("layer2") for t in model.graph.initializer)
-    (found,) = onnx_net.Session(model, "cpu").run({graph.input: x.numpy()})
+    (found,) = Session(model, "cpu").run({graph.input: x.numpy()})
     with torch.inference_mode():
         wanted = torch_net.forward_taps(network.module(), x, ["layer1.0.relu#2"])["layer1.0.relu#2"].numpy()
     assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()
@@ -84,8 +87,8 @@ def test_an_unknown_tap(small: Callable[..., Network]) -> None:
 def test_the_export_is_kept(small: Callable[..., Network], monkeypatch: pytest.MonkeyPatch) -> None:
     network = small("squeezenet1_1")
     path = network.graph().path
-    monkeypatch.setattr(onnx_net, "export", lambda *_: pytest.fail("exported again"))
-    assert Network(network.name, network.card, network.module()).graph().path == path
+    monkeypatch.setattr(export, "export", lambda *_: pytest.fail("exported again"))
+    assert TorchNetwork(network.name, network.card, network.module()).graph().path == path
 
 
 def test_a_graph_that_disagrees_is_refused_at_its_first_layer(small: Callable[..., Network]) -> None:
@@ -97,7 +100,7 @@ def test_a_graph_that_disagrees_is_refused_at_its_first_layer(small: Callable[..
             values = onnx.numpy_helper.to_array(tensor) * 1.01
             tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
     with pytest.raises(ParityError, match=r"disagree at layer features\.3\.expand1x1 by"):
-        onnx_net.check_parity(network.module(), model, graph.taps, graph.input, graph.input_shape, "it")
+        check_parity(network.module(), model, graph.taps, graph.input, graph.input_shape, "it")
 
 
 class _Step(nn.Module):
@@ -115,15 +118,15 @@ class _Step(nn.Module):
 def test_where_torch_itself_is_no_nearer_to_float64_onnx_agrees(fovea_home: Path) -> None:
     network = own(_Step(), 32)
     graph = network.graph()
-    found = onnx_net.compare(network.module(), graph.path, graph.taps, graph.input, graph.input_shape, "it", 2)
-    assert found["gate"].difference > onnx_net.PARITY_TOLERANCE
+    found = compare(network.module(), graph.path, graph.taps, graph.input, graph.input_shape, "it", 2)
+    assert found["gate"].difference > PARITY_TOLERANCE
     assert all(gap.agrees for gap in found.values())
     model = onnx.load(str(graph.path))
     for tensor in model.graph.initializer:
         if tensor.name.endswith("narrow.weight"):
             values = onnx.numpy_helper.to_array(tensor) * 1.001
             tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
-    found = onnx_net.compare(network.module(), model, graph.taps, graph.input, graph.input_shape, "it", 2)
+    found = compare(network.module(), model, graph.taps, graph.input, graph.input_shape, "it", 2)
     assert not found["narrow"].agrees
 
 
@@ -142,7 +145,7 @@ def test_what_cannot_be_exported_is_one_line(fovea_home: Path) -> None:
 
 
 def test_a_batch_size_that_stuck_is_found(fovea_home: Path) -> None:
-    class Stuck(Functional):
+    class Stuck(FunctionalResidual):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x).reshape(int(x.shape[0]), -1)
 
@@ -150,57 +153,12 @@ def test_a_batch_size_that_stuck_is_found(fovea_home: Path) -> None:
         own(Stuck()).graph()
 
 
-def test_providers() -> None:
-    rows = {row["name"]: row for row in onnx_net.check_providers()}
-    assert list(rows) == ["cpu", "cuda", "tensorrt"]
-    assert rows["cpu"] == {"name": "cpu", "works": True, "reason": ""}
-    for row in rows.values():
-        assert row["works"] or row["reason"]
-        assert "\n" not in row["reason"]
-
-
-def test_a_provider_that_does_not_work_says_why(capfd: pytest.CaptureFixture[str]) -> None:
-    model = onnx_net._small_convolution()
-    for row in onnx_net.check_providers():
-        if row["works"]:
-            assert onnx_net.Session(model, row["name"]).provider == row["name"]
-        else:
-            with pytest.raises(ProviderError, match=f"provider {row['name']} does not work here"):
-                onnx_net.Session(model, row["name"])
-    with pytest.raises(ProviderError, match="no provider named 'gpu'"):
-        onnx_net.Session(model, "gpu")
-    assert onnx_net.Session(model, "auto").provider in onnx_net.PROVIDERS
-    assert capfd.readouterr().err == ""
-
-
-def test_halving_on_out_of_memory() -> None:
-    sizes: list[int] = []
-
-    def run(items: Sequence[int]) -> list[int]:
-        sizes.append(len(items))
-        if len(items) > 3:
-            raise RuntimeError("Failed to allocate memory for requested buffer of size 1")
-        return [i * 2 for i in items]
-
-    results = list(onnx_net.run_halving(run, range(10), 8))
-    assert [v for values, _ in results for v in values] == [i * 2 for i in range(10)]
-    assert sizes == [8, 4, 2, 2, 2, 2, 2]
-
-    def never(items: Sequence[int]) -> None:
-        raise MemoryError
-
-    with pytest.raises(MemoryError):
-        list(onnx_net.run_halving(never, range(4), 4))
-    with pytest.raises(ZeroDivisionError):
-        list(onnx_net.run_halving(lambda items: 1 / 0, range(4), 4))
-
-
 @pytest.mark.gpu
 def test_the_gpu_agrees_with_the_cpu(small: Callable[..., Network]) -> None:
-    rows = {row["name"]: row for row in onnx_net.check_providers()}
+    rows = {row["name"]: row for row in check_providers()}
     if not rows["cuda"]["works"]:
         pytest.skip(f"CUDA does not run here: {rows['cuda']['reason']}")
     graph, x = small("resnet18").graph(), np.random.default_rng(0).standard_normal((4, 3, 64, 64)).astype(np.float32)
     model = graph.cut(["layer3", OUTPUT])
-    for cpu, gpu in zip(*(onnx_net.Session(model, p).run({graph.input: x}) for p in ("cpu", "cuda")), strict=True):
+    for cpu, gpu in zip(*(Session(model, p).run({graph.input: x}) for p in ("cpu", "cuda")), strict=True):
         assert np.abs(cpu - gpu).max() < 1e-3 * np.abs(cpu).max()

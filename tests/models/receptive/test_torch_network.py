@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fovea.models import torch_net
+from fovea.models.builders import torchvision_builder
 from fovea.models.card import Layer
-from tests.models.nets import Functional, SliceWriter
+from tests.networks.modules import FunctionalResidual, SliceWriter
 
 
 class _Linear(TorchFunctionMode):
@@ -76,9 +77,7 @@ def compare(module: nn.Module, shape: tuple[int, int, int], every: int, exact: b
 
 
 def _torchvision(name: str, **arguments: Any) -> nn.Module:
-    from fovea.models.zoo import _torchvision_builder
-
-    return positive(_torchvision_builder(name)(**arguments))
+    return positive(torchvision_builder(name)(**arguments))
 
 
 def test_residual() -> None:
@@ -107,7 +106,7 @@ def test_squeeze_and_excite_sees_the_whole_image() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 40, 40), (3, 33, 61), (4, 64, 24)])
 def test_functional_code_channels_and_shapes(shape: tuple[int, int, int]) -> None:
-    compare(positive(Functional(shape[0])), shape, 1)
+    compare(positive(FunctionalResidual(shape[0])), shape, 1)
 
 
 def test_writing_into_a_slice() -> None:

@@ -11,10 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from fovea.models import zoo
+from fovea.models import registry, zoo
 from fovea.models.card import Card, Layer
+from fovea.models.graph.sessions import Session
 from fovea.models.network import Network
-from fovea.models.onnx_net import Session
 
 SIDE = 19
 
@@ -121,7 +121,7 @@ def test_a_file_tells_what_torch_tells(architecture: str, small: Callable[..., N
 
 def test_tokens_and_channels_last_of_a_file(fovea_home: Path, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(TRANSFORMER)
-    zoo.register("rf_own", architecture=f"{tmp_path / 'net.py'}:Net", input={"size": [48, 32]})
+    registry.register("rf_own", architecture=f"{tmp_path / 'net.py'}:Net", input={"size": [48, 32]})
     network = zoo.load("rf_own")
     axes = {layer.axes for layer in network.card.layers}
     assert {"NCHW", "NHWC", "tokens", "vector"} <= axes

@@ -1,14 +1,11 @@
-"""Receptive fields of an ONNX graph's tensors, found as for torch (see `fovea.models.receptive`): node by node,
-coordinates in place of activations, a union of dependencies as their maximum.
+"""Rules for ONNX's operators: what each element of a node's outputs sees, from what those of its inputs see.
 
-The shapes of all tensors and the values of those that do not depend on the image come from one real pass, so that
-what only moves data is moved by the operator itself. An operator that is not in the tables is taken to see all that
-its arguments see: a field may come out too large there, never too small.
+An operator without a rule is taken to see all that its arguments see.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,75 +13,13 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import helper
 from torch import Tensor
 
-from fovea.models.card import ReceptiveField
-from fovea.models.receptive import NOTHING, PLANES, distinct, field, pad, reach, union, windows
-
-Layout = tuple[int, int, int]
-"""The axes of channels, rows and columns."""
-NCHW: Layout = (1, 2, 3)
-NHWC: Layout = (3, 1, 2)
+from fovea.models.receptive.coordinates import NOTHING, PLANES, distinct, pad, reach, union, windows
 
 
 @dataclass(frozen=True)
-class Graph:
-    """What one pass told of a graph: every tensor's shape, the values of those that do not depend on the image."""
-
-    nodes: Sequence[onnx.NodeProto]
-    image: str
-    shapes: Mapping[str, tuple[int, ...]]
-    constants: Mapping[str, NDArray[Any]]
-    opset: int
-
-
-def coordinates(graph: Graph) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor that depends on the image, as its node comes, with its coordinates (4, *its shape).
-
-    What no later node reads is let go of: memory stays that of a few layers.
-    """
-    batch, channels, height, width = graph.shapes[graph.image]
-    rows = torch.arange(height, dtype=torch.float32).view(height, 1).expand(height, width)
-    columns = torch.arange(width, dtype=torch.float32).expand(height, width)
-    pixel = torch.stack([-rows, rows + 1, -columns, columns + 1]).view(PLANES, 1, 1, height, width)
-    seen = {graph.image: pixel.expand(PLANES, batch, channels, height, width)}
-    last = {name: index for index, node in enumerate(graph.nodes) for name in node.input}
-    for index, node in enumerate(graph.nodes):
-        if any(name in seen for name in node.input) and node.op_type not in ("Shape", "Size"):
-            for name, found in zip(node.output, _answers(node, graph, seen), strict=False):
-                if name and found is not None:
-                    seen[name] = found
-                    yield name, found
-        for name in {*node.input, *node.output}:
-            if last.get(name, -1) <= index:
-                seen.pop(name, None)
-
-
-def _answers(node: onnx.NodeProto, graph: Graph, seen: Mapping[str, Tensor]) -> list[Tensor | None]:
-    shapes = [graph.shapes.get(name) for name in node.output]
-    call = _Call(
-        node.op_type,
-        {a.name: helper.get_attribute_value(a) for a in node.attribute},
-        [seen.get(name) for name in node.input],
-        [graph.constants.get(name) for name in node.input],
-        [graph.shapes.get(name, ()) for name in node.input],
-        [() if shape is None else shape for shape in shapes],
-        graph.opset,
-        node,
-    )
-    rule = _RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-    try:
-        found = (rule or _everything)(call)
-        if any(f is not None and tuple(f.shape[1:]) != s for f, s in zip(found, call.out, strict=False)):
-            raise ValueError("a shape that the pass did not have")
-    except (ValueError, RuntimeError, IndexError, TypeError, NotImplementedError):
-        found = _everything(call)
-    return [None if shape is None else f for f, shape in zip(found, shapes, strict=False)]
-
-
-@dataclass(frozen=True)
-class _Call:
+class Call:
     """One node: its attributes; of each input the coordinates (None: it depends on no pixel), value and shape."""
 
     op: str
@@ -106,14 +41,14 @@ class _Call:
     def integers(self, name: str, index: int, default: Sequence[int] | None = None) -> list[int] | None:
         """An attribute; where later opsets give it as an input, that stands at `index` (-1: none does)."""
         if name in self.attributes:
-            given = self.attributes[name]
-            return [int(v) for v in given] if isinstance(given, Sequence) else [int(given)]
+            value = self.attributes[name]
+            return [int(v) for v in value] if isinstance(value, Sequence) else [int(value)]
         if 0 < index < len(self.values) and self.values[index] is not None:
             return [int(v) for v in np.asarray(self.values[index]).reshape(-1)]
         return None if default is None else list(default)
 
 
-def _everything(call: _Call) -> list[Tensor | None]:
+def everything(call: Call) -> list[Tensor | None]:
     """The rule of last resort: every element sees what any argument sees."""
     total = torch.full((PLANES,), NOTHING)
     for x in call.inputs:
@@ -122,29 +57,29 @@ def _everything(call: _Call) -> list[Tensor | None]:
     return [total.view(PLANES, *(1 for _ in shape)).expand(PLANES, *shape) for shape in call.out]
 
 
-def _elementwise(call: _Call) -> list[Tensor | None]:
+def _elementwise(call: Call) -> list[Tensor | None]:
     shape = call.out[0]
     tracked = [x.reshape(PLANES, *[1] * (len(shape) + 1 - x.dim()), *x.shape[1:]) for x in call.inputs if x is not None]
     out = union(tracked, (PLANES, *shape))
     return [out] + [out if other == shape else None for other in call.out[1:]]
 
 
-def _parameters(call: _Call) -> list[Tensor | None]:
+def _parameters(call: Call) -> list[Tensor | None]:
     """Batch norm, quantisation: one tensor, and parameters that broadcast in their own way."""
     return [call.data] + [None for _ in call.out[1:]]
 
 
-def _reshape(call: _Call) -> list[Tensor | None]:
+def _reshape(call: Call) -> list[Tensor | None]:
     return [call.data.reshape(PLANES, *call.out[0])]
 
 
-def _transpose(call: _Call) -> list[Tensor | None]:
+def _transpose(call: Call) -> list[Tensor | None]:
     x = call.data
     order = call.attributes.get("perm", list(range(x.dim() - 1))[::-1])
     return [x.permute(0, *(int(axis) + 1 for axis in order))]
 
 
-def _concat(call: _Call) -> list[Tensor | None]:
+def _concat(call: Call) -> list[Tensor | None]:
     axis = int(call.attributes["axis"])
     dim = axis + 1 if axis >= 0 else axis
     parts = [
@@ -154,28 +89,30 @@ def _concat(call: _Call) -> list[Tensor | None]:
     return [torch.cat(parts, dim)]
 
 
-def _moves(call: _Call) -> list[Tensor | None]:
+def _moves(call: Call) -> list[Tensor | None]:
     """What only moves data is run as it is, once for each plane, with coordinates for data."""
     from onnx.reference import ReferenceEvaluator
 
     planes = call.data.contiguous().numpy()
     run = ReferenceEvaluator(call.node, opsets={"": call.opset})
     others = {n: v for n, v in zip(call.node.input[1:], call.values[1:], strict=True) if n and v is not None}
-    found = [run.run(None, {call.node.input[0]: plane, **others}) for plane in planes]
-    return [torch.from_numpy(np.stack(one).astype(np.float32)) for one in zip(*found, strict=True)]
+    moved = [run.run(None, {call.node.input[0]: plane, **others}) for plane in planes]
+    return [
+        torch.from_numpy(np.stack(planes_of_output).astype(np.float32)) for planes_of_output in zip(*moved, strict=True)
+    ]
 
 
-def _pads(call: _Call) -> list[Tensor | None]:
+def _pads(call: Call) -> list[Tensor | None]:
     if call.attributes.get("mode", b"constant") != b"constant":
         return _moves(call)
-    x, given = call.data, call.integers("pads", 1) or []
+    x, pads = call.data, call.integers("pads", 1) or []
     axes = call.integers("axes", 3, range(x.dim() - 1)) or []
     for place, axis in enumerate(axes):
-        x = pad(x, axis % (x.dim() - 1) + 1, given[place], given[place + len(axes)])
+        x = pad(x, axis % (x.dim() - 1) + 1, pads[place], pads[place + len(axes)])
     return [x]
 
 
-def _window(call: _Call, weight: int | None) -> list[Tensor | None]:
+def _window(call: Call, weight: int | None) -> list[Tensor | None]:
     """Convolutions and pools: a maximum over windows, and of a convolution over the channels of a group."""
     x, shape = call.data, call.out[0]
     dims = len(shape) - 2
@@ -200,7 +137,7 @@ def _window(call: _Call, weight: int | None) -> list[Tensor | None]:
 
 
 def _before(
-    call: _Call, size: Sequence[int], out: Sequence[int], extents: Sequence[int], steps: Sequence[int]
+    call: Call, size: Sequence[int], out: Sequence[int], extents: Sequence[int], steps: Sequence[int]
 ) -> list[int]:
     """The padding before the first element along each spatial axis."""
     auto = call.attributes.get("auto_pad", b"NOTSET")
@@ -212,24 +149,24 @@ def _before(
     return [total // 2 if auto == b"SAME_UPPER" else total - total // 2 for total in totals]
 
 
-def _convolution(call: _Call) -> list[Tensor | None]:
+def _convolution(call: Call) -> list[Tensor | None]:
     return _window(call, 1)
 
 
-def _quantised_convolution(call: _Call) -> list[Tensor | None]:
+def _quantised_convolution(call: Call) -> list[Tensor | None]:
     return _window(call, 3)
 
 
-def _pool(call: _Call) -> list[Tensor | None]:
+def _pool(call: Call) -> list[Tensor | None]:
     return _window(call, None)
 
 
-def _transposed(call: _Call) -> list[Tensor | None]:
+def _transposed(call: Call) -> list[Tensor | None]:
     """Elements with gaps between them, and a window that slides over these by one."""
     x, shape = call.data, call.out[0]
     dims, groups = len(shape) - 2, int(call.attributes.get("group", 1))
     if groups != 1 or call.attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or "output_shape" in call.attributes:
-        return _everything(call)
+        return everything(call)
     kernel = list(call.shapes[1][2:])
     steps, apart = call.integers("strides", -1, [1] * dims), call.integers("dilations", -1, [1] * dims)
     pads = call.integers("pads", -1, [0] * 2 * dims)
@@ -248,49 +185,49 @@ def _transposed(call: _Call) -> list[Tensor | None]:
     return [x.expand(PLANES, *shape)]
 
 
-def _over(call: _Call, axes: Sequence[int]) -> list[Tensor | None]:
+def _over(call: Call, axes: Sequence[int]) -> list[Tensor | None]:
     """Along `axes` of the first input everything sees everything; the shape stays."""
     x = call.data
     out = reach(x, [axis % (x.dim() - 1) + 1 for axis in axes]).expand(x.shape) if axes else x
     return [out if tuple(out.shape[1:]) == shape else None for shape in call.out]
 
 
-def _softmax(call: _Call) -> list[Tensor | None]:
+def _softmax(call: Call) -> list[Tensor | None]:
     rank = len(call.shapes[0])
     if call.opset < 13:  # before, it was over this axis and all that follow
         return _over(call, range(int(call.attributes.get("axis", 1)) % rank, rank))
     return _over(call, [int(call.attributes.get("axis", -1))])
 
 
-def _layer_norm(call: _Call) -> list[Tensor | None]:
+def _layer_norm(call: Call) -> list[Tensor | None]:
     rank = len(call.shapes[0])
     out = _over(call, range(int(call.attributes.get("axis", -1)) % rank, rank))[0]
     return [out] + [None for _ in call.out[1:]]
 
 
-def _instance_norm(call: _Call) -> list[Tensor | None]:
+def _instance_norm(call: Call) -> list[Tensor | None]:
     return _over(call, range(2, len(call.shapes[0])))
 
 
-def _group_norm(call: _Call) -> list[Tensor | None]:
+def _group_norm(call: Call) -> list[Tensor | None]:
     x, groups = call.data, int(call.attributes["num_groups"])
     inner = reach(x.reshape(PLANES, x.shape[1], groups, -1), [3])
     return [inner.expand(PLANES, x.shape[1], groups, x[0, 0].numel() // groups).reshape(x.shape)]
 
 
-def _local_response(call: _Call) -> list[Tensor | None]:
+def _local_response(call: Call) -> list[Tensor | None]:
     return _over(call, [1])
 
 
-def _cumulative(call: _Call) -> list[Tensor | None]:
+def _cumulative(call: Call) -> list[Tensor | None]:
     return _over(call, call.integers("axis", 1) or [0])
 
 
-def _mean_variance(call: _Call) -> list[Tensor | None]:
+def _mean_variance(call: Call) -> list[Tensor | None]:
     return _over(call, [axis for axis in (call.integers("axes", -1, [0, 2, 3]) or []) if axis])
 
 
-def _reduction(call: _Call) -> list[Tensor | None]:
+def _reduction(call: Call) -> list[Tensor | None]:
     x, rank = call.data, len(call.shapes[0])
     axes = call.integers("axis", -1) if "Arg" in call.op else call.integers("axes", 1)
     if "Arg" in call.op and axes is None:
@@ -301,15 +238,15 @@ def _reduction(call: _Call) -> list[Tensor | None]:
     return [reach(x, dims).reshape(PLANES, *call.out[0])]
 
 
-def _global_pool(call: _Call) -> list[Tensor | None]:
+def _global_pool(call: Call) -> list[Tensor | None]:
     return [reach(call.data, range(3, call.data.dim()))]
 
 
-def _matrix_product(call: _Call) -> list[Tensor | None]:
+def _matrix_product(call: Call) -> list[Tensor | None]:
     """Row i of the first with column j of the second."""
     first, second = call.inputs[:2]
     if min(len(shape) for shape in call.shapes[:2]) < 2:
-        return _everything(call)
+        return everything(call)
     parts = []
     for x, dim in ((first, -1), (second, -2)):
         if x is not None:
@@ -318,18 +255,18 @@ def _matrix_product(call: _Call) -> list[Tensor | None]:
     return [union(parts, (PLANES, *call.out[0]))]
 
 
-def _gemm(call: _Call) -> list[Tensor | None]:
+def _gemm(call: Call) -> list[Tensor | None]:
     if call.attributes.get("transA", 0):
-        return _everything(call)
+        return everything(call)
     return [reach(call.data, [-1]).expand(PLANES, *call.out[0])]
 
 
-def _resize(call: _Call) -> list[Tensor | None]:
+def _resize(call: Call) -> list[Tensor | None]:
     """Each axis by itself: the elements that are blended, or the nearest."""
     x = call.data
     how = call.attributes.get("coordinate_transformation_mode", b"half_pixel").decode()
     if how == "tf_crop_and_resize" or call.attributes.get("antialias", 0):
-        return _everything(call)
+        return everything(call)
     if call.op == "Upsample":
         how = "asymmetric"
     mode = call.attributes.get("mode", b"nearest").decode()
@@ -370,14 +307,14 @@ _ROUND: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "ceil": np.ceil,
 }
 
-_Rule = Callable[[_Call], list[Tensor | None]]
+_Rule = Callable[[Call], list[Tensor | None]]
 
 
 def _table(rule: _Rule, names: str) -> dict[str, _Rule]:
     return dict.fromkeys(names.split(), rule)
 
 
-_RULES: dict[str, _Rule] = {
+RULES: dict[str, _Rule] = {
     **_table(
         _elementwise,
         """Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast
@@ -410,53 +347,3 @@ _RULES: dict[str, _Rule] = {
     "LRN": _local_response,
     "CumSum": _cumulative,
 }  # fmt: skip
-
-
-CHANNELS_FIRST = frozenset(
-    ("Conv", "ConvInteger", "QLinearConv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool",
-     "GlobalMaxPool", "GlobalLpPool", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN",
-     "DepthToSpace", "SpaceToDepth")
-)  # fmt: skip
-"""Operators that take and give channels as the first axis after the batch, by their definition."""
-
-
-def layout(seen: Tensor) -> Layout | None:
-    """The axes of channels, rows and columns of a tensor with four of them, from its coordinates (4, N, a, b, c).
-
-    None where they do not tell: every element sees the same, or the tensor is no map.
-    """
-    if seen.dim() != 5:
-        return None
-    for guess in (NCHW, NHWC):
-        planes = reach(seen, [guess[0] + 1])
-        rows, columns = (_varies(part) for part in (planes[:2], planes[2:]))
-        if rows | columns and rows <= {guess[1]} and columns <= {guess[2]}:
-            return guess
-    return None
-
-
-def _varies(planes: Tensor) -> set[int]:
-    """The axes of the tensor (batch is 0) along which its coordinates change."""
-    return {
-        dim - 1
-        for dim in range(2, planes.dim())
-        if planes.shape[dim] > 1 and planes.stride(dim) and not bool((planes == planes.narrow(dim, 0, 1)).all())
-    }
-
-
-def receptive_field(
-    seen: Tensor, axes: str, grid: tuple[int, int], extra: int, frame: tuple[int, int]
-) -> ReceptiveField | None:
-    """The field of a layer's units from its coordinates (4, N, …); `axes`, `grid` and `extra` tokens as on its card."""
-    one = seen[:, 0]
-    if axes == "NCHW":
-        planes = reach(one, [1]).squeeze(1)
-    elif axes == "NHWC":
-        planes = reach(one, [3]).squeeze(3)
-    elif axes == "tokens":
-        planes = reach(one[:, extra:], [2]).reshape(PLANES, *grid)
-    elif axes == "vector":
-        planes = reach(one, [1]).view(PLANES, 1, 1)
-    else:
-        return None
-    return field(planes, frame)
