@@ -43,7 +43,7 @@ def classes_beside() -> None:
         st.fragment(_wait, run_every=POLL_SECONDS)(run_id)
     elif run.record.status == "done":
         show_classes(run.table("classes").head(5))
-        st.caption(f"It knows {len(card.classes):,} classes and no others, such as {plain(_some(card.classes))}.")
+        st.caption(f"It knows {len(card.classes):,} classes, such as {plain(_some(card.classes))}, and no others.")
         for line in run.record.warnings or []:
             st.caption(plain(line))
     else:
