@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,11 @@ class Field:
             st.session_state[self.key] = read(self.start)
         elif self.key not in st.session_state:
             st.session_state[self.key] = read(self.default)
+
+    def with_kept(self, names: Sequence[str]) -> list[str]:
+        """The names to choose from, and the kept ones that are not among them: a run may name what is unknown here."""
+        kept = st.session_state[self.key] or []
+        return [*names, *(name for name in ([kept] if isinstance(kept, str) else kept) if name not in names)]
 
     def forget_unless(self, valid: Container[Any], fallback: Any = None) -> None:
         """Forget a kept value that this network or data set does not have."""

@@ -17,13 +17,11 @@ from fovea.pages.ui.links import loopback_only
 @control("dataset")
 def draw_dataset(field: Field) -> str:
     """A data set by its name; where the server serves this machine alone, also a typed path."""
-    names = reads.known_datasets()
     field.begin(lambda value: value or None)
-    current = st.session_state[field.key]
     optional: dict[str, Any] = {} if field.default else {"index": None, "placeholder": field.placeholder}
     typed = " You can also type in the path of a folder or a list file." if loopback_only() else ""
     chosen = st.selectbox(
-        options=names if current in names or not current else [*names, current],
+        options=field.with_kept(reads.known_datasets()),
         accept_new_options=loopback_only(),
         **field.kept | optional | {"help": f"{field.info.description}{typed}"},
     )

@@ -15,10 +15,7 @@ from fovea.pages.ui.titles import photo_title
 @control("photo")
 def draw_photo(field: Field) -> str:
     """A sample or a photo that was uploaded before."""
-    references = [f"sample:{name}" for name in SAMPLES] + reads.kept_photos()
     field.begin(lambda value: value or None)
-    current = st.session_state[field.key]
-    if current and current not in references:
-        references.append(current)
+    references = field.with_kept([f"sample:{name}" for name in SAMPLES] + reads.kept_photos())
     optional: dict[str, Any] = {} if field.default else {"index": None, "placeholder": field.placeholder}
     return str(st.selectbox(options=references, format_func=photo_title, **field.kept, **optional) or "")
