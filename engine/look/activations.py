@@ -203,10 +203,10 @@ def _units_table(maps: NDArray[np.float32], order: str) -> pd.DataFrame:
 
 def _preview(maps: NDArray[np.float32], order: NDArray[np.int64]) -> NDArray[np.uint8]:
     """The first maps in the chosen order as one small sheet."""
-    from fovea.engine.sheet import compose_sheet, map_tiles, square_columns
+    from fovea.engine.panels.sheet import Sheet, map_tiles, square_columns
 
     first = maps[order[:64]]
-    return compose_sheet(map_tiles(first, 40), 40, square_columns(len(first)))
+    return Sheet(40, square_columns(len(first))).compose(map_tiles(first, 40))
 
 
 def _cells(layer: Layer, size: tuple[int, int], values: str) -> Cells:

@@ -279,14 +279,17 @@ def colour_tiles(filters: NDArray[np.float32], scaling: str) -> NDArray[np.uint8
 
 def mosaic_tiles(filters: NDArray[np.float32], scaling: str) -> NDArray[np.uint8]:
     """Filters (units, inputs, rows, columns) as one square picture each, a grey tile for every input channel."""
+    from fovea.engine.panels.sheet import Sheet
+
     units, inputs, rows, columns = filters.shape
     across = int(np.ceil(np.sqrt(inputs)))
-    gap = 1 if max(rows, columns) > 1 else 0
-    pitch = max(rows, columns) + gap
+    side = max(rows, columns)
+    sheet = Sheet(side, across, 1 if side > 1 else 0)
     levels = grey_levels(filters, scaling, (1, 2, 3))
-    pictures = np.full((units, across * pitch - gap, across * pitch - gap), 160, np.uint8)
+    whole = sheet.size(across * across)[0] - sheet.gap
+    pictures = np.full((units, whole, whole), 160, np.uint8)
     for index in range(inputs):
-        top, left = (place * pitch for place in divmod(index, across))
+        top, left = sheet.place(index)
         pictures[:, top : top + rows, left : left + columns] = levels[:, index]
     return np.repeat(pictures[..., None], 3, axis=-1)
 
@@ -310,14 +313,14 @@ def _tile_side(pictures: NDArray[np.uint8], least: int = 48) -> int:
 
 def _sheet(pictures: NDArray[np.uint8], gap: int = 0) -> tuple[NDArray[np.uint8], int, int]:
     """The sheet, its tile and its columns; `gap` pixels of white between the tiles."""
-    from fovea.engine.sheet import compose_sheet, fit_tile, square_columns
+    from fovea.engine.panels.sheet import Sheet, fit_tile, square_columns
 
     most = max(24, math.isqrt(SHEET_PIXELS // max(1, len(pictures))))
     if max(pictures.shape[1:3]) > most:
         pictures = np.stack([fit_tile(picture, most) for picture in pictures])
     tile = _tile_side(pictures, 96 if len(pictures) <= LARGE_TILES else 48)
     columns = square_columns(len(pictures), max(1, SHEET_SIDE // tile))
-    return compose_sheet(enlarged(pictures, tile), tile, columns, gap=gap, background=255), tile + gap, columns
+    return Sheet(tile, columns, gap).compose(enlarged(pictures, tile), background=255), tile + gap, columns
 
 
 def _draw_all(job: Job, name: str, weights: LayerWeights, maps: NDArray[np.float32] | None, result: Result) -> None:
@@ -401,7 +404,7 @@ def _add_maps(job: Job, name: str, maps: NDArray[np.float32] | None, result: Res
 
 def _add_mined(job: Job, name: str, result: Result) -> tuple[Panel, ...]:
     """Image `mined.jpg`, table `mined` and their panel: the best patches of each filter, if a run has mined them."""
-    from fovea.engine.sheet import compose_sheet, square_columns
+    from fovea.engine.panels.sheet import Sheet, square_columns
 
     found = mined_gallery(job, same_units(job.network, name))
     if found is None:
@@ -412,7 +415,7 @@ def _add_mined(job: Job, name: str, result: Result) -> tuple[Panel, ...]:
     table, tiles = mined.pictures(panel, min(9, most))
     result.tables["mined"] = table.assign(tile=np.arange(len(table))).drop(columns=["layer"]).reset_index(drop=True)
     columns = square_columns(len(table), 64)
-    result.images["mined.jpg"] = compose_sheet([tiles[int(tile)] for tile in table["tile"]], panel.tile, columns)
+    result.images["mined.jpg"] = Sheet(panel.tile, columns).compose(tiles[int(tile)] for tile in table["tile"])
     return (
         GalleryPanel(
             title="What excites it most",
@@ -568,7 +571,7 @@ def _inputs_beside_patches(
     mined: Mined, panel: GalleryPanel, pictures: NDArray[np.uint8], result: Result
 ) -> tuple[NDArray[np.uint8], int, int]:
     """Table `inputs_shown`, two rows an input: its weights, and its best patch. Returns the sheet, tile and columns."""
-    from fovea.engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.panels.sheet import Sheet, fit_tile
 
     inputs = result.tables["inputs"]
     best, tiles = mined.pictures(panel, 1)
@@ -587,7 +590,7 @@ def _inputs_beside_patches(
 
     result.tables["inputs_shown"] = pd.DataFrame(rows, columns=["input", "shows", "weight", "tile"])
     columns = 2 * max(1, round(len(inputs) ** 0.5))
-    return compose_sheet(drawn, side, columns), side, columns
+    return Sheet(side, columns).compose(drawn), side, columns
 
 
 def _tell_how_to_mine_inputs(job: Job, name: str, result: Result) -> None:

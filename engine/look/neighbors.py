@@ -134,7 +134,7 @@ def _neighbors_table(
 def _add_gallery(job: Job, dataset: Dataset, table: str, result: Result) -> None:
     """A sheet of the neighbours as the network sees them."""
     from fovea.engine.look.vectors.store import thumbnail
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import Sheet
 
     rows = result.tables[table]
     by_index = {dataset.index_of(key): rank for rank, key in enumerate(rows["image"])}
@@ -143,7 +143,7 @@ def _add_gallery(job: Job, dataset: Dataset, table: str, result: Result) -> None
     for index, found in dataset.frames(preprocessing, list(by_index), threads=2, unreadable=[]):
         tiles[by_index[index]] = thumbnail(found, TILE)
     columns = max(1, min(6, len(tiles)))
-    result.images[table] = compose_sheet(tiles, TILE, columns)
+    result.images[table] = Sheet(TILE, columns).compose(tiles)
     features = table == "neighbors"
     result.panels.append(
         GalleryPanel(

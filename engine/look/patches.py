@@ -495,21 +495,20 @@ def _summary(miner: Miner, found: Partial, units: pd.DataFrame) -> dict[str, Any
 def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
     """One sheet of crops a layer, and the table `gallery` that tells which tile is which patch."""
     from fovea.engine.look.probing.probe import cores
+    from fovea.engine.panels.sheet import Sheet
 
     patches = result.tables["patches"]
     index_of = {key: index for index, key in enumerate(miner.dataset.keys)}
     sheets: dict[str, NDArray[np.uint8]] = {}
-    plans: dict[str, tuple[int, int]] = {}
+    lies: dict[str, Sheet] = {}
     tiles = np.full(len(patches), -1, np.int64)
     for layer in miner.layers:
         mine = (patches["layer"] == layer.name).to_numpy()
         tile, shown = _tile_plan(layer.units, int(patches.loc[mine, "rank"].max()) + 1 if mine.any() else 1)
-        columns = shown * max(1, 4096 // (shown * tile))
+        sheet = lies[layer.name] = Sheet(tile, shown * max(1, 4096 // (shown * tile)))
         drawn = mine & (patches["rank"] < shown).to_numpy()
         tiles[drawn] = (patches["unit"] * shown + patches["rank"])[drawn]
-        rows = -(-layer.units * shown // columns)
-        sheets[layer.name] = np.full((rows * tile, columns * tile, 3), BACKGROUND, np.uint8)
-        plans[layer.name] = tile, columns
+        sheets[layer.name] = np.full((*sheet.size(layer.units * shown), 3), BACKGROUND, np.uint8)
     result.tables["gallery"] = _gallery_table(miner, patches, tiles)
     drawn_on: dict[int, list[int]] = defaultdict(list)
     for patch, key in enumerate(patches["image"]):
@@ -524,14 +523,14 @@ def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
         picture = _rgb(frame)
         cut: dict[tuple[int, ...], NDArray[np.uint8]] = {}
         for patch in drawn_on[index]:
-            tile, columns = plans[layers[patch]]
-            key = (tile, *boxes[patch])
+            sheet = lies[layers[patch]]
+            key = (sheet.tile, *boxes[patch])
             if key not in cut:
-                cut[key] = crop_within(picture, boxes[patch], tile)
+                cut[key] = crop_within(picture, boxes[patch], sheet.tile)
             height, width = cut[key].shape[:2]
-            row, column = divmod(tile_of[patch], columns)
-            top, left = row * tile + (tile - height) // 2, column * tile + (tile - width) // 2
-            sheets[layers[patch]][top : top + height, left : left + width] = cut[key]
+            tile = sheet.cut(sheets[layers[patch]], tile_of[patch])
+            top, left = (sheet.tile - height) // 2, (sheet.tile - width) // 2
+            tile[top : top + height, left : left + width] = cut[key]
 
     with ThreadPoolExecutor(cores(), thread_name_prefix="crop") as pool:
         frames = miner.frames_again(sorted(drawn_on))
@@ -541,7 +540,6 @@ def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
             done += len(some)
             job.progress(0.98 + 0.02 * done / len(drawn_on), "cutting out the patches")
     for layer in miner.layers:
-        tile, columns = plans[layer.name]
         name = sheet_name(layer.name)
         result.images[name] = sheets[layer.name]
         result.panels.append(
@@ -551,8 +549,8 @@ def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
                 "Grey stands where the receptive field is not square.",
                 image=name,
                 table="gallery",
-                tile=tile,
-                columns=columns,
+                tile=lies[layer.name].tile,
+                columns=lies[layer.name].columns,
                 group=("layer", "unit"),
                 caption=("score", "label", "image") if miner.dataset.labels else ("score", "image"),
                 where={"layer": layer.name},
@@ -560,7 +558,7 @@ def _add_galleries(job: Job, miner: Miner, result: Result) -> None:
         )
     if miner.layers:
         first = sheets[miner.layers[-1].name]
-        tile, columns = plans[miner.layers[-1].name]
+        tile = lies[miner.layers[-1].name].tile
         result.preview = first[: 4 * tile, : 6 * tile]
 
 

@@ -57,10 +57,10 @@ def look_over(job: Job, result: Result) -> None:
                 drawn.append({"layer": layer.name, "unit": int(unit), "maximum": float(value), "tile": len(drawn)})
     result.tables["layers"] = pd.DataFrame(rows)
     if drawn:
-        from fovea.engine.sheet import compose_sheet
+        from fovea.engine.panels.sheet import Sheet
 
         result.tables["strongest"] = pd.DataFrame(drawn)
-        result.images["strongest"] = compose_sheet(np.concatenate(tiles), TILE, COLUMNS)
+        result.images["strongest"] = Sheet(TILE, COLUMNS).compose(np.concatenate(tiles))
     result.panels += _panels(bool(drawn))
 
 
@@ -92,7 +92,7 @@ def _ask(job: Job, layers: list[Layer]) -> dict[str, NDArray[Any]]:
 
 def _tiles(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Maps (k, h, w) as tiles, each from its smallest value in black to its largest in white."""
-    from fovea.engine.sheet import map_tiles
+    from fovea.engine.panels.sheet import map_tiles
 
     return map_tiles(maps, TILE)
 

@@ -73,12 +73,11 @@ class Mined:
 
     def pictures(self, panel: GalleryPanel, most: int) -> tuple[pd.DataFrame, dict[int, NDArray[np.uint8]]]:
         """Of a gallery the rows (unit, rank, score, tile, …) of the `most` best patches of each unit, and each tile."""
-        from fovea.engine.sheet import cut_tile
-
         table = panel.rows(self.run)
         table = table[table["rank"] < most]
-        sheet = np.asarray(self.run.image(panel.image).convert("RGB"))
-        return table, {int(tile): cut_tile(sheet, int(tile), panel.tile, panel.columns) for tile in table["tile"]}
+        pixels = np.asarray(self.run.image(panel.image).convert("RGB"))
+        sheet = panel.sheet(pixels.shape[1])
+        return table, {int(tile): sheet.cut(pixels, int(tile)) for tile in table["tile"]}
 
 
 @dataclass(frozen=True)

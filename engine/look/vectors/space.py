@@ -88,7 +88,7 @@ def add_map(
     """
     import pandas as pd
 
-    from fovea.engine.sheet import compose_sheet, square_columns
+    from fovea.engine.panels.sheet import Sheet, square_columns
 
     if how == "none" or len(features.shown) < 3:
         return
@@ -104,7 +104,7 @@ def add_map(
     told = _add_words(job, dataset, features, votes, table)
     result.tables["map"] = table
     columns = square_columns(len(rows), 64)
-    result.images["map.jpg"] = compose_sheet(features.thumbs, THUMB, columns)
+    result.images["map.jpg"] = Sheet(THUMB, columns).compose(features.thumbs)
     names = [name for name in ("label", "prediction", "neighbours", "error") if name in table]
     some = f" {len(rows):,} of {len(features):,} images are shown, evenly spread." if len(rows) < len(features) else ""
     result.panels.append(

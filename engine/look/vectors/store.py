@@ -337,6 +337,6 @@ def small_pixels(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def thumbnail(frame: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
     """The whole frame inside a tile, uint8 (tile, tile, 3)."""
-    from fovea.engine.sheet import fit_tile
+    from fovea.engine.panels.sheet import fit_tile
 
     return fit_tile(frame[..., 0] if frame.shape[2] == 1 else frame[..., :3], tile)

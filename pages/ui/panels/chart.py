@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from fovea.engine.figures import figure
-from fovea.engine.panels import Panel
+from fovea.engine.panels import Look, Panel
 
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "scrollZoom": False, "displayModeBar": False}
 """Plotly's settings: no logo, nothing that sends data anywhere."""
@@ -29,12 +28,14 @@ def draw_chart(
     square: bool = False,
     **look: Any,
 ) -> list[Any] | None:
-    """Draw the panel's figure; what the point that was clicked carries, if it is `clickable` and one was.
+    """Draw the panel's figure, if it has one; if it is `clickable`, what the point that was clicked carries, or None.
 
     `zoom`: the wheel zooms. `square`: a picture with a colour bar under it, as wide as its column and as high as that
     asks for. `look`: the figure's own choices (height, opacity, scale, channel, colour).
     """
-    chart = figure(panel, run, theme=theme(), **look)
+    chart = panel.figure(run, Look(theme(), **look))
+    if chart is None:
+        return None
     height: dict[str, Any] = {}
     place: Any = contextlib.nullcontext()
     if square:

@@ -14,7 +14,7 @@ import streamlit as st
 from fovea.engine.panels import GalleryPanel, Panel
 from fovea.pages.ui.paging import choose_page
 from fovea.pages.ui.panels.opened import show_opened, unit_link
-from fovea.pages.ui.panels.tiles import Card, bare, shortened_in, show_cards, tiled_rows, words_of
+from fovea.pages.ui.panels.tiles import Card, bare, shortened_in, show_cards, words_of
 
 CARDS_A_PAGE = 48
 TILES_ON_A_CARD = 9
@@ -25,7 +25,7 @@ Narrowed = Callable[[Panel, Any, str, Any, str], None]
 
 def show_gallery(panel: GalleryPanel, run: Any, key: str, narrowed: Narrowed) -> None:
     """Draw a gallery; what is opened stands in its place, with the panels that the gallery `opens` narrowed to it."""
-    table = tiled_rows(panel, run)
+    table = panel.rows(run)
     if table.empty:
         st.info("There is nothing in this gallery.", icon=":material/image_not_supported:")
         return
@@ -178,7 +178,7 @@ def show_units(
     panel: GalleryPanel, run: Any, units: Mapping[int, str], key: str, opened: Callable[[int], None]
 ) -> None:
     """Several units of the panel's layer as cards, each with its note and its best four tiles; a click opens one."""
-    table = tiled_rows(panel, run)
+    table = panel.rows(run)
     cards = []
     for unit, note in units.items():
         tiles = [int(tile) for tile in table[table["unit"] == unit]["tile"].head(4)]
@@ -188,7 +188,7 @@ def show_units(
 
 def show_group(panel: GalleryPanel, run: Any, group: Mapping[str, str], key: str, above: float = -math.inf) -> bool:
     """One group's tiles, large, under the panel's title, of scores `above` that; whether the run holds any."""
-    rows = _rows_of_group(tiled_rows(panel, run), group)
+    rows = _rows_of_group(panel.rows(run), group)
     if above > -math.inf:
         rows = rows[rows["score"] > above]
     if rows.empty:

@@ -13,11 +13,10 @@ import streamlit as st
 from fovea.engine.data.catalogue import open_dataset
 from fovea.engine.data.photos import keep_photo
 from fovea.engine.errors import FoveaError
-from fovea.engine.figures import words as in_words
 from fovea.engine.method import Method, find_method
 from fovea.engine.options import DatasetKind, ItemKind
-from fovea.engine.panels import GalleryPanel, ScatterPanel
-from fovea.engine.sheet import cut_tile
+from fovea.engine.panels import SheetView
+from fovea.engine.panels.words import words as in_words
 from fovea.engine.work.runs import submit
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.nav import page
@@ -28,7 +27,7 @@ LARGE = 420
 
 
 def show_opened(
-    panel: GalleryPanel | ScatterPanel,
+    panel: SheetView,
     run: Any,
     row: pd.Series[Any],
     key: str,
@@ -50,7 +49,7 @@ def show_opened(
             beside()
 
 
-def _picture(panel: GalleryPanel | ScatterPanel, run: Any, row: pd.Series[Any]) -> None:
+def _picture(panel: SheetView, run: Any, row: pd.Series[Any]) -> None:
     """The image itself where it can still be read, else its tile, enlarged."""
     if "image" in row.index:
         with contextlib.suppress(FoveaError):
@@ -60,11 +59,10 @@ def _picture(panel: GalleryPanel | ScatterPanel, run: Any, row: pd.Series[Any]) 
         st.image(tile_picture(panel, run, int(row["tile"])), width="content")
 
 
-def tile_picture(panel: GalleryPanel | ScatterPanel, run: Any, tile: int) -> np.ndarray[Any, Any]:
+def tile_picture(panel: SheetView, run: Any, tile: int) -> np.ndarray[Any, Any]:
     """A tile of the panel's sheet, enlarged by whole pixels, uint8 (h, w, 3)."""
-    sheet = np.asarray(run.image(panel.image).convert("RGB"))
-    columns = panel.columns or max(1, sheet.shape[1] // panel.tile)
-    cut = cut_tile(sheet, tile, sheet.shape[1] // columns, columns)
+    pixels = np.asarray(run.image(panel.image).convert("RGB"))
+    cut = panel.sheet(pixels.shape[1]).cut(pixels, tile)
     factor = max(1, LARGE // max(cut.shape[:2]))
     return cut.repeat(factor, axis=0).repeat(factor, axis=1)
 

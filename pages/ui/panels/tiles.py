@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 from PIL import Image
 
-from fovea.engine.panels import GalleryPanel, ScatterPanel
+from fovea.engine.panels import GalleryPanel, SheetView
 from fovea.pages.ui.links import artifact_url
 from fovea.pages.ui.text import value
 
@@ -40,16 +39,15 @@ class Card(TypedDict):
     titles: list[str]
 
 
-def sheet_of(panel: GalleryPanel | ScatterPanel, run: Any) -> dict[str, Any]:
+def sheet_of(panel: SheetView, run: Any) -> dict[str, Any]:
     """Where the panel's sheet lies and how many tiles it has across and down."""
     name = panel.image if "." in panel.image else f"{panel.image}.png"
     with Image.open(run.image_path(panel.image)) as header:  # a sheet has many megapixels: its pixels stay undecoded
         width, height = header.size
-    columns = panel.columns or max(1, width // panel.tile)
     return {
         "sheet": artifact_url(run.record.id, f"images/{name}"),
-        "columns": columns,
-        "rows": max(1, math.ceil(height / (width / columns))),
+        "columns": panel.sheet(width).columns,
+        "rows": panel.sheet_rows((width, height)),
     }
 
 
@@ -64,12 +62,6 @@ def show_cards(
 
     data = sheet_of(panel, run) | {"cards": cards, "card": width, "opens": opened is not None}
     _cards(key=key, data=data, on_opened_change=on_opened)
-
-
-def tiled_rows(panel: GalleryPanel, run: Any) -> pd.DataFrame:
-    """The panel's rows, with the column `tile`: which tile of the sheet belongs to each."""
-    rows = panel.rows(run)
-    return rows if "tile" in rows.columns else rows.assign(tile=rows.index)
 
 
 def bare(item: Any) -> Any:

@@ -15,7 +15,7 @@ from fovea.engine.look.activations import METHOD, cells, chosen_layer
 from fovea.engine.look.activity.glance import COLUMNS, TILE
 from fovea.engine.look.activity.pairs import gap_between, pair_up
 from fovea.engine.method import Job, Result
-from fovea.engine.sheet import cut_tile, map_tiles
+from fovea.engine.panels.sheet import Sheet, map_tiles
 from fovea.models.card import Layer, ReceptiveField
 from fovea.models.torch_net import forward_taps
 from tests.networks.modules import Tiny, TinyTokens
@@ -128,7 +128,7 @@ def test_whole_network_at_a_glance(network: TinyNetwork) -> None:
         if network.card.layer(tap).spatial:
             drawn = result.tables["strongest"].set_index("layer").loc[[tap]]
             assert list(drawn["unit"]) == list(np.argsort(-maps.max((1, 2)), kind="stable")[: len(drawn)])
-            tile = cut_tile(result.images["strongest"], int(drawn["tile"].iloc[0]), TILE, COLUMNS)
+            tile = Sheet(TILE, COLUMNS).cut(result.images["strongest"], int(drawn["tile"].iloc[0]))
             np.testing.assert_array_equal(tile[..., 0], map_tiles(maps[[drawn["unit"].iloc[0]]], TILE)[0])
         assert table.loc[tap, "strongest units"].startswith(f"{maps.max((1, 2)).argmax()} ")
 

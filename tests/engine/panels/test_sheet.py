@@ -6,24 +6,36 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fovea.engine.sheet import compose_sheet, cut_tile, fit_tile, map_tiles, square_columns, unit_range
+from fovea.engine.panels.sheet import Sheet, fit_tile, map_tiles, square_columns, unit_range
 
 
 @pytest.mark.parametrize("gap", [0, 3])
 def test_tiles_are_found_again(gap: int) -> None:
     tiles = [np.random.default_rng(i).integers(0, 256, (5, 5, 3), np.uint8) for i in range(7)]
-    sheet = compose_sheet(iter(tiles), 5, 3, gap=gap)
-    assert sheet.shape == (3 * (5 + gap), 3 * (5 + gap), 3)
+    sheet = Sheet(5, 3, gap)
+    pixels = sheet.compose(iter(tiles))
+    assert pixels.shape == (3 * (5 + gap), 3 * (5 + gap), 3) == (*sheet.size(7), 3)
     for index, tile in enumerate(tiles):
-        assert np.array_equal(cut_tile(sheet, index, 5, 3, gap=gap), tile)
-    assert (cut_tile(sheet, 8, 5, 3, gap=gap) == 128).all()
+        assert np.array_equal(sheet.cut(pixels, index), tile)
+    assert (sheet.cut(pixels, 8) == 128).all()
 
 
 def test_greys_and_nothing() -> None:
-    assert (compose_sheet([np.full((4, 4), 9, np.uint8)], 4, 1) == 9).all()
-    assert compose_sheet([], 4, 2).shape == (4, 8, 3)
+    assert (Sheet(4, 1).compose([np.full((4, 4), 9, np.uint8)]) == 9).all()
+    assert Sheet(4, 2).compose([]).shape == (4, 8, 3)
     with pytest.raises(ValueError, match="tile 0 has shape"):
-        compose_sheet([np.zeros((4, 5), np.uint8)], 4, 1)
+        Sheet(4, 1).compose([np.zeros((4, 5), np.uint8)])
+
+
+def test_tiles_need_not_be_square() -> None:
+    tiles = np.random.default_rng(0).integers(0, 256, (5, 3, 7, 3), np.uint8)
+    sheet = Sheet(7, 2, height=3)
+    pixels = sheet.compose(tiles)
+    assert pixels.shape == (9, 14, 3)
+    assert [sheet.place(index) for index in range(5)] == [(0, 0), (0, 7), (3, 0), (3, 7), (6, 0)]
+    assert all(np.array_equal(sheet.cut(pixels, index), tile) for index, tile in enumerate(tiles))
+    down, across = sheet.middles(np.arange(5))
+    assert (down[4], across[4]) == (7.5, 3.5)
 
 
 def test_a_fitted_picture_keeps_its_shape() -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from fovea.engine.method import methods
 from fovea.engine.panels import TablePanel
-from fovea.engine.report import command_line, report_html
+from fovea.engine.report.repeat import command_line
+from fovea.engine.report.report import report_html
 from fovea.engine.run.record import Input
 from tests.engine.memory_run import MemoryRun, every_panel, record
 
@@ -118,7 +119,7 @@ def test_a_panel_that_cannot_be_drawn_is_one_line() -> None:
     run = every_panel()
     del run.arrays["heatmap"], run.images["sheet"]
     tags = Tags(report_html(run))
-    assert tags.text.count("this panel cannot be drawn") == 4
+    assert tags.text.count("This panel cannot be drawn") == 4
     assert "Saliency" in tags.text
 
 
@@ -131,7 +132,7 @@ def test_a_run_without_charts_carries_no_plotly() -> None:
 
 def test_a_failed_run_says_why() -> None:
     page = report_html(MemoryRun(record([], status="failed", error="no layer named 'x' <b>")))
-    assert "This run is failed: no layer named &#39;x&#39; &lt;b&gt;" in page
+    assert "This run failed: no layer named &#39;x&#39; &lt;b&gt;" in page
 
 
 @pytest.mark.parametrize("name", methods())
