@@ -18,7 +18,6 @@ from fovea.engine.panels import (
     ScatterPanel,
     TablePanel,
     TableView,
-    TextPanel,
 )
 from fovea.pages.ui.panels.channels import show_channel, show_channels
 from fovea.pages.ui.panels.chart import draw_chart
@@ -76,13 +75,18 @@ def show_panel(panel: Panel, run: Any, key: str, narrow: bool = False) -> None:
             st.subheader(panel.title, anchor=False)
         if panel.help:
             st.caption(panel.help)
-        try:
-            if narrow and isinstance(panel, OverlayPanel):
-                draw_chart(panel, run, key, square=True)
-            else:
-                st.fragment(WIDGETS.get(type(panel), draw_chart))(panel, run, key)
-        except (FoveaError, OSError, KeyError, ValueError) as error:
-            show_error(f"This panel cannot be drawn: {error}")
+        st.fragment(_draw)(panel, run, key, narrow)
+
+
+def _draw(panel: Panel, run: Any, key: str, narrow: bool) -> None:
+    # The mistake is caught in here: Streamlit shows what leaves a fragment as a traceback and ends the page.
+    try:
+        if narrow and isinstance(panel, OverlayPanel):
+            draw_chart(panel, run, key, square=True)
+        else:
+            WIDGETS.get(type(panel), draw_chart)(panel, run, key)
+    except (FoveaError, OSError, KeyError, ValueError) as error:
+        show_error(f"This panel cannot be drawn: {error}")
 
 
 def show_narrowed(panel: Panel, run: Any, column: str, value: Any, key: str) -> None:
@@ -105,10 +109,6 @@ def _show_gallery(panel: GalleryPanel, run: Any, key: str) -> None:
     show_gallery(panel, run, key, show_narrowed)
 
 
-def _show_text(panel: TextPanel, run: Any, key: str) -> None:
-    """Title and help say it all."""
-
-
 WIDGETS: dict[type[Panel], Callable[[Any, Any, str], Any]] = {
     OverlayPanel: show_overlay,
     ChannelsPanel: show_channels,
@@ -116,6 +116,5 @@ WIDGETS: dict[type[Panel], Callable[[Any, Any, str], Any]] = {
     ScatterPanel: show_scatter,
     ImagePanel: show_image,
     TablePanel: show_table,
-    TextPanel: _show_text,
 }
-"""The kinds of panels that are more than a chart on a page. A kind that is not here is drawn by its own figure."""
+"""The kinds of panels that are more than a chart on a page. Any other kind is its own figure, if it has one."""
