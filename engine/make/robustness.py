@@ -128,7 +128,7 @@ class _Survey:
 
     def _labels(self) -> tuple[dict[str, tuple[int, ...]], str]:
         """What each label stands for, and in words what counts as right."""
-        from fovea.engine.look.checking.measure import match_labels
+        from fovea.engine.look.checking.accuracy import match_labels
 
         if self.options.truth != "prediction":
             try:

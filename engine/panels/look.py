@@ -52,7 +52,7 @@ class Look:
         if self.theme not in get_args(Theme):
             raise OptionsError(f"theme must be light or dark, not {self.theme!r}")
         if not 0 <= self.opacity <= 1:
-            raise OptionsError(f"opacity must lie in 0 … 1, not {self.opacity}")
+            raise OptionsError(f"opacity must lie between 0 and 1, not {self.opacity}")
         if self.scale not in (None, *get_args(Scale)):
             raise OptionsError(f"scale must be sequential or diverging, not {self.scale!r}")
         if self.colours and self.colours not in SEQUENTIAL + DIVERGING:

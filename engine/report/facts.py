@@ -1,23 +1,21 @@
-"""What a report tells of a run beside its panels: its title, its method, its options, where and how it ran."""
+"""What a report tells of a run beside its panels: its method, its options, where and how it ran."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fovea.engine.errors import UnknownNameError
 from fovea.engine.method import find_method
 from fovea.engine.panels.words import words
 
+if TYPE_CHECKING:
+    from fovea.engine.run.record import RunRecord
+
 STATES = {"failed": "failed", "cancelled": "was cancelled", "interrupted": "was interrupted"}
 
 
-def title_of(record: Any) -> str:
-    """The name that the user gave the run, or what it is of."""
-    return str(getattr(record, "title", "") or record.method)
-
-
-def method_words(record: Any) -> dict[str, str]:
+def method_words(record: RunRecord) -> dict[str, str]:
     """Title, question and summary of the method; one that is not known here has only its name."""
     try:
         method = find_method(record.method)
@@ -26,12 +24,12 @@ def method_words(record: Any) -> dict[str, str]:
     return {"title": method.title, "question": method.question, "summary": method.summary}
 
 
-def started(record: Any) -> str:
+def started(record: RunRecord) -> str:
     """When it started, to the second."""
     return str(record.started or record.created).replace("T", " ").split(".")[0]
 
 
-def state(record: Any) -> str:
+def state(record: RunRecord) -> str:
     """One sentence on a run that is not done."""
     if record.status == "done":
         return ""
@@ -39,12 +37,12 @@ def state(record: Any) -> str:
     return f"{told}: {record.error}" if record.error else f"{told}."
 
 
-def summary(record: Any) -> list[tuple[str, str]]:
+def summary(record: RunRecord) -> list[tuple[str, str]]:
     """Name and value of what the method found most telling."""
     return [(name.replace("_", " "), words(value)) for name, value in record.summary.items()]
 
 
-def facts(record: Any) -> list[tuple[str, str]]:
+def facts(record: RunRecord) -> list[tuple[str, str]]:
     """What is known of the run beside its options, as name and text."""
     network = record.network
     told = [
@@ -64,7 +62,7 @@ def facts(record: Any) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in told if value]
 
 
-def options(record: Any) -> list[tuple[str, str, str]]:
+def options(record: RunRecord) -> list[tuple[str, str, str]]:
     """(name, value, help) of every option."""
     fields: dict[str, Any] = {}
     with contextlib.suppress(UnknownNameError):

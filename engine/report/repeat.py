@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fovea.engine.errors import UnknownNameError
 from fovea.engine.method import find_method
 
+if TYPE_CHECKING:
+    from fovea.engine.run.record import RunRecord
 
-def command_line(record: Any) -> str:
+
+def command_line(record: RunRecord) -> str:
     """What gives this run again: `python -m engine METHOD …`, with the options that are not the defaults."""
     parts = ["python", "-m", "engine", record.method, "--network", record.network.name]
     image = next((source.reference for source in record.inputs if source.name == "image"), None)
@@ -31,13 +34,12 @@ def command_line(record: Any) -> str:
             parts += [flag, "none" if value is None else str(value)]
     if record.seed:
         parts += ["--seed", str(record.seed)]
-    for name in ("device", "provider"):
-        asked = getattr(record, f"requested_{name}", "auto")
+    for flag, asked in (("--device", record.requested_device), ("--provider", record.requested_provider)):
         if asked != "auto":
-            parts += [f"--{name}", asked]
+            parts += [flag, asked]
     return shlex.join(parts)
 
 
-def only_here(record: Any) -> bool:
+def only_here(record: RunRecord) -> bool:
     """Whether the command names a photo by its content, which only the machine that made the run can look up."""
     return any(str(source.reference).startswith("photo:") for source in record.inputs)

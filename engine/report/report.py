@@ -20,6 +20,7 @@ from fovea.engine.errors import FoveaError
 from fovea.engine.panels import Panel, ReportPart, RunView
 from fovea.engine.panels.look import template
 from fovea.engine.report import facts, repeat
+from fovea.engine.run.title import run_title
 
 TEMPLATES = Path(__file__).parent / "templates"
 CONFIG = {"displayModeBar": False, "displaylogo": False, "showSendToCloud": False, "responsive": True}
@@ -34,7 +35,7 @@ def report_html(run: RunView) -> str:
         _environment()
         .get_template("report.html")
         .render(
-            title=facts.title_of(record),
+            title=run_title(record),
             method=facts.method_words(record),
             record=record,
             state=facts.state(record),

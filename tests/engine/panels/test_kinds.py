@@ -106,7 +106,7 @@ def test_a_new_kind_is_one_file(pie: Any) -> None:
 
 
 def test_a_page_shows_a_new_kind(pie: Any) -> None:
-    """Where a kind has no widget of its own, a page draws its figure."""
+    """Where a kind has no widget of its own, a page draws its figure; one that is unknown is one line."""
     from streamlit.testing.v1 import AppTest
 
     def script(run):  # AppTest runs its text, in which nothing is imported
@@ -114,10 +114,12 @@ def test_a_page_shows_a_new_kind(pie: Any) -> None:
 
         show_panels(run, "test")
 
-    app = AppTest.from_function(script, args=(slices(pie),)).run()
+    run = slices(pie)
+    run.record.panels.append(UnknownPanel(kind="hologram", title="Depth"))
+    app = AppTest.from_function(script, args=(run,), default_timeout=60).run()
     assert not app.exception
-    assert not app.error
-    assert [title.value for title in app.subheader] == ["Breakfast", "lunch & tea"]
+    assert [line.value.split(":")[0] for line in app.error] == ["This panel cannot be drawn\\"]
+    assert [title.value for title in app.subheader] == ["Breakfast", "lunch & tea", "Depth"]
     assert len(app.get("plotly_chart")) == 2
 
 

@@ -74,6 +74,7 @@ def test_it_tells_the_whole_run(page: str) -> None:
     ):
         assert told in text
     assert "cannot be drawn" not in text
+    assert "<title>Test of tabby cat · Fovea</title>" in page
     assert text.index(run.record.panels[0].title) < text.index(run.record.panels[3].title)
 
 

@@ -3,7 +3,7 @@
 `$FOVEA_HOME/features/KEY/` holds for every readable image its features (pooled over space), its pixels at 32 by 32,
 the class that the network gives it, and thumbnails for a map. All are mapped files: memory stays flat however many
 images there are, a killed run goes on where it was, and an index of faiss lies beside them. What was used longest ago
-is dropped when all together grow too large (`feature_cache`).
+is dropped when all together grow too large (`cache`).
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fovea.engine.data.batches import Batch, batches
 from fovea.engine.errors import DatasetError, OptionsError, StoreError, UnsupportedError
+from fovea.engine.look.feature_space.cache import drop_unused, mark_used
+from fovea.engine.look.feature_space.search import Metric, Neighbors, Pixels
 from fovea.engine.look.kernels.weights import weighted_layers
 from fovea.engine.look.probing.layers import with_units
-from fovea.engine.look.vectors.cache import drop_unused, mark_used
-from fovea.engine.look.vectors.search import Metric, Neighbors, Pixels
 from fovea.models.home import home, write_whole
 
 if TYPE_CHECKING:
-    from fovea.engine.data.dataset import Dataset
+    from fovea.engine.data.dataset import Dataset, Unreadable
     from fovea.engine.look.probing.probe import Probe
     from fovea.engine.look.probing.reducers import Editor
     from fovea.engine.method import Job
+    from fovea.engine.progress import Progress
     from fovea.models.card import Card
 
 SIDE = 32
@@ -73,7 +75,7 @@ class Features:
     shown: NDArray[np.int64]
     thumbs: NDArray[np.uint8]
     unreadable: int = 0
-    _spaces: dict[str, Any] = field(default_factory=dict)
+    _spaces: dict[Metric, Neighbors] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -83,17 +85,18 @@ class Features:
         """What the files take on disk."""
         return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
 
-    def space(self, job: Job, metric: Metric) -> Neighbors:
+    def space(self, metric: Metric, progress: Progress) -> Neighbors:
         """The features, to be asked for neighbours; an index that takes training is made once."""
         if metric not in self._spaces:
-            tell = _told(job, 0.7, 0.8)
-            with _alone(job, self.folder):
-                self._spaces[metric] = Neighbors(self.vectors, metric, folder=self.folder, tell=tell)
-        return self._spaces[metric]  # type: ignore[no-any-return]
+            with _alone(progress, self.folder):
+                self._spaces[metric] = Neighbors(
+                    self.vectors, metric, folder=self.folder, progress=progress.span(0.7, 0.8)
+                )
+        return self._spaces[metric]
 
-    def pixel_space(self, job: Job) -> Pixels:
+    def pixel_space(self, progress: Progress) -> Pixels:
         """The pixels, to be asked for neighbours."""
-        return Pixels(self.pixels, _told(job, 0.8, 0.85))
+        return Pixels(self.pixels, progress.span(0.8, 0.85))
 
     def remembered(self, name: str, compute: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         """Arrays that follow from the features alone: computed once, then read."""
@@ -112,19 +115,14 @@ class Features:
         return made
 
 
-def _told(job: Job, low: float, high: float) -> Callable[[float, str], None]:
-    """Progress of a part of the run."""
-    return lambda fraction, message: job.progress(low + (high - low) * fraction, message)
-
-
 @contextmanager
-def _alone(job: Job, folder: Path) -> Iterator[None]:
+def _alone(progress: Progress, folder: Path) -> Iterator[None]:
     """Nobody else writes these files meanwhile: who comes second waits, and then finds them."""
     from fovea.engine.store.lock import Lock
 
     lock = Lock(folder.with_suffix(".lock"))
     while not lock.acquire():
-        job.progress(0.0, "waiting for another run that computes the same features")
+        progress(0.0, "waiting for another run that computes the same features")
         time.sleep(0.2)
     try:
         yield
@@ -140,26 +138,25 @@ class Source:
     name: str
 
 
-def open_source(job: Job, layer: str = "") -> Source:
+def open_source(job: Job[Any], layer: str) -> Source:
     """The session that takes frames and answers with features pooled over space, and with the best class.
 
-    They are those of `layer`, or of the option of that name; without one, of what the last layer of weights reads,
-    which need not be the output of any module.
+    They are those of `layer`; where it is empty, of what the last layer of weights reads, which need not be the
+    output of any module.
     """
     from fovea.engine.look.kernels.weights import weighted_node
     from fovea.engine.look.probing import reducers
     from fovea.engine.look.probing.probe import Probe
     from fovea.models.card import OUTPUT
 
-    named = layer or str(job.options.layer)
-    tap = named or weighted_layers(job.card)[-1]
+    tap = layer or weighted_layers(job.card)[-1]
     read = reducers.read_layer(job.card, tap)
     classes = bool(job.card.classes) and job.card.output in ("logits", "probabilities")
 
     def build(editor: Editor, tensors: Mapping[str, str]) -> None:
         reducers.normalised_input(editor, job.card.preprocessing)
         tensor = tensors[tap]
-        if named:
+        if layer:
             tensor = reducers.spatial_mean(editor, reducers.as_maps(editor, tensor, read))
         else:
             node = weighted_node(editor.model, tensor)
@@ -172,10 +169,10 @@ def open_source(job: Job, layer: str = "") -> Source:
             editor.answer(editor.node("Reshape", best, editor.constant([-1])), "class", "int64")
 
     probe = Probe(job, [tap, OUTPUT] if classes else [tap], build)
-    return Source(probe, named or f"input of {tap}")
+    return Source(probe, layer or f"input of {tap}")
 
 
-def dataset_features(job: Job, dataset: Dataset, source: Source) -> Features:
+def dataset_features(job: Job[Any], dataset: Dataset, source: Source) -> Features:
     """The features of a data set, computed once for a network, a layer and a state of the data set, then kept.
 
     Raises DatasetError if no image is readable, OptionsError if the disk has no room for them.
@@ -185,19 +182,19 @@ def dataset_features(job: Job, dataset: Dataset, source: Source) -> Features:
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
     folder = home() / "features" / key
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(job, folder):
-        found = _read(folder, source.name)
-        if found is None:
+    with _alone(job.progress, folder):
+        features = _read(folder, source.name)
+        if features is None:
             _Writer(job, dataset, source, folder).write()
-            found = _read(folder, source.name)
-    if found is not None:
+            features = _read(folder, source.name)
+    if features is not None:
         mark_used(folder)
     drop_unused(folder.parent, keep=folder)
-    if found is None or not len(found):
+    if features is None or not len(features):
         raise DatasetError(f"the data set {dataset.name} has no readable image: {len(dataset)} were tried")
-    if found.unreadable:
-        job.warn(f"{found.unreadable} of {len(dataset)} images could not be read and are left out")
-    return found
+    if features.unreadable:
+        job.warn(f"{features.unreadable} of {len(dataset)} images could not be read and are left out.")
+    return features
 
 
 def _read(folder: Path, layer: str) -> Features | None:
@@ -228,7 +225,7 @@ def _read(folder: Path, layer: str) -> Features | None:
 class _Writer:
     """One way through a data set, which goes on where an interrupted one was."""
 
-    def __init__(self, job: Job, dataset: Dataset, source: Source, folder: Path) -> None:
+    def __init__(self, job: Job[Any], dataset: Dataset, source: Source, folder: Path) -> None:
         self.job, self.dataset, self.source, self.folder = job, dataset, source, folder
         self.to_show = set(np.linspace(0, len(dataset) - 1, min(len(dataset), THUMBS)).astype(int).tolist())
         self.arrays: dict[str, NDArray[Any]] = {}
@@ -238,12 +235,14 @@ class _Writer:
         """All images that are not yet there."""
         self._resume()
         begun, count = self.state["next"], len(self.dataset)
-        unreadable: list[Any] = []
+        progress = self.job.progress.span(0.0, 0.7)
+        unreadable: list[Unreadable] = []
         for start in range(begun, count, SAVED):
             part = range(start, min(start + SAVED, count))
-            for batch, frames in self._batches(part, unreadable):
-                self._ask(batch, frames)
-                self.job.progress(0.7 * batch[-1] / count, f"image {batch[-1] + 1:,} of {count:,}")
+            for batch in self._batches(part, unreadable):
+                self._ask(batch)
+                last = batch.indices[-1]
+                progress(last / count, f"image {last + 1:,} of {count:,}")
             self._save(part.stop, len(unreadable))
         self.job.record(decoder=self.dataset.decoder)
         if self.arrays:
@@ -260,29 +259,20 @@ class _Writer:
             self.arrays = {}
             self._unreadable_before = 0
 
-    def _batches(self, part: range, unreadable: list[Any]) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
+    def _batches(self, part: range, unreadable: list[Unreadable]) -> Iterator[Batch]:
         from fovea.engine.look.probing.probe import batch_size
 
-        size = batch_size(self.source.probe.provider)
-        batch: list[int] = []
-        frames: list[NDArray[np.uint8]] = []
-        preprocessing = self.job.card.preprocessing
-        for index, frame in self.dataset.frames(preprocessing, part, threads=2, unreadable=unreadable):
-            batch.append(index)
-            frames.append(frame)
-            if len(batch) == size:
-                yield batch, np.stack(frames)
-                batch, frames = [], []
-        if batch:
-            yield batch, np.stack(frames)
+        frames = self.dataset.frames(self.job.card.preprocessing, part, threads=2, unreadable=unreadable)
+        return batches(frames, batch_size(self.source.probe.provider))
 
-    def _ask(self, batch: list[int], frames: NDArray[np.uint8]) -> None:
+    def _ask(self, batch: Batch) -> None:
+        indices, frames = batch
         answers = self.source.probe.run({"pixels": frames}, batched=("pixels",))
-        vectors = np.asarray(answers["features"], np.float32).reshape(len(batch), -1)
+        vectors = np.asarray(answers["features"], np.float32).reshape(len(indices), -1)
         if not self.arrays:
             self._make(vectors.shape[1], frames.shape[3])
-        classes = answers.get("class", np.full(len(batch), -1))
-        for index, frame, vector, best in zip(batch, frames, vectors, classes, strict=True):
+        classes = answers.get("class", np.full(len(indices), -1))
+        for index, frame, vector, best in zip(indices, frames, vectors, classes, strict=True):
             row = self.state["rows"]
             self.arrays["indices"][row] = index
             self.arrays["vectors"][row] = np.nan_to_num(vector)
@@ -311,8 +301,9 @@ class _Writer:
             free = shutil.disk_usage(self.folder).free
         if needed > 0.95 * free:
             raise OptionsError(
-                f"dataset: the features of {count:,} images take {needed / 1e9:.1f} GB in {self.folder.parent}, which "
-                f"has {free / 1e9:.1f} GB left: make room, name a layer with fewer units, or set FOVEA_HOME elsewhere"
+                f"dataset is too large: the features of {count:,} images take {needed / 1e9:.1f} GB, and "
+                f"{self.folder.parent} has {free / 1e9:.1f} GB left: make room, name a layer with fewer units, or set "
+                "FOVEA_HOME elsewhere"
             )
         try:
             for name, (shape, kind) in shapes.items():

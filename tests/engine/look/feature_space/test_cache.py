@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from fovea.engine.look.vectors.cache import IN_USE_SECONDS, drop_unused, mark_used
+from fovea.engine.look.feature_space.cache import IN_USE_SECONDS, drop_unused, mark_used
 from fovea.engine.store.lock import Lock
 
 

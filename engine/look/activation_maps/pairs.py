@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.engine.look.activation_maps.cells import map_cells
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -16,25 +18,6 @@ if TYPE_CHECKING:
 
 SPACE = 4
 """Pixels between two photos at least."""
-
-
-def cells(layer: Layer, frame: tuple[int, int]) -> list[tuple[NDArray[np.float64], float]]:
-    """Where the layer's positions lie in the (H, W) frame: for rows and for columns their first edges and height
-    or width in pixels.
-
-    A position's cell is one stride large, about the middle of its receptive field; where every position sees
-    everything the cells share the frame evenly.
-    """
-    field = layer.receptive_field
-    found = []
-    for side, count in enumerate(layer.grid):
-        steps = np.arange(count, dtype=np.float64)
-        stride = 0.0 if field is None or field.whole else float(field.stride[side])
-        if field is None or not stride:
-            found.append((steps * frame[side] / count, frame[side] / count))
-        else:
-            found.append((field.offset[side] + (field.size[side] - stride) / 2 + steps * stride, stride))
-    return found
 
 
 @dataclass(frozen=True)
@@ -66,7 +49,7 @@ class Pair:
 
 
 def pair_up(
-    one: NDArray[np.float32], other: NDArray[np.float32], order: NDArray[np.int64], gap: int, *, alike: bool
+    first: NDArray[np.float32], second: NDArray[np.float32], order: NDArray[np.int64], gap: int, *, alike: bool
 ) -> Pair:
     """Maps (C, h, w) beside maps (D, i, j).
 
@@ -75,12 +58,12 @@ def pair_up(
     """
     units = others = order
     if not alike:
-        count = min(len(one), len(other))
-        units, others = (np.argsort(-maps.max(axis=(1, 2)), kind="stable")[:count] for maps in (one, other))
-    first, second = one[units], _resized(other[others], one.shape[1:])
-    low = np.minimum(first.min(axis=(1, 2)), second.min(axis=(1, 2)))[:, None, None]
-    between = np.broadcast_to(low, (len(first), first.shape[1], gap))
-    return Pair(np.concatenate([first, between, second], axis=2), units, others, gap)
+        count = min(len(first), len(second))
+        units, others = (np.argsort(-maps.max(axis=(1, 2)), kind="stable")[:count] for maps in (first, second))
+    left, right = first[units], _resized(second[others], first.shape[1:])
+    low = np.minimum(left.min(axis=(1, 2)), right.min(axis=(1, 2)))[:, None, None]
+    between = np.broadcast_to(low, (len(left), left.shape[1], gap))
+    return Pair(np.concatenate([left, between, right], axis=2), units, others, gap)
 
 
 def _resized(maps: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
@@ -94,21 +77,21 @@ def _resized(maps: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.flo
 def gap_between(layer: Layer, frame: tuple[int, int]) -> tuple[int, int]:
     """The columns of a map, and the pixels of the photos, that two of them stand apart: so many that the cells of the
     second map lie in the second photo just as those of the first in the first."""
-    step, count, width = cells(layer, frame)[1][1], layer.grid[1], frame[1]
+    step, count, width = map_cells(layer, frame)[1][1], layer.grid[1], frame[1]
     gap = max(1, math.ceil((width + SPACE - count * step) / step))
     return gap, round((count + gap) * step) - width
 
 
-def photos_beside(one: NDArray[np.uint8], other: NDArray[np.uint8], gap: int) -> NDArray[np.uint8]:
+def photos_beside(first: NDArray[np.uint8], second: NDArray[np.uint8], gap: int) -> NDArray[np.uint8]:
     """Two frames (H, W, C), the second brought to the first's size, `gap` white pixels apart: (H, 2W + gap, 3)."""
     from PIL import Image
 
-    first, second = (np.asarray(_colours(frame)) for frame in (one, other))
-    if second.shape != first.shape:
-        size = (first.shape[1], first.shape[0])
-        second = np.asarray(Image.fromarray(second).resize(size, Image.Resampling.BILINEAR))
-    between = np.full((len(first), gap, 3), 255, np.uint8)
-    return np.concatenate([first, between, second], axis=1)
+    left, right = (np.asarray(_colours(frame)) for frame in (first, second))
+    if right.shape != left.shape:
+        size = (left.shape[1], left.shape[0])
+        right = np.asarray(Image.fromarray(right).resize(size, Image.Resampling.BILINEAR))
+    between = np.full((len(left), gap, 3), 255, np.uint8)
+    return np.concatenate([left, between, right], axis=1)
 
 
 def _colours(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

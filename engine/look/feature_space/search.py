@@ -9,18 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.engine.progress import Progress
 from fovea.models.home import whole
 
 Metric = Literal["l2", "cosine"]
-Tell = Callable[[float, str], None]
-"""Told how far something is, in [0, 1], and what it is; may raise to stop it."""
+SILENT = Progress()
+"""For whoever does not ask how far a search is."""
 
 FLAT_LIMIT = 100_000
 """Up to this many vectors every one is compared, and nothing is trained."""
@@ -76,7 +77,7 @@ class Neighbors:
         metric: Metric = "l2",
         flat_limit: int = FLAT_LIMIT,
         folder: Path | None = None,
-        tell: Tell = lambda fraction, message: None,
+        progress: Progress = SILENT,
     ) -> None:
         self.metric: Metric = metric
         self.vectors = vectors
@@ -88,7 +89,7 @@ class Neighbors:
         with _kept_in(folder) as kept:
             path = kept / f"{metric}.faiss"
             if not path.is_file():
-                self._make(path, tell)
+                self._make(path, progress)
             self._open(path)
 
     def __len__(self) -> int:
@@ -130,10 +131,10 @@ class Neighbors:
         if len(queries) < THREADED:
             kinds.omp_set_num_threads(1)
         try:
-            found: NDArray[np.int64] = self._index.search(self._placed(queries), wanted, params=parameters)[1]
+            candidates: NDArray[np.int64] = self._index.search(self._placed(queries), wanted, params=parameters)[1]
         finally:
             kinds.omp_set_num_threads(threads)
-        return found
+        return candidates
 
     def _probed_for(self, allowed: int) -> int:
         """The fewer may be found, the further one has to look."""
@@ -149,13 +150,13 @@ class Neighbors:
         return np.ascontiguousarray(vectors - self._centre) if self.exact else vectors
 
     def _distances(self, query: NDArray[np.float32], candidates: NDArray[np.int64]) -> NDArray[np.float64]:
-        one, others = query.astype(np.float64), self.vectors[candidates].astype(np.float64)
+        asked, others = query.astype(np.float64), self.vectors[candidates].astype(np.float64)
         if self.metric == "l2":
-            return np.asarray(np.linalg.norm(others - one, axis=1))
-        lengths = [np.linalg.norm(vectors, axis=-1, keepdims=True) for vectors in (one, others)]
-        one, others = (v / np.where(n > 0, n, 1) for v, n in zip((one, others), lengths, strict=True))
+            return np.asarray(np.linalg.norm(others - asked, axis=1))
+        lengths = [np.linalg.norm(vectors, axis=-1, keepdims=True) for vectors in (asked, others)]
+        asked, others = (v / np.where(n > 0, n, 1) for v, n in zip((asked, others), lengths, strict=True))
         # Of vectors of length one: |a - b|² = 2 (1 - cos).
-        return np.asarray(np.square(others - one).sum(axis=1) / 2)
+        return np.asarray(np.square(others - asked).sum(axis=1) / 2)
 
     # --- the two kinds of index
 
@@ -167,7 +168,7 @@ class Neighbors:
         index.add(self._placed(self.vectors))
         return index
 
-    def _make(self, path: Path, tell: Tell) -> None:
+    def _make(self, path: Path, progress: Progress) -> None:
         """Train on a sample, then add block by block: the lists grow in files, and memory stays flat."""
         import faiss
         from faiss.contrib.ondisk import merge_ondisk
@@ -177,7 +178,7 @@ class Neighbors:
         lists = max(1, int(count**0.5))
         index: Any = kinds.IndexIVFFlat(kinds.IndexFlatL2(width), width, lists)
         index.cp.niter = 10
-        tell(0.0, f"finding {lists} centres among {count:,} vectors")
+        progress(0.0, f"finding {lists} centres among {count:,} vectors")
         chosen = np.sort(np.random.default_rng(0).permutation(count)[: 40 * lists])
         index.train(self._placed(self.vectors[chosen]))
         with tempfile.TemporaryDirectory(prefix="blocks-", dir=path.parent) as scratch:
@@ -185,32 +186,33 @@ class Neighbors:
             kinds.write_index(index, trained)
             parts = []
             for start in range(0, count, BLOCK):
-                tell(0.2 + 0.5 * start / count, f"vector {start:,} of {count:,} into its list")
+                progress(0.2 + 0.5 * start / count, f"vector {start:,} of {count:,} into its list")
                 block = self._placed(self.vectors[start : start + BLOCK])
                 part = kinds.read_index(trained)
                 part.add_with_ids(block, np.arange(start, start + len(block)))
                 parts.append(f"{trained}.{start}")
                 kinds.write_index(part, parts[-1])
-            tell(0.7, "merging the lists")
+            progress(0.7, "merging the lists")
             with _without_stdout():
                 merge_ondisk(index, parts, str(path.with_suffix(".lists")))
         self._index = index
-        self._settle_probes(tell)
+        self._settle_probes(progress.span(0.8, 1.0))
         with whole(path) as written:
             kinds.write_index(index, str(written))
 
-    def _settle_probes(self, tell: Tell) -> None:
+    def _settle_probes(self, progress: Progress) -> None:
         """As many lists a query as find the nearest; the sample's exact neighbours tell."""
         index = self._index
         asked = self.vectors[np.linspace(0, len(self.vectors) - 1, TRIED).astype(int)]
-        wanted = exact_nearest(self.vectors, asked, 10, self.metric, tell)
+        wanted = exact_nearest(self.vectors, asked, 10, self.metric, progress)
         index.nprobe = max(8, int(PROBED_SHARE * index.nlist))
-        while index.nprobe < index.nlist and self._found_of(asked, wanted) < WANTED_RECALL:
+        while index.nprobe < index.nlist and self._recall(asked, wanted) < WANTED_RECALL:
             index.nprobe = min(index.nlist, round(1.5 * index.nprobe))
 
-    def _found_of(self, asked: NDArray[np.float32], wanted: NDArray[np.int64]) -> float:
-        found = self._index.search(self._placed(asked), wanted.shape[1])[1]
-        return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, wanted, strict=True)]))
+    def _recall(self, asked: NDArray[np.float32], wanted: NDArray[np.int64]) -> float:
+        """The share of the nearest vectors that the index answers with as it is set."""
+        answers = self._index.search(self._placed(asked), wanted.shape[1])[1]
+        return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(answers, wanted, strict=True)]))
 
     def _open(self, path: Path) -> None:
         import faiss
@@ -245,7 +247,7 @@ def _without_stdout() -> Iterator[None]:
 
 
 def exact_nearest(
-    vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int, metric: Metric, tell: Tell
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int, metric: Metric, progress: Progress = SILENT
 ) -> NDArray[np.int64]:
     """Indices (q, k) of the nearest, by comparing every vector, block by block from memory or a file."""
     import faiss
@@ -255,10 +257,10 @@ def exact_nearest(
     heap: Any = kinds.ResultHeap(len(queries), k)
     asked = placed(np.asarray(queries, np.float32))
     for start in range(0, len(vectors), BLOCK):
-        tell(0.8 + 0.2 * start / len(vectors), "comparing with an exact search")
+        progress(start / len(vectors), "comparing with an exact search")
         block = placed(np.asarray(vectors[start : start + BLOCK], np.float32))
-        distances, found = kinds.knn(asked, block, min(k, len(block)))
-        heap.add_result(distances, found + start)
+        distances, places = kinds.knn(asked, block, min(k, len(block)))
+        heap.add_result(distances, places + start)
     heap.finalize()
     return np.asarray(heap.I, np.int64)
 
@@ -269,9 +271,9 @@ class Pixels:
     Every vector is read for every question, STREAMED at a time: memory stays flat however many there are.
     """
 
-    def __init__(self, pixels: NDArray[np.uint8], tell: Tell = lambda fraction, message: None) -> None:
+    def __init__(self, pixels: NDArray[np.uint8], progress: Progress = SILENT) -> None:
         self.pixels = pixels
-        self._tell = tell
+        self._progress = progress
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -294,7 +296,7 @@ class Pixels:
         indices = np.full((len(queries), k), -1, np.int64)
         distances = np.full((len(queries), k), np.inf)
         for start in range(0, len(self.pixels), STREAMED):
-            self._tell(start / len(self.pixels), f"comparing the pixels of image {start:,} of {len(self.pixels):,}")
+            self._progress(start / len(self.pixels), f"comparing the pixels of image {start:,} of {len(self.pixels):,}")
             block = self.pixels[start : start + STREAMED].astype(np.float64)
             apart = squares - 2 * asked @ block.T + np.square(block).sum(axis=1)
             if keep is not None:
@@ -308,9 +310,10 @@ def _merged(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The best k of those so far and of a block's, ties by index: what came earlier stands first."""
     together = np.concatenate([distances, apart], axis=1)
-    found = np.concatenate([indices, np.broadcast_to(np.arange(start, start + apart.shape[1]), apart.shape)], axis=1)
+    block = np.broadcast_to(np.arange(start, start + apart.shape[1]), apart.shape)
+    candidates = np.concatenate([indices, block], axis=1)
     order = np.argsort(together, axis=1, kind="stable")[:, : distances.shape[1]]
-    return np.take_along_axis(found, order, 1), np.take_along_axis(together, order, 1)
+    return np.take_along_axis(candidates, order, 1), np.take_along_axis(together, order, 1)
 
 
 def leave_one_out(
@@ -321,11 +324,11 @@ def leave_one_out(
     `labels` (n,) of all vectors, -1 for none; `asked` (q,) the indices that are classified. Ties go to the label
     that is found first. Returns also the predicted labels (q,).
     """
-    found, _ = space.nearest(space.rows(asked), most + 1)
+    nearest, _ = space.nearest(space.rows(asked), most + 1)
     right = np.zeros(most)
     predicted = np.full(len(asked), -1, np.int64)
     for place, index in enumerate(asked):
-        others = found[place][(found[place] != index) & (found[place] >= 0)][:most]
+        others = nearest[place][(nearest[place] != index) & (nearest[place] >= 0)][:most]
         votes = labels[others]
         for count in range(1, most + 1):
             here = votes[:count]

@@ -1,17 +1,15 @@
-"""Whether a network computes what it should: torch against ONNX at every layer, and its accuracy on labelled images.
-
-Torch and ONNX Runtime are imported inside the functions that need them.
-"""
+"""How often a network is right on labelled images, and what their labels mean to it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.engine.data.batches import batches
 from fovea.engine.data.dataset import Dataset, Unreadable, spread
 from fovea.engine.errors import DatasetError, UnsupportedError
 from fovea.models.card import OUTPUT, Card
@@ -20,38 +18,10 @@ if TYPE_CHECKING:
     from fovea.engine.look.probing.probe import Build
     from fovea.engine.look.probing.reducers import Editor
     from fovea.engine.method import Job
-    from fovea.models.graph.parity import Gap
-    from fovea.models.network import Network
-
-BATCHES = (1, 3)
-"""The batch sizes that are compared; an export is recorded with another, so that one that stuck in it shows."""
+    from fovea.engine.progress import Progress
 
 NAMED = 4
 """So many labels and classes are named in an error."""
-
-
-def parity(network: Network) -> dict[str, Gap]:
-    """How far torch and ONNX differ at each layer and at the output, in forward order, and whether they agree.
-
-    The worst of the batch sizes `BATCHES`, on normal noise. Raises UnsupportedError for an ONNX file, which has no
-    torch twin, NetworkError if the network cannot be exported, and ParityError if an export disagrees while it is
-    made, or in a shape.
-    """
-    from fovea.models.graph.parity import Gap, compare
-
-    if not network.card.gradients:
-        raise UnsupportedError(f"{network.name} is an ONNX file: it has no torch twin to compare with")
-    graph, module = network.graph(), network.module("cpu")
-    found = [
-        compare(module, graph.path, graph.taps, graph.input, graph.input_shape, network.name, batch)
-        for batch in BATCHES
-    ]
-    order = [*(layer.name for layer in network.card.layers), OUTPUT]
-    return {
-        tap: Gap(max(gaps[tap].difference for gaps in found), all(gaps[tap].agrees for gaps in found))
-        for tap in order
-        if tap in graph.taps
-    }
 
 
 @dataclass(frozen=True)
@@ -67,14 +37,19 @@ class Labels:
     unmatched: tuple[str, ...]
 
 
+def demand_classes(card: Card) -> None:
+    """Raises UnsupportedError for a network without classes."""
+    if not card.classes:
+        raise UnsupportedError(f"{card.name} has no classes, so it has no accuracy: check it without a data set")
+
+
 def match_labels(dataset: Dataset, card: Card) -> Labels:
     """Match labels to class names (any case, spaces or underscores), or else to class indices.
 
     Raises UnsupportedError for a network without classes, DatasetError for a data set without labels, or if none
     of them is a class of the network.
     """
-    if not card.classes:
-        raise UnsupportedError(f"{card.name} has no classes, so it has no accuracy: check it without a data set")
+    demand_classes(card)
     labels = dataset.classes
     if not labels:
         raise DatasetError(
@@ -83,21 +58,22 @@ def match_labels(dataset: Dataset, card: Card) -> Labels:
         )
     by_name: dict[str, tuple[int, ...]] = {}
     for index, name in enumerate(card.classes):
-        by_name[_plain(name)] = (*by_name.get(_plain(name), ()), index)
-    found = {label: by_name[_plain(label)] for label in labels if _plain(label) in by_name}
+        by_name[_spelling(name)] = (*by_name.get(_spelling(name), ()), index)
+    meanings = {label: by_name[_spelling(label)] for label in labels if _spelling(label) in by_name}
     how = "names"
-    if not found:
+    if not meanings:
         how = "indices"
-        found = {label: (int(label),) for label in labels if label.isdecimal() and int(label) < len(card.classes)}
-    if not found:
+        meanings = {label: (int(label),) for label in labels if label.isdecimal() and int(label) < len(card.classes)}
+    if not meanings:
         raise DatasetError(
             f"no label of data set {dataset.name} ({_some(labels)}) is a class of {card.name} ({_some(card.classes)}) "
             f"or the index of one: rename the labels, or register the network with its class names"
         )
-    return Labels(found, how, tuple(label for label in labels if label not in found))
+    return Labels(meanings, how, tuple(label for label in labels if label not in meanings))
 
 
-def _plain(name: str) -> str:
+def _spelling(name: str) -> str:
+    """A name however it is written: any case, spaces or underscores between its words."""
     return " ".join(name.lower().replace("_", " ").split())
 
 
@@ -145,29 +121,30 @@ class Accuracy:
             self.taken_for[taken] = self.taken_for.get(taken, 0) + 1
 
 
-def measure_accuracy(job: Job, dataset: Dataset, limit: int = 0, begin: float = 0.0) -> Accuracy:
+def measure_accuracy(job: Job[Any], dataset: Dataset, limit: int, progress: Progress) -> Accuracy:
     """Classify the labelled images of `dataset` in ONNX, as they come: memory stays flat.
 
-    `limit`: at most so many, evenly spread (0: all). Images that cannot be read are skipped and listed. Progress
-    goes from `begin` to 1. Raises what `match_labels` raises, and ProviderError.
+    `limit`: at most so many, evenly spread (0: all). Images that cannot be read are skipped and listed. Raises what
+    `match_labels` raises, and ProviderError.
     """
     from fovea.engine.look.probing.probe import Probe, batch_size
 
     labels = match_labels(dataset, job.card)
     wanted = [index for index in range(len(dataset)) if dataset.label(index) in labels.classes]
-    found = Accuracy(labels, left_out=len(dataset) - len(wanted))
+    accuracy = Accuracy(labels, left_out=len(dataset) - len(wanted))
     chosen = [wanted[place] for place in spread(len(wanted), limit or None)]
     probe = Probe(job, [OUTPUT], _scores(job.card))
     job.record(decoder=dataset.decoder)
     done, size = 0, job.network.graph().batch or batch_size(probe.provider)
-    for indices, frames in _batches(job, dataset, chosen, size, found.unreadable):
+    frames_of = dataset.frames(job.card.preprocessing, chosen, unreadable=accuracy.unreadable)
+    for indices, frames in batches(frames_of, size):
         inputs = job.card.preprocessing.normalise(frames)
         scores = probe.run({"inputs": inputs}, batched=("inputs",))["scores"]
         for index, row in zip(indices, scores, strict=True):
-            found.add(dataset.label(index), row.reshape(-1))
+            accuracy.add(dataset.label(index), row.reshape(-1))
         done += len(indices)
-        job.progress(begin + (1 - begin) * done / len(chosen), f"{done:,} of {len(chosen):,} images")
-    return found
+        progress(done / len(chosen), f"{done:,} of {len(chosen):,} images")
+    return accuracy
 
 
 def _scores(card: Card) -> Build:
@@ -179,19 +156,3 @@ def _scores(card: Card) -> Build:
         editor.answer(tensors[OUTPUT], "scores")
 
     return build
-
-
-def _batches(
-    job: Job, dataset: Dataset, indices: Sequence[int], size: int, unreadable: list[Unreadable]
-) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
-    """(indices, frames (n, H, W, C)) of the readable images, `size` at a time; the last batch may be smaller."""
-    batch: list[int] = []
-    frames: list[NDArray[np.uint8]] = []
-    for index, frame in dataset.frames(job.card.preprocessing, indices, unreadable=unreadable):
-        batch.append(index)
-        frames.append(frame)
-        if len(batch) == size:
-            yield batch, np.stack(frames)
-            batch, frames = [], []
-    if batch:
-        yield batch, np.stack(frames)

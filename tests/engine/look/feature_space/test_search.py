@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fovea.engine.look.vectors.search import Neighbors, Pixels, leave_one_out
+from fovea.engine.look.feature_space.search import Neighbors, Pixels, leave_one_out
 
 
 def exact(vectors: np.ndarray, query: np.ndarray, k: int, metric: str, allowed: np.ndarray | None = None) -> tuple:

@@ -15,7 +15,8 @@ from torch import nn
 
 from fovea.engine.data.catalogue import open_dataset
 from fovea.engine.errors import DatasetError, UnsupportedError
-from fovea.engine.look.checking.measure import match_labels, parity
+from fovea.engine.look.checking.accuracy import match_labels
+from fovea.engine.look.checking.parity import parity
 from fovea.engine.run.execute import execute
 from fovea.engine.run.record import Request
 from fovea.engine.store import Store
