@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from fovea.engine.method import find_method
+from fovea.engine.method import find_method, leads_of
 from fovea.engine.run.record import Request
 from fovea.engine.work.runs import submit
 from fovea.pages.ui import state
@@ -32,7 +32,7 @@ def values_button(run: Any, *, type: Literal["secondary", "tertiary"] = "seconda
 def lead_buttons(run: Any, key: str) -> None:
     """A button for each question that the run's method leads to; a press starts that run and shows it."""
     record = run.record
-    for place, lead in enumerate(find_method(record.method).leads):
+    for place, lead in enumerate(leads_of(find_method(record.method))):
         if st.button(
             lead.title, icon=":material/verified:", key=f"lead:{key}:{place}", help=find_method(lead.method).summary
         ):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fovea.engine.explain.backward.attribution import explain
 from fovea.engine.explain.backward.reductions import REDUCTIONS
-from fovea.engine.explain.backward.scores import class_score
 from fovea.engine.explain.gradcam import class_activation_map
+from fovea.engine.scores import class_score
 from fovea.engine.unit_maps import unit_maps
 from fovea.models.card import OUTPUT
 from fovea.models.torch_net import all_taps, forward_taps

@@ -56,7 +56,7 @@ class TorchClassifier:
         """Probabilities (N, classes) of frames uint8 (N, H, W, C)."""
         import torch
 
-        from fovea.engine.explain.backward.scores import probabilities
+        from fovea.engine.scores import probabilities
         from fovea.models.torch_net import forward_taps
 
         job, found = self._job, []

@@ -90,11 +90,12 @@ def _exponent(number: float) -> int:
 
 
 def _choices_of(field: Field) -> tuple[Any, ...]:
+    """The values to choose from: those of a `Literal` type, or those that the kind lists."""
     annotation = field.info.annotation
     for part in (annotation, *typing.get_args(annotation)):
         if typing.get_origin(part) is Literal:
             return typing.get_args(part)
-    return ()
+    return field.kind.choices()
 
 
 def _types_of(field: Field) -> set[Any]:

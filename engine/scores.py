@@ -1,17 +1,22 @@
-"""The number whose gradient is taken: a class's logit or probability, or a unit of any layer at a position."""
+"""The number that is explained, a class's logit or probability or a unit of any layer at a position, and how to ask it.
+
+Shared by the methods that ask the torch network.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fovea.engine.errors import OptionsError, UnsupportedError
+from fovea.engine.options import position_of
 from fovea.engine.unit_maps import unit_maps
 from fovea.models.card import OUTPUT
+from fovea.models.torch_net import forward_taps
 
 if TYPE_CHECKING:
     from fovea.engine.method import Job
@@ -23,36 +28,38 @@ class Score:
     """`tap` is the layer that `of(output)` reads; it turns the tap's output (N, …) into scores (N,).
 
     `saturates`: it is a probability, flat near 1. `words` names it for people ("logit of tabby", "conv1 unit 7 at
-    3,5"), `summary` for the record. `place`: the (row, column) of a unit's map, None for all or for a class.
+    3,5"), `summary` for the record. `unit` is its number in the layer, None for a class; `position` the (row, column)
+    of the unit's map, None for all of it or for a class.
     """
 
     tap: str
     of: Callable[[Tensor], Tensor]
     words: str
-    summary: dict[str, object]
+    summary: dict[str, Any]
     saturates: bool = False
-    place: tuple[int, int] | None = None
+    unit: int | None = None
+    position: tuple[int, int] | None = None
 
 
-def place_of(text: str, fired: Tensor, layer: Layer) -> tuple[int, int] | None:
-    """The (row, column) that a position text names on a unit's map `fired` (rows, columns); None is all of them.
+def _position_on(maps: Tensor, text: str, layer: Layer) -> tuple[int, int] | None:
+    """The (row, column) that a position's text names on a unit's map (rows, columns); None is all of it.
 
-    Raises OptionsError if the map has no such place.
+    Raises OptionsError if the map has no such position.
     """
-    rows, columns = fired.shape
-    if text == "sum":
+    rows, columns = maps.shape
+    position = position_of(text)
+    if position == "sum":
         return None
-    if text == "centre":
+    if position == "centre":
         return rows // 2, columns // 2
-    if text == "max":
-        row, column = divmod(int(fired.argmax()), columns)
+    if position == "max":
+        row, column = divmod(int(maps.argmax()), columns)
         return row, column
-    row, column = (int(part) for part in text.split(","))
-    if row >= rows or column >= columns:
+    if position[0] >= rows or position[1] >= columns:
         raise OptionsError(
             f"position {text} is outside layer {layer.name}, whose maps have {rows} rows and {columns} columns"
         )
-    return row, column
+    return position
 
 
 def unit_score(card: Card, features: Tensor, layer_name: str, unit: int | None, position: str) -> Score:
@@ -63,15 +70,15 @@ def unit_score(card: Card, features: Tensor, layer_name: str, unit: int | None, 
     layer = card.layer(layer_name)
     maps = unit_maps(features, layer)[0]
     chosen = int(maps.flatten(1).amax(1).argmax()) if unit is None else card.unit(layer_name, unit)
-    place = place_of(position, maps[chosen], layer)
+    at = _position_on(maps[chosen], position, layer)
 
     def of(output: Tensor) -> Tensor:
-        fired = unit_maps(output, layer)[:, chosen]
-        return fired.sum((1, 2)) if place is None else fired[:, place[0], place[1]]
+        values = unit_maps(output, layer)[:, chosen]
+        return values.sum((1, 2)) if at is None else values[:, at[0], at[1]]
 
-    where = "summed" if place is None else f"at {place[0]},{place[1]}"
-    summary: dict[str, object] = {"layer": layer_name, "unit": chosen, "position": where.removeprefix("at ")}
-    return Score(layer_name, of, f"{layer_name} unit {chosen} {where}", summary, place=place)
+    where = "summed" if at is None else f"at {at[0]},{at[1]}"
+    summary = {"layer": layer_name, "unit": chosen, "position": where.removeprefix("at ")}
+    return Score(layer_name, of, f"{layer_name} unit {chosen} {where}", summary, unit=chosen, position=at)
 
 
 def class_score(card: Card, output: Tensor, target: str, score: str) -> Score:
@@ -83,10 +90,10 @@ def class_score(card: Card, output: Tensor, target: str, score: str) -> Score:
         raise UnsupportedError(f"{card.name} has no classes: choose a layer and a unit instead")
     chosen = int(output[0].argmax()) if target == "" else card.class_index(target)
     name = card.classes[chosen] if chosen < len(card.classes) else str(chosen)
-    as_is = score == "logit" or card.output == "probabilities"
+    as_it_is = score == "logit" or card.output == "probabilities"
 
     def of(out: Tensor) -> Tensor:
-        return out[:, chosen] if as_is else torch.softmax(out, 1)[:, chosen]
+        return out[:, chosen] if as_it_is else torch.softmax(out, 1)[:, chosen]
 
     what = "probability" if score == "probability" or card.output == "probabilities" else "logit"
     return Score(OUTPUT, of, f"{what} of {name}", {"target": name}, saturates=what == "probability")
@@ -98,12 +105,27 @@ def probabilities(card: Card, output: Tensor) -> Tensor:
 
 
 def choose_score(
-    job: Job, output: Tensor, target: str, layer: str, unit: int | None, position: str, score: str
+    job: Job[Any], output: Tensor, target: str, layer: str, unit: int | None, position: str, score: str
 ) -> Score:
     """The score that a method's options name; `output` (1, …) is the photo's own at `layer`, or of the network."""
     if layer:
         return unit_score(job.card, output, layer, unit, position)
     chosen = class_score(job.card, output, target, score)
     if job.card.output == "probabilities" and score == "logit":
-        job.warn(f"{job.card.name} returns probabilities: this is the gradient of the probability, not of a logit")
+        job.warn(
+            f"{job.card.name} returns probabilities, so this is the gradient of the probability and not of a logit"
+        )
     return chosen
+
+
+def choose_at(module: nn.Module, x: Tensor, tap: str, choose: Callable[[Tensor], Score]) -> tuple[Score, Tensor]:
+    """The score that `choose(output of tap)` picks and its values (N,) at `x`, by a forward pass alone."""
+    with torch.no_grad():
+        output = forward_taps(module, x, [tap])[tap]
+        score = choose(output)
+        return score, score.of(output)
+
+
+def batch_for(x: Tensor) -> int:
+    """How many samples of this input (1, C, H, W) go through the network at once: eight at 224 x 224 pixels."""
+    return max(1, 8 * 224 * 224 // (x.shape[-1] * x.shape[-2]))

@@ -1,4 +1,4 @@
-"""Many units at many places at once: the gradient of each at its own, on one photo or on several."""
+"""Units where they fire: the gradient of many at once, each at its own position, on one photo or on several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fovea.engine.explain.backward.attribution import explain
 from fovea.engine.explain.backward.rules import Rule
-from fovea.engine.explain.backward.scores import Score
+from fovea.engine.scores import Score
 from fovea.engine.unit_maps import unit_maps
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class Firing:
     """A unit at one position of its map, and how strongly it fires there."""
 
     unit: int
@@ -28,13 +28,13 @@ class Place:
     activation: float
 
 
-def gradients_at(module: nn.Module, inputs: Tensor, layer: Layer, places: Sequence[Place], rule: Rule) -> Tensor:
-    """For each of the inputs (N, C, H, W) the gradient under the rule of the unit at its place, (N, C, H, W)."""
+def gradients_at(module: nn.Module, inputs: Tensor, layer: Layer, firings: Sequence[Firing], rule: Rule) -> Tensor:
+    """For each of the inputs (N, C, H, W) the gradient under the rule of the unit that fires there, (N, C, H, W)."""
     units, rows, columns = (
-        torch.tensor([getattr(place, name) for place in places], device=inputs.device)
+        torch.tensor([getattr(firing, name) for firing in firings], device=inputs.device)
         for name in ("unit", "row", "column")
     )
-    each = torch.arange(len(places), device=inputs.device)
+    each = torch.arange(len(firings), device=inputs.device)
 
     def of(output: Tensor) -> Tensor:
         return unit_maps(output, layer)[each, units, rows, columns]
@@ -43,7 +43,7 @@ def gradients_at(module: nn.Module, inputs: Tensor, layer: Layer, places: Sequen
     return explain(module, inputs, layer.name, lambda _: score, rule).gradient
 
 
-def strongest_places(output: Tensor, layer: Layer, count: int) -> list[Place]:
+def strongest_firings(output: Tensor, layer: Layer, count: int) -> list[Firing]:
     """The `count` units that fire most in the layer's `output` (1, …), each at its maximum, the strongest first.
 
     Units that do not fire are left out while others do.
@@ -53,11 +53,11 @@ def strongest_places(output: Tensor, layer: Layer, count: int) -> list[Place]:
     units = torch.argsort(peaks, descending=True, stable=True)[:count].tolist()
     if bool((peaks > 0).any()):
         units = [unit for unit in units if peaks[unit] > 0]
-    places = [divmod(int(at[unit]), maps.shape[2]) for unit in units]
-    return [Place(unit, *place, float(peaks[unit])) for unit, place in zip(units, places, strict=True)]
+    positions = [divmod(int(at[unit]), maps.shape[2]) for unit in units]
+    return [Firing(unit, *position, float(peaks[unit])) for unit, position in zip(units, positions, strict=True)]
 
 
-def in_parts(places: Sequence[Place], most: int) -> Iterator[Sequence[Place]]:
-    """The places in runs of at most `most`."""
-    for start in range(0, len(places), most):
-        yield places[start : start + most]
+def in_parts(firings: Sequence[Firing], most: int) -> Iterator[Sequence[Firing]]:
+    """The firings in runs of at most `most`."""
+    for start in range(0, len(firings), most):
+        yield firings[start : start + most]

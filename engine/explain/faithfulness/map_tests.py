@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,13 @@ from fovea.engine.explain.faithfulness.metrics import (
     rank_correlation,
     similarity,
 )
-from fovea.engine.explain.maps import family as maps
+from fovea.engine.explain.maps.drawing import draw
+from fovea.engine.explain.maps.family import family
 
 if TYPE_CHECKING:
-    from fovea.engine.explain.maps.family import Subject
+    from fovea.engine.maps import ClassOrUnit
     from fovea.engine.method import Job
-
-Told = Callable[[float, str], None]
+    from fovea.engine.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -41,36 +41,37 @@ class Curves:
 
 @dataclass
 class CurveTest:
-    """Deletion and insertion on one photo and subject; the baselines are run once and serve every map.
+    """Deletion and insertion for one class or unit of one photo; the baselines are run once and serve every map.
 
-    `clean` and `empty` are the scores of the photo and of nothing left; `counts` the pixels changed at each point.
-    `random` are the curves of each random order, `centre` those of the blob in the middle.
+    `score`: "probability" or "logit" of a class; `deletion_fill`, `insertion_fill` as `cover` takes them.
+    `random` are the curves of each of `orders` random orders, `centre` those of a blob in the middle; `counts` the
+    pixels that are changed at each point.
     """
 
-    job: Job
-    subject: Subject
+    job: Job[Any]
+    explained: ClassOrUnit
     score: str
     steps: int
     orders: int
     deletion_fill: str
     insertion_fill: str
-    told: Told
+    progress: Progress
     random: list[Curves] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Open the session and run the baselines."""
         height, width = self.job.card.preprocessing.size
         self.counts = curve_counts(height * width, self.steps)
-        self._session = PixelCurves(self.job, self.subject, self.score)
+        self._session = PixelCurves(self.job, self.explained, self.score)
         self._deleted, self._hidden = cover(self.job, self.deletion_fill), cover(self.job, self.insertion_fill)
         for order in range(self.orders):
-            self.told((order + 1) / (self.orders + 1), "random orders")
-            self.random.append(self._of(random_ranks((height, width), self.job.seed + order)))
-        self.centre = self._of(pixel_ranks(centre_blob((height, width))))
+            self.progress((order + 1) / (self.orders + 1), "random orders")
+            self.random.append(self._curves(random_ranks((height, width), self.job.seed + order)))
+        self.centre = self._curves(pixel_ranks(centre_blob((height, width))))
 
     @property
     def clean(self) -> float:
-        """The score of the photo as it is."""
+        """The score of the whole photo."""
         return float(self.centre.deletion[0])
 
     @property
@@ -79,20 +80,30 @@ class CurveTest:
         return max(abs(self.clean - float(self.centre.deletion[-1])), 1e-12)
 
     @property
+    def random_deletions(self) -> list[float]:
+        """The deletion area of each random order."""
+        return [curves.deletion_area for curves in self.random]
+
+    @property
+    def random_insertions(self) -> list[float]:
+        """The insertion area of each random order."""
+        return [curves.insertion_area for curves in self.random]
+
+    @property
     def random_deletion(self) -> float:
         """The mean deletion area of the random orders."""
-        return float(np.mean([one.deletion_area for one in self.random]))
+        return float(np.mean(self.random_deletions))
 
     @property
     def random_insertion(self) -> float:
         """The mean insertion area of the random orders."""
-        return float(np.mean([one.insertion_area for one in self.random]))
+        return float(np.mean(self.random_insertions))
 
     def run(self, values: NDArray[Any]) -> Curves | None:
         """The curves of a map (H, W); None for a constant one, which gives its pixels no order."""
-        return self._of(pixel_ranks(values, self.job.seed)) if has_order(values) else None
+        return self._curves(pixel_ranks(values, self.job.seed)) if has_order(values) else None
 
-    def _of(self, ranks: NDArray[np.int64]) -> Curves:
+    def _curves(self, ranks: NDArray[np.int64]) -> Curves:
         photo = self.job.input
         deletion = self._session.run(photo, self._deleted, ranks, self.counts)
         insertion = self._session.run(self._hidden, photo, ranks, self.counts)
@@ -115,42 +126,29 @@ class Changed:
 
 
 def randomisation_test(
-    job: Job,
-    subject: Subject,
+    job: Job[Any],
+    explained: ClassOrUnit,
     originals: Mapping[str, NDArray[Any]],
     settings: Mapping[str, Mapping[str, Any]],
     stages: int,
-    told: Told,
+    progress: Progress,
 ) -> dict[str, list[Changed]]:
     """What becomes of each map as the network forgets, from the top layer down; the network itself is left alone.
 
-    Raises NetworkError for an ONNX file, which has no torch module.
+    A map that cannot be drawn for a changed copy has no stage. Raises NetworkError for an ONNX file, which has no
+    torch module.
     """
     from fovea.engine.explain.faithfulness.randomise import cascade
 
+    testable = {name: values for name, values in originals.items() if family()[name].draws_copies}
     calls = [layer.name for layer in job.card.layers]
-    found: dict[str, list[Changed]] = {name: [] for name in originals}
+    changed: dict[str, list[Changed]] = {name: [] for name in originals}
     for stage in cascade(job.network.module(job.device), calls, stages, job.seed):
-        for place, (name, original) in enumerate(originals.items()):
-            share = (stage.layers - 1 + place / len(originals)) / stage.of
-
-            def tell(fraction: float, share: float = share, layers: int = stage.layers, of: int = stage.of) -> None:
-                told(share, f"{layers} of {of} layers re-initialised")
-
-            values = maps.draw(job, name, subject, settings.get(name), stage.module, tell)
+        of_stage = progress.saying(f"{stage.layers} of {stage.of} layers re-initialised")
+        of_stage = of_stage.span((stage.layers - 1) / stage.of, stage.layers / stage.of)
+        for number, (name, original) in enumerate(testable.items()):
+            part = of_stage.span(number / len(testable), (number + 1) / len(testable))
+            values = draw(job, name, explained, settings.get(name), module=stage.module, progress=part)
             rank, ssim = rank_correlation(original, values), similarity(original, values)
-            found[name].append(Changed(stage.layers, stage.of, stage.down_to, rank, ssim, values))
-    return found
-
-
-def agreement_matrix(drawn: Mapping[str, NDArray[Any]], names: Sequence[str]) -> NDArray[np.float64]:
-    """The agreement of every two maps, (maps, maps), 1 on the diagonal and NaN beside a constant map."""
-    from fovea.engine.explain.faithfulness.metrics import agreement
-
-    signed = {name: bool((drawn[name] < 0).any()) for name in names}
-    found = np.ones((len(names), len(names)))
-    for row, one in enumerate(names):
-        for column, other in enumerate(names[:row]):
-            worth = agreement(drawn[one], drawn[other], (signed[one], signed[other]))
-            found[row, column] = found[column, row] = worth
-    return found
+            changed[name].append(Changed(stage.layers, stage.of, stage.down_to, rank, ssim, values))
+    return changed
