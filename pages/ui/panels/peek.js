@@ -1,17 +1,4 @@
-"""A thumbnail at the pointer, for every point of a Plotly chart whose run keeps a sheet of them."""
-
-from __future__ import annotations
-
-from typing import Any
-
-import streamlit as st
-
-from fovea.engine.panels import Panel
-from fovea.pages.ui.gallery import sheet_of
-
-SIZE = 132
-
-_JS = """
+// A thumbnail at the pointer, for every point of a Plotly chart.
 export default function ({ data, parentElement }) {
   const box = document.createElement('div');
   box.className = 'fovea-peek';
@@ -50,11 +37,3 @@ export default function ({ data, parentElement }) {
     box.remove();
   };
 }
-"""
-
-_peek = st.components.v2.component("fovea_peek", js=_JS)
-
-
-def peek(panel: Panel, run: Any, place: str, key: str) -> None:
-    """Let the chart inside the container `place` show the panel's tiles where it is pointed at."""
-    _peek(key=f"{key}:peek", data=sheet_of(panel, run) | {"place": place, "size": SIZE}, height=1)

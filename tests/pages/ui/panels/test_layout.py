@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from fovea.engine.panels import Panel, panel_kinds
-from fovea.pages.ui.panels import _rows, _sisters
+from fovea.pages.ui.panels.layout import rows_of
 
 
 def kinds(*panels: Panel) -> list[list[Any]]:
     """The titles row by row; sisters as a list of their own."""
-    rows = _rows(_sisters(list(panels)))
+    rows = rows_of(panels)
     return [[one[0][1].title if len(one) == 1 else [p.title for _, p in one] for one in row] for row in rows]
 
 
