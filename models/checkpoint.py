@@ -237,7 +237,7 @@ def _inside(stand_in: Any, module: str) -> tuple[Iterator[tuple[str, Any]], str]
     parts = dict(state) if isinstance(state, dict) else {}
     if "_parameters" in parts and "_modules" in parts:
         own = [parts.get(key) for key in ("_parameters", "_buffers", "_modules")]
-        left_out = parts.get("_non_persistent_buffers_set") or ()
+        left_out = _members(parts.get("_non_persistent_buffers_set"))
         inner = [(key, item) for part in own for key, item in _pairs(part) if key not in left_out]
         return iter(inner), module or str(stand_in.kind)
     inside = [*parts.items(), *stand_in.mapping.items(), *((str(i), x) for i, x in enumerate(stand_in.items))]
@@ -245,6 +245,12 @@ def _inside(stand_in: Any, module: str) -> tuple[Iterator[tuple[str, Any]], str]
     if state is not None and not parts:
         inside.append(("", state))
     return iter([(str(key), item) for key, item in inside]), module
+
+
+def _members(part: Any) -> set[Any]:
+    """The members of a pickled set of names, which may be a stand-in."""
+    listed = [*getattr(part, "items", ()), *(x for args in getattr(part, "args", ()) for x in args)]
+    return part if isinstance(part, set) else {name for name in listed if isinstance(name, str)}
 
 
 def _pairs(part: Any) -> list[tuple[str, Any]]:

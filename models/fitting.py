@@ -312,8 +312,10 @@ def _told(best: _Fit, fits: Sequence[_Fit], checkpoint: Checkpoint) -> list[str]
     inside = {leaf.keys[0] for leaf in best.tensors.values()}
     over = [leaf for leaf in best.left_over if leaf.keys[0] in inside]
     if over:
+        many = "tensors were left over, because the network has no place for them"
+        single = "tensor was left over, because the network has no place for it"
         notes.append(
-            f"{len(over)} tensors were left over, because the network has no place for them: "
+            f"{len(over)} {many if len(over) > 1 else single}: "
             f"{_some(leaf.name[len(best.prefix) :] for leaf in over)}."
         )
     beside = [name for name in checkpoint.entries if name not in inside and not name.endswith("num_batches_tracked")]

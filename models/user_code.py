@@ -156,7 +156,7 @@ class Project:
 
     def import_module(self, name: str, package: str | None = None) -> ModuleType:
         """What `importlib.import_module` gives to the user's code."""
-        if not name.startswith(".") and self._owns(name):
+        if not name.startswith(".") and self.owns(name):
             name = f"{self.name}.{name}"
         self._demand_not_ours(name)
         return importlib.import_module(name, package)
@@ -166,7 +166,7 @@ class Project:
         if is_ours(name.partition(".")[0]):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    def _owns(self, name: str) -> bool:
+    def owns(self, name: str) -> bool:
         """Whether an absolute name means a module of the user's folders."""
         top = name.partition(".")[0]
         if top.startswith(_PRIVATE):
@@ -184,7 +184,7 @@ class Project:
         if level or name.startswith(_PRIVATE):
             return _import(name, globals, locals, fromlist, level)
         top = name.partition(".")[0]
-        if self._owns(top):
+        if self.owns(top):
             full = f"{self.name}.{name}"
             if fromlist:
                 return _import(full, globals, locals, fromlist, 0)

@@ -66,6 +66,8 @@ def _unpickled(path: Path, key: str) -> Any:
                     f"{path.name} was saved by a script that defined {name} itself: name that script and its class as "
                     "the architecture, and this file as the weights"
                 )
+            if not project.owns(module):
+                return super().find_class(module, name)
             found: Any = project.import_module(module)
             for part in name.split("."):
                 found = getattr(found, part)
