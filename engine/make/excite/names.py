@@ -37,7 +37,7 @@ def numbers_of(card: Card, layer: Layer | None, text: str) -> list[int]:
         if high < low:
             raise OptionsError(f"the range {part} runs backwards: write {high}-{low}")
         for end in (low, high):
-            _one(card, layer, str(end))
+            _one(card, layer, str(end) if layer else f"#{end}")
         found += range(low, high + 1)
     found = list(dict.fromkeys(found))
     if not found or len(found) > MOST:

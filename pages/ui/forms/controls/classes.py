@@ -27,7 +27,7 @@ def draw_class(field: Field) -> Any:
     field.begin(lambda value: field.card.class_index(value) if field.card.classes and value not in (None, "") else None)
     field.forget_unless(range(len(field.card.classes)))
     chosen = st.selectbox(index=None, **_of_classes(field))
-    return field.default if chosen is None else str(chosen)
+    return field.default if chosen is None else field.card.class_number(chosen)
 
 
 @control("classes")
