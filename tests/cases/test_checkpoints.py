@@ -1,4 +1,4 @@
-"""Checkpoints as training scripts leave them: whatever wraps the weights, the network answers as the trained one did."""
+"""Checkpoints as training scripts leave them: whatever wraps the weights, the network answers as the trained one."""
 
 from __future__ import annotations
 
