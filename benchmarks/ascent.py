@@ -28,9 +28,9 @@ from benchmarks._common import add_device, interleaved, machine, parser, random_
 def made(network: Any, steps: int, preset: str, device: str, **options: Any) -> Callable[[], Any]:
     """The steps of ascent as its method takes them, with the frames of its film; nothing is saved or measured."""
     from fovea.engine.make import ascent
+    from fovea.engine.make.excite.objectives import subjects_of
     from fovea.engine.make.excite.presets import recipe
-    from fovea.engine.make.excite.subjects import subjects_of
-    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.animation import Film
     from fovea.engine.method import Job
 
     parsed = ascent.METHOD.options.parse({"steps": steps, "preset": preset, **options})
@@ -142,7 +142,7 @@ def alike(name: str, steps: int, device: str) -> list[str]:
     from skimage.metrics import structural_similarity
 
     from fovea.engine.make.optimise.canvas import to_pixels
-    from fovea.engine.make.optimise.quick import QuickNetwork
+    from fovea.engine.make.optimise.folded_network import QuickNetwork
     from fovea.models.zoo import load
 
     network = load(name)

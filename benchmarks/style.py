@@ -112,7 +112,7 @@ def by_hand(name: str, network: Any, steps: int, device: str, losses: bool = Tru
 
     from fovea.engine.make.optimise.canvas import Normalise, resized, to_picture
     from fovea.engine.make.optimise.layers import ENLARGED, fine_layers
-    from fovea.engine.make.optimise.sizes import photo_pixels
+    from fovea.engine.make.optimise.picture_size import photo_pixels
     from fovea.engine.make.texture import chosen_layers
     from fovea.models.torch_net import forward_taps
 
@@ -205,7 +205,7 @@ def gatys(network: Any, steps: int, device: str, made: dict[str, Any]) -> Run:
     import torch
 
     from fovea.engine.make.optimise.canvas import Normalise, to_picture
-    from fovea.engine.make.optimise.sizes import photo_pixels
+    from fovea.engine.make.optimise.picture_size import photo_pixels
     from fovea.models.card import OUTPUT
     from fovea.models.torch_net import forward_taps
 
@@ -257,7 +257,7 @@ def ours(network: Any, steps: int, device: str, made: dict[str, Any], key: str, 
 def apart(network: Any, picture: Any, device: str) -> tuple[float, float]:
     """How far a picture is from the content and from the style: relative squared distances of the plain network."""
     from fovea.engine.make.optimise.canvas import to_picture
-    from fovea.engine.make.optimise.sizes import photo_pixels
+    from fovea.engine.make.optimise.picture_size import photo_pixels
     from fovea.engine.make.style import Transfer
     from fovea.engine.make.texture import distance
 

@@ -22,9 +22,9 @@ from fovea.engine.options import ClassKind, LayerKind, NetworkKind, Options, Pos
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fovea.engine.make.excite.subjects import Subject
+    from fovea.engine.make.excite.objectives import Subject
+    from fovea.engine.make.optimise.animation import Film
     from fovea.engine.make.optimise.canvas import Canvas
-    from fovea.engine.make.optimise.film import Film
     from fovea.engine.make.optimise.loop import Made, Optimiser
     from fovea.engine.make.optimise.losses import Term
     from fovea.engine.make.optimise.projection import Projection
@@ -191,7 +191,7 @@ def _check_canvas(options: AscentOptions) -> None:
 
 def _check_names(card: Card, options: AscentOptions) -> None:
     """That what is named is there."""
-    from fovea.engine.make.excite.names import numbers_of, unit_and_layer, weights_of
+    from fovea.engine.make.excite.unit_lists import numbers_of, unit_and_layer, weights_of
 
     layer = card.layer(options.layer) if options.layer else None
     if options.units:
@@ -279,7 +279,7 @@ def _canvas(job: Job, chosen: Recipe, count: int) -> Canvas:
 
 
 def _terms(job: Job, subjects: list[Subject], chosen: Recipe, scale: float) -> list[Term]:
-    from fovea.engine.make.excite.subjects import likeness_layer
+    from fovea.engine.make.excite.objectives import likeness_layer
     from fovea.engine.make.optimise.losses import Apiece, Diversity, Norm, Term, TotalVariation, ascend
 
     same = all(subject is subjects[0] for subject in subjects)
@@ -338,8 +338,8 @@ def make(
     """One batch of pictures by one recipe."""
     import torch
 
-    from fovea.engine.make.excite.outcome import rescaled
-    from fovea.engine.make.excite.subjects import size_of
+    from fovea.engine.make.excite.objectives import size_of
+    from fovea.engine.make.excite.report import rescaled
     from fovea.engine.make.optimise.canvas import contact_sheet
     from fovea.engine.make.optimise.loop import optimise
 
@@ -368,9 +368,9 @@ def ascent(job: Job) -> Result:
     `pictures` and `picture_01` … where there are several, the animation `ascent.gif`, array `loss` by step, tables
     `losses` by term, `classes`, `pictures`, and `activations` on this and on real pictures.
     """
-    from fovea.engine.make.excite.outcome import Outcome, second_opinion
-    from fovea.engine.make.excite.subjects import subjects_of
-    from fovea.engine.make.optimise.film import SIDE, Film
+    from fovea.engine.make.excite.objectives import subjects_of
+    from fovea.engine.make.excite.report import Outcome, second_opinion
+    from fovea.engine.make.optimise.animation import SIDE, Film
     from fovea.engine.make.optimise.losses import Apiece
     from fovea.engine.make.optimise.memory import check_memory
 
@@ -392,7 +392,7 @@ def ascent(job: Job) -> Result:
 
 def work(card: Card, options: AscentOptions, images: int) -> float:
     """Forward passes of the input's size: a step is a forward and a backward for each picture."""
-    from fovea.engine.make.excite.names import numbers_of
+    from fovea.engine.make.excite.unit_lists import numbers_of
 
     layer = card.layer(options.layer) if options.layer else None
     pictures = len(numbers_of(card, layer, options.units)) if options.units else options.diversity

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.animation import Film
     from fovea.engine.make.optimise.losses import Term
     from fovea.models.card import Card, Layer
 
@@ -117,7 +117,7 @@ def _kind(options: DreamOptions) -> str:
 def _term(job: Job, layer: Layer) -> Term:
     from fovea.engine.make.optimise.canvas import to_picture
     from fovea.engine.make.optimise.losses import GuideSimilarity, LayerEnergy, UnitActivation, ascend
-    from fovea.engine.make.optimise.sizes import features_of
+    from fovea.engine.make.optimise.picture_size import features_of
     from fovea.engine.unit_maps import unit_maps
 
     options: DreamOptions = job.options
@@ -135,7 +135,7 @@ def _octaves(job: Job, height: int, width: int, layers: Sequence[Layer]) -> list
     """The sizes that are neither too small nor refused by the network; warns of those left out."""
     import torch
 
-    from fovea.engine.make.optimise.sizes import features_of
+    from fovea.engine.make.optimise.picture_size import features_of
 
     options: DreamOptions = job.options
     sizes = octave_sizes(height, width, options.octaves, options.octave_scale, least=LEAST)
@@ -216,10 +216,10 @@ def dream(job: Job) -> Result:
     """
     import pandas as pd
 
+    from fovea.engine.make.optimise.animation import SIDE, Film, in_a_row, side_by_side
     from fovea.engine.make.optimise.canvas import to_image, to_picture, to_pixels
-    from fovea.engine.make.optimise.film import SIDE, Film, in_a_row, side_by_side
     from fovea.engine.make.optimise.memory import check_memory
-    from fovea.engine.make.optimise.sizes import large_enough, photo_pixels
+    from fovea.engine.make.optimise.picture_size import large_enough, photo_pixels
 
     options: DreamOptions = job.options
     card = job.card

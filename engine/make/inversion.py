@@ -19,7 +19,7 @@ from fovea.engine.panels import CurvePanel, GalleryPanel, ImagePanel, Panel, Tab
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.animation import Film
     from fovea.engine.make.optimise.loop import Made
     from fovea.models.card import Card, Layer
 
@@ -182,9 +182,9 @@ def inversion(job: Job) -> Result:
     import pandas as pd
 
     from fovea.engine.explain.maps.pictures import as_colour
+    from fovea.engine.make.optimise.animation import Film
     from fovea.engine.make.optimise.canvas import to_image, to_picture, to_pixels
-    from fovea.engine.make.optimise.film import Film
-    from fovea.engine.make.optimise.sizes import features_of, large_enough
+    from fovea.engine.make.optimise.picture_size import features_of, large_enough
     from fovea.engine.sheet import compose_sheet, fit_tile
 
     if job.photo is None:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.animation import Film
+    from fovea.engine.make.optimise.carry_over import WarmAdam
     from fovea.engine.make.optimise.losses import Term
-    from fovea.engine.make.optimise.warm import WarmAdam
     from fovea.models.card import Card, Layer
 
 
@@ -162,7 +162,7 @@ class Transfer:
     """Pictures of one content photo in one blend of styles, and the curve of all that was made so far."""
 
     def __init__(self, job: Job, film: Film | None = None) -> None:
-        from fovea.engine.make.optimise.sizes import large_enough
+        from fovea.engine.make.optimise.picture_size import large_enough
 
         assert job.photo is not None, "asked for before"
         self.job = job
@@ -180,7 +180,7 @@ class Transfer:
     def _pictures(self, side: int) -> tuple[Tensor, list[Tensor]]:
         """Content and styles at one size, (1, C, H, W) in [0, 1]."""
         from fovea.engine.make.optimise.canvas import to_picture
-        from fovea.engine.make.optimise.sizes import photo_pixels
+        from fovea.engine.make.optimise.picture_size import photo_pixels
         from fovea.engine.make.texture import matched_colours
 
         content = photo_pixels(self.job, self.content, side)
@@ -193,7 +193,7 @@ class Transfer:
     def terms(self, content: Tensor, styles: list[Tensor], content_weight: float, style_weight: float) -> list[Term]:
         """What the picture is held to."""
         from fovea.engine.make.optimise.losses import FeatureDistance, Term, TotalVariation
-        from fovea.engine.make.optimise.sizes import features_of
+        from fovea.engine.make.optimise.picture_size import features_of
         from fovea.engine.make.optimise.statistics import gram_terms, pixel_statistics
         from fovea.engine.make.texture import chosen_layers
 
@@ -238,7 +238,7 @@ class Transfer:
     ) -> Tensor:
         """The picture (1, C, H, W) at the last of `sides`, from coarse to fine."""
         from fovea.engine.make.optimise.canvas import resized
-        from fovea.engine.make.optimise.warm import WarmAdam
+        from fovea.engine.make.optimise.carry_over import WarmAdam
 
         self.mover = WarmAdam(self.options.learning_rate)
         steps = [self.options.steps * (2 if number == 0 and len(sides) > 1 else 1) for number in range(len(sides))]
@@ -287,10 +287,10 @@ class Transfer:
     ) -> Tensor:
         """The picture after some steps at its size, shifted meanwhile; what left the frame stays as it was."""
         from fovea.engine.make.optimise.canvas import PixelCanvas, to_preview
+        from fovea.engine.make.optimise.carry_over import AveragedIterates
         from fovea.engine.make.optimise.loop import lbfgs, optimise
         from fovea.engine.make.optimise.projection import box
         from fovea.engine.make.optimise.transforms import slid
-        from fovea.engine.make.optimise.warm import AveragedIterates
 
         height, width = content.shape[-2:]
 
@@ -356,7 +356,7 @@ def _grid(transfer: Transfer, share: float) -> tuple[Any, int, pd.DataFrame]:
     import pandas as pd
 
     from fovea.engine.explain.maps.pictures import as_colour
-    from fovea.engine.make.optimise.sizes import photo_pixels
+    from fovea.engine.make.optimise.picture_size import photo_pixels
     from fovea.engine.sheet import compose_sheet, fit_tile
 
     job, options = transfer.job, transfer.options
@@ -375,7 +375,7 @@ def _grid(transfer: Transfer, share: float) -> tuple[Any, int, pd.DataFrame]:
 
 def _runner(job: Job, height: int, width: int) -> Job:
     """The job on the network as it is run here. Raises OptionsError where the picture does not fit into memory."""
-    from fovea.engine.make.optimise.forward import recipe_job
+    from fovea.engine.make.optimise.adapted_network import recipe_job
     from fovea.engine.make.optimise.layers import fine_layers
     from fovea.engine.make.optimise.memory import check_memory, fits
     from fovea.engine.make.texture import chosen_layers
@@ -395,9 +395,9 @@ def style(job: Job) -> Result:
     """Image `style`, array `loss` by step, table `losses` by term with the size of each step."""
     import pandas as pd
 
+    from fovea.engine.make.optimise.animation import Film
     from fovea.engine.make.optimise.canvas import to_image, to_picture
-    from fovea.engine.make.optimise.film import Film
-    from fovea.engine.make.optimise.sizes import features_of, large_enough, photo_pixels
+    from fovea.engine.make.optimise.picture_size import features_of, large_enough, photo_pixels
 
     options: StyleOptions = job.options
     if job.photo is None:
@@ -451,7 +451,7 @@ def _sources(job: Job, transfer: Transfer) -> tuple[Any, pd.DataFrame]:
     import pandas as pd
 
     from fovea.engine.explain.maps.pictures import as_colour
-    from fovea.engine.make.optimise.sizes import photo_pixels
+    from fovea.engine.make.optimise.picture_size import photo_pixels
     from fovea.engine.sheet import compose_sheet, fit_tile
 
     photos = [transfer.content, *(photo for photo, _ in transfer.styles)]
@@ -464,7 +464,7 @@ def _sources(job: Job, transfer: Transfer) -> tuple[Any, pd.DataFrame]:
 def _style_photos(job: Job, styles: list[tuple[Image.Image, float]], side: int) -> dict[str, Any]:
     """Images `style_photo`, `style_photo_2`, … as they were given."""
     from fovea.engine.explain.maps.pictures import as_colour
-    from fovea.engine.make.optimise.sizes import photo_pixels
+    from fovea.engine.make.optimise.picture_size import photo_pixels
 
     return {
         f"style_photo{'' if number == 1 else f'_{number}'}": as_colour(photo_pixels(job, photo, side))

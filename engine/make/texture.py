@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.animation import Film
     from fovea.engine.make.optimise.losses import Term
     from fovea.models.card import Card, Layer
 
@@ -296,7 +296,7 @@ def distance(job: Job, terms: list[Term], picture: Tensor) -> float:
 
     from fovea.engine.make.optimise.canvas import Normalise
     from fovea.engine.make.optimise.losses import View, total
-    from fovea.engine.make.optimise.sizes import features_of
+    from fovea.engine.make.optimise.picture_size import features_of
     from fovea.engine.make.optimise.statistics import taps_of
 
     values = Normalise(job.card.preprocessing, job.device)(picture)
@@ -377,10 +377,10 @@ def texture(job: Job) -> Result:
     import pandas as pd
     import torch
 
+    from fovea.engine.make.optimise.adapted_network import recipe_job
+    from fovea.engine.make.optimise.animation import Film
     from fovea.engine.make.optimise.canvas import to_image, to_picture
-    from fovea.engine.make.optimise.film import Film
-    from fovea.engine.make.optimise.forward import recipe_job
-    from fovea.engine.make.optimise.sizes import features_of, large_enough, photo_pixels
+    from fovea.engine.make.optimise.picture_size import features_of, large_enough, photo_pixels
 
     options: TextureOptions = job.options
     if job.photo is None:

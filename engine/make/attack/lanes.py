@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from fovea.engine.make.optimise.quick import QuickNetwork
+from fovea.engine.make.optimise.folded_network import QuickNetwork
 from fovea.models.card import OUTPUT
 from fovea.models.network import Network
 

@@ -22,13 +22,13 @@ from torch import Tensor
 from fovea.engine.errors import NetworkError
 from fovea.engine.explain.backward.rules import Rule
 from fovea.engine.make.optimise.canvas import Canvas, Normalise, to_preview
+from fovea.engine.make.optimise.folded_network import QuickNetwork
 from fovea.engine.make.optimise.losses import Term, View, total
-from fovea.engine.make.optimise.quick import QuickNetwork
 from fovea.engine.make.optimise.replay import Replay
 from fovea.engine.make.optimise.transforms import Transform, compose
 
 if TYPE_CHECKING:
-    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.animation import Film
     from fovea.engine.make.optimise.projection import Projection
     from fovea.engine.method import Job
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from fovea.engine.errors import UnsupportedError
 from fovea.engine.make.optimise.canvas import Normalise, resized
 from fovea.engine.make.optimise.circular import pad_around
+from fovea.engine.make.optimise.folded_network import QuickNetwork
 from fovea.engine.make.optimise.gram import gram_matrix
 from fovea.engine.make.optimise.layers import ENLARGED, fine_layers
 from fovea.engine.make.optimise.losses import CentredGramDistance, GramDistance, GramWasserstein, Term, View
-from fovea.engine.make.optimise.quick import QuickNetwork
-from fovea.engine.make.optimise.sizes import features_of
+from fovea.engine.make.optimise.picture_size import features_of
 from fovea.engine.unit_maps import unit_maps
 
 if TYPE_CHECKING:

@@ -186,7 +186,7 @@ def test_it_is_measured_on_the_best_patch_of_a_finished_mining_run(
     tiny_networks: Mapping[str, TinyNetwork], make_job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fovea.engine.look.mining.mined import BestPhoto
-    from fovea.engine.make.excite import outcome
+    from fovea.engine.make.excite import report
 
     net = tiny_networks["functional"]
     frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -196,7 +196,7 @@ def test_it_is_measured_on_the_best_patch_of_a_finished_mining_run(
         asked.append((layer, unit))
         return BestPhoto(frame, "a.jpg", "sample", "run")
 
-    monkeypatch.setattr(outcome, "best_photo", best)
+    monkeypatch.setattr(report, "best_photo", best)
     result = run(make_job("ascent", net, layer="conv2", unit=3, steps=2))
     assert asked == [("conv2", 3)]
     table = result.tables["activations"].set_index("picture")["activation"]

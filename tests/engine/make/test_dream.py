@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fovea.engine.errors import FoveaError, ImageError, OptionsError, UnknownNameError, UnsupportedError
 from fovea.engine.make.dream import octave_sizes
-from fovea.engine.make.optimise import loop, memory, quick
+from fovea.engine.make.optimise import folded_network, loop, memory
 from fovea.engine.make.optimise.canvas import PixelCanvas
 from fovea.engine.make.optimise.losses import LayerEnergy, UnitActivation, ascend
 from fovea.engine.method import Job, Result, find_method
@@ -138,7 +138,7 @@ def test_the_network_sees_no_more_than_a_tile(make_job: Make, monkeypatch: pytes
         seen.append(tuple(x.shape[-2:]))
         return forward_taps(module, x, taps)
 
-    monkeypatch.setattr(quick, "forward_taps", watched)
+    monkeypatch.setattr(folded_network, "forward_taps", watched)
     result = run(make_job("dream", net, layer="1", size=200, tile_side=64, steps=2, octaves=2))
     assert max(max(shape) for shape in seen) <= 64
     curve = result.tables["losses"].query("octave == 1")["energy"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fovea.engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, UnsupportedError
 from fovea.engine.make.optimise.layers import layer_at, named_layers, series, stage_layers, texture_layers
-from fovea.engine.make.optimise.sizes import features_of
+from fovea.engine.make.optimise.picture_size import features_of
 from fovea.engine.make.style import with_colours_of
 from fovea.engine.make.texture import matched_colours, matched_histogram
 from fovea.engine.method import Job, Result, find_method

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fovea.engine.make.optimise.quick import QuickNetwork
+from fovea.engine.make.optimise.folded_network import QuickNetwork
 from fovea.engine.make.optimise.replay import RECORD_AT, Replay
 from fovea.models.card import OUTPUT
 

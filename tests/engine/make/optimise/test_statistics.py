@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fovea.engine.make.optimise.adapted_network import AVERAGE_SCALE, recipe_job
 from fovea.engine.make.optimise.canvas import Normalise, PixelCanvas, resized
-from fovea.engine.make.optimise.forward import AVERAGE_SCALE, recipe_job
+from fovea.engine.make.optimise.carry_over import AveragedIterates, WarmAdam
 from fovea.engine.make.optimise.gram import gram_matrix
 from fovea.engine.make.optimise.losses import View
 from fovea.engine.make.optimise.memory import step_bytes
 from fovea.engine.make.optimise.statistics import NOISE_FLOOR, enlarged, gram_terms, moments, pixel_statistics, reduced
-from fovea.engine.make.optimise.warm import AveragedIterates, WarmAdam
 from fovea.engine.method import Job
 from fovea.models.torch_net import forward_taps
 from tests.engine.conftest import TinyNetwork, tiny_network

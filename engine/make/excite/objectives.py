@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from fovea.engine.errors import OptionsError
-from fovea.engine.make.excite.names import numbers_of, unit_and_layer, weights_of
+from fovea.engine.make.excite.unit_lists import numbers_of, unit_and_layer, weights_of
 from fovea.engine.make.judge.verdict import probabilities_of
 from fovea.engine.make.optimise.canvas import Normalise, to_picture
 from fovea.engine.make.optimise.layers import layer_at
 from fovea.engine.make.optimise.losses import ClassScore, Direction, Joint, Loss, UnitActivation
-from fovea.engine.make.optimise.sizes import features_of
+from fovea.engine.make.optimise.picture_size import features_of
 from fovea.engine.unit_maps import unit_maps
 from fovea.models.card import OUTPUT
 

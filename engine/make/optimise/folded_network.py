@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fovea.engine.explain.backward.rules import Rule, backward_rule
-from fovea.engine.make.optimise.forward import CONV_NAMES, named
+from fovea.engine.make.optimise.adapted_network import CONV_NAMES, named
 from fovea.models.torch_net import forward_taps
 
 _CONVOLUTIONS = {F.conv2d, torch.conv2d}

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fovea.engine.make.optimise.forward import RecipeModule
-from fovea.engine.make.optimise.quick import QuickNetwork
+from fovea.engine.make.optimise.adapted_network import RecipeModule
+from fovea.engine.make.optimise.folded_network import QuickNetwork
 from fovea.models.card import OUTPUT
 from fovea.models.torch_net import forward_taps, prepare, randomise
 from tests.engine.conftest import TinyNetwork, state_of

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fovea.engine.look.mining.mined import BestPhoto, best_photo
-from fovea.engine.make.excite.subjects import Subject
+from fovea.engine.make.excite.objectives import Subject
 from fovea.engine.make.judge.verdict import SecondOpinion, activation_on, best_classes, probabilities_of
+from fovea.engine.make.optimise.animation import Film, in_a_row, side_by_side
 from fovea.engine.make.optimise.canvas import to_image, to_pixels
-from fovea.engine.make.optimise.film import Film, in_a_row, side_by_side
 from fovea.engine.make.optimise.loop import Made
 from fovea.engine.method import Job, Result
 from fovea.engine.panels import BarsPanel, CurvePanel, GalleryPanel, ImagePanel, Panel
