@@ -41,7 +41,7 @@ test: .venv/test.stamp
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@mkdir -p .typing/fovea && ln -sfn ../../fovea/__init__.py ../../engine ../../models .typing/fovea/
+	@mkdir -p .typing/fovea && ln -sfn $(CURDIR)/fovea/*.py $(CURDIR)/engine $(CURDIR)/models .typing/fovea/
 	$(BIN)/mypy
 
 format: .venv/test.stamp

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parent
-if str(ROOT) not in sys.path:
+if (ROOT / "fovea").is_dir() and str(ROOT) not in sys.path:  # in a checkout; an installed package is found anyway
     sys.path.insert(0, str(ROOT))
 
 import streamlit as st  # noqa: E402
@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: E402
 
 from fovea.engine.errors import FoveaError  # noqa: E402
 from fovea.engine.store import Store  # noqa: E402
+from fovea.engine.store.archive import zip_bytes  # noqa: E402
 
 INERT = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; sandbox"
 """What a served file may do when a browser opens it as a page: show itself."""
@@ -83,7 +84,7 @@ def artifact(request: Request) -> Response:
 
 def photo(request: Request) -> Response:
     """A photo by its content, as a JPEG of at most `size` pixels; never a path."""
-    from fovea.engine.data.image import thumbnail
+    from fovea.engine.data.photos import thumbnail
 
     reference, size = request.path_params["reference"], request.query_params.get("size", "320")
     if not PHOTO.fullmatch(reference) or not size.isdecimal() or int(size) not in THUMBNAIL_SIZES:
@@ -108,7 +109,7 @@ def export(request: Request) -> Response:
             headers=_headers(REPORT, download=f"fovea-{run_id}.html"),
         )
     headers = _headers(INERT, download=f"fovea-{run_id}.zip")
-    return Response(Store().export_zip(run_id), media_type="application/zip", headers=headers)
+    return Response(zip_bytes(Store().run(run_id)), media_type="application/zip", headers=headers)
 
 
 class NoClimbing:
@@ -145,7 +146,7 @@ def tell_in_one_line(error: Exception) -> bool:
 @contextlib.asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     """Keep the workers running as long as the server runs."""
-    from fovea.engine.worker import start_workers, stop_workers
+    from fovea.engine.work.supervise import start_workers, stop_workers
 
     await run_in_threadpool(start_workers)
     try:

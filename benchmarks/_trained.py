@@ -20,14 +20,14 @@ SIDE, CROP, BATCH, EPOCHS, PEAK = 72, 64, 64, 12, 0.1
 
 def register_resnet18() -> None:
     """Register the network as `resnet18`, trained first where that has not been done."""
-    from fovea.models import zoo
+    from fovea.models import registry
     from fovea.models.bundled.net import MEAN, STD
 
     file = Path(os.environ["FOVEA_HOME"]) / "resnet18-caltech101.safetensors"
     if not file.is_file():
         _train(file)
     size = {"size": [CROP, CROP], "resize": SIDE, "interpolation": "bilinear", "mean": list(MEAN), "std": list(STD)}
-    zoo.register("resnet18", architecture="torchvision:resnet18", weights=str(file), input=size)
+    registry.register("resnet18", architecture="torchvision:resnet18", weights=str(file), input=size)
 
 
 def _frames(photos: list[Any]) -> NDArray[np.uint8]:

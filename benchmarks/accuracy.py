@@ -52,13 +52,13 @@ NETWORKS: dict[str, tuple[dict[str, Any], float | None, float | None]] = {
 
 def register(name: str, data: Path) -> None:
     """Register one of `NETWORKS` with its files in `data`."""
-    from fovea.models import zoo
+    from fovea.models import registry
 
     fields = dict(NETWORKS[name][0])
     fields["weights"] = str(data / fields["weights"])
     if not fields["architecture"].startswith(("torchvision:", "timm:")):
         fields["architecture"] = str(data / fields["architecture"])
-    zoo.register(name, **fields)
+    registry.register(name, **fields)
 
 
 def photos(data: Path, count: int, folder: Path | None = None) -> tuple[list[Path], NDArray[np.int64]]:
@@ -83,7 +83,7 @@ def scores(network: Any, paths: Sequence[Path]) -> tuple[NDArray[np.float32], ND
 
     from fovea.models import torch_net
     from fovea.models.card import OUTPUT
-    from fovea.models.onnx_net import Session
+    from fovea.models.graph.sessions import Session
 
     graph, module = network.graph(), network.module()
     session = Session(graph.cut([OUTPUT]), "cpu")

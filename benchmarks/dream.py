@@ -20,7 +20,7 @@ from benchmarks._common import ROOT, add_device, interleaved, machine, random_ne
 
 LARGE = """
 import resource, sys
-from fovea.engine.data.image import open_photo
+from fovea.engine.data.photos import open_photo
 from fovea.engine.method import Job, find_method
 from fovea.models.zoo import load
 name, side, threads, device = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
@@ -40,7 +40,7 @@ def contenders(name: str, threads: int, steps: int, device: str) -> dict[str, Ca
     """The recipe and the plain loop on one network, one octave."""
     import torch
 
-    from fovea.engine.data.image import open_photo
+    from fovea.engine.data.photos import open_photo
     from fovea.engine.make.optimise.layers import layer_at
     from fovea.engine.method import Job, find_method
 

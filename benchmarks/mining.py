@@ -46,7 +46,7 @@ def listed(images: int, folder: Path) -> Path:
 
 def job_for(network: Any, dataset: Path, provider: str) -> Any:
     """The request, as the command line would make it."""
-    from fovea.engine.data.dataset import open_dataset
+    from fovea.engine.data.catalogue import open_dataset
     from fovea.engine.look.patches import METHOD
     from fovea.engine.method import Job
 
@@ -58,10 +58,10 @@ def job_for(network: Any, dataset: Path, provider: str) -> Any:
 
 def measure(name: str, images: int, repeats: int, provider: str) -> tuple[list[str], list[str]]:
     """One network's line of the table: header and cells."""
-    from fovea.engine.data.dataset import open_dataset
+    from fovea.engine.data.catalogue import open_dataset
     from fovea.engine.look.patches import METHOD
     from fovea.engine.look.probing.probe import batch_size, cores, lanes_for_cores
-    from fovea.models.onnx_net import Session
+    from fovea.models.graph.sessions import Session
 
     network = random_network(name)
     taps = LAYERS[name].split(",")

@@ -22,12 +22,12 @@ def measure(name: str, stride: int, repeats: int, threads: int, provider: str) -
     import torch
     from captum.attr import Occlusion
 
-    from fovea.engine.data.image import open_photo
+    from fovea.engine.data.photos import open_photo
     from fovea.engine.look import occlusion
     from fovea.engine.look.probing.probe import batch_size
     from fovea.engine.method import Job
     from fovea.models.card import OUTPUT
-    from fovea.models.onnx_net import Session
+    from fovea.models.graph.sessions import Session
 
     torch.set_num_threads(threads)
     network = random_network(name)

@@ -50,12 +50,12 @@ def tries() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 def small(name: str) -> Network:
     """The network with the smallest input that it takes. Raises FoveaError for the last that was tried."""
-    from fovea.models import zoo
+    from fovea.models import registry, zoo
     from fovea.models.errors import NetworkError
 
     problem = NetworkError(name)
     for given, arguments in tries():
-        zoo.register("small", architecture=f"torchvision:{name}", input=given, arguments=arguments)
+        registry.register("small", architecture=f"torchvision:{name}", input=given, arguments=arguments)
         try:
             return zoo.load("small")
         except NetworkError as error:
@@ -88,7 +88,7 @@ def calibrate(network: Network) -> None:
 def measure(name: str) -> dict[str, Any]:
     """What holds of one network, in this process."""
     from fovea.models.errors import FoveaError
-    from fovea.models.onnx_net import PARITY_TOLERANCE, compare
+    from fovea.models.graph.parity import PARITY_TOLERANCE, compare
 
     found: dict[str, Any] = {"network": name}
     started = time.perf_counter()
@@ -146,7 +146,7 @@ def reduced_right(network: Network, layer: Any, x: Any, values: Any) -> bool:
     import numpy as np
 
     from fovea.engine.look.probing import reducers
-    from fovea.models.onnx_net import Session
+    from fovea.models.graph.sessions import Session
 
     graph = network.graph()
     editor = reducers.Editor(graph.cut([layer.name]))

@@ -23,7 +23,8 @@ GOLDFISH = 1
 
 def networks() -> dict[str, Any]:
     """Both networks, by name."""
-    from fovea.models.zoo import load, register, registered
+    from fovea.models.registry import register, registered
+    from fovea.models.zoo import load
 
     folder = DATA / "weights"
     architectures = {
@@ -38,7 +39,7 @@ def networks() -> dict[str, Any]:
 
 def run(method: str, network: Any, device: str, **options: Any) -> Any:
     """The method's result on a packaged photo."""
-    from fovea.engine.data.image import open_photo
+    from fovea.engine.data.photos import open_photo
     from fovea.engine.method import Job, find_method
 
     found = find_method(method)

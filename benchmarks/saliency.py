@@ -34,7 +34,7 @@ def contenders(name: str, threads: int, samples: int, device: str) -> dict[str, 
     import torch
     from captum.attr import NoiseTunnel, Saliency
 
-    from fovea.engine.data.image import open_photo
+    from fovea.engine.data.photos import open_photo
     from fovea.engine.explain import saliency
     from fovea.engine.method import Job
 

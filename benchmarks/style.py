@@ -48,7 +48,7 @@ Run = Callable[[Tick], None]
 
 def job_of(name: str, network: Any, steps: int, device: str, **more: Any) -> Any:
     """The recipe's job at the network's own input size."""
-    from fovea.engine.data.image import open_photo
+    from fovea.engine.data.photos import open_photo
     from fovea.engine.method import Job, find_method
     from fovea.engine.progress import Progress
 

@@ -27,7 +27,8 @@ LAYERS = {"squeezenet": "features.4,features.7,features.12"}
 
 def network_of(name: str) -> Any:
     """The bundled network, or squeezenet1_1 with real weights."""
-    from fovea.models.zoo import load, register
+    from fovea.models.registry import register
+    from fovea.models.zoo import load
 
     if name != "squeezenet":
         return load(name)
@@ -40,7 +41,7 @@ def network_of(name: str) -> Any:
 
 def mined(network: Any, layers: str, file: Path, batch: int, shards: int) -> pd.DataFrame:
     """The table of patches."""
-    from fovea.engine.data.dataset import open_dataset
+    from fovea.engine.data.catalogue import open_dataset
     from fovea.engine.look import patches
     from fovea.engine.method import Job
 
@@ -55,7 +56,7 @@ def sorted_by_hand(network: Any, layers: list[str], file: Path) -> pd.DataFrame:
     """Every map of every photo from torch, each unit's maxima sorted in full."""
     import torch
 
-    from fovea.engine.data.dataset import open_dataset
+    from fovea.engine.data.catalogue import open_dataset
     from fovea.models.torch_net import forward_taps
 
     dataset = open_dataset(str(file))

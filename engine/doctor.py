@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from fovea.engine.run import versions
+from fovea.engine.run.machine import versions
 from fovea.engine.store import Store
 from fovea.models.home import home
 
@@ -54,7 +54,7 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _providers() -> list[dict[str, Any]]:
-    from fovea.models.onnx_net import check_providers
+    from fovea.models.graph.sessions import check_providers
 
     try:
         return [dict(one) for one in check_providers()]
@@ -75,8 +75,8 @@ def _home() -> dict[str, Any]:
 
 def _workers() -> list[dict[str, Any]]:
     """What the workers of this home last said of themselves."""
-    from fovea.engine.store import Lock
-    from fovea.engine.worker import LANES
+    from fovea.engine.store.lock import Lock
+    from fovea.engine.work.lanes import LANES
 
     found = []
     for lane in LANES:

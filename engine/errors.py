@@ -39,6 +39,7 @@ __all__ = [
     "UnknownNameError",
     "UnsupportedError",
     "WeightsError",
+    "needs_photo",
     "unknown",
 ]
 
@@ -57,6 +58,11 @@ class OptionsError(FoveaError):
 
 class UnsupportedError(FoveaError):
     """The method cannot work on this network or layer; the line says why."""
+
+
+def needs_photo(what: str, sample: str = "cat") -> OptionsError:
+    """The error for `what` (a method's name, "a dream") that was given no photo; `sample` is one that shows it well."""
+    return OptionsError(f"{what} needs a photo: give --image PATH or --image sample:{sample}")
 
 
 class StoreError(FoveaError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-import re
+import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typing_extensions import TypeVar
 
-from fovea.engine.errors import OptionsError, UnsupportedError, unknown
+from fovea.engine.errors import UnsupportedError, needs_photo, unknown
 from fovea.engine.options import Options, declared
 from fovea.engine.progress import Progress
 
@@ -91,7 +91,7 @@ class Job(Generic[OptionsT]):
     def frame(self) -> NDArray[np.uint8]:
         """The photo in the network's input frame, uint8 (H, W, C). Raises OptionsError without a photo."""
         if self.photo is None:
-            raise OptionsError("this needs a photo: give --image PATH or --image sample:cat")
+            raise needs_photo("this")
         return self.card.preprocessing.frame(self.photo)
 
     @functools.cached_property
@@ -225,16 +225,12 @@ class Method(Generic[OptionsT, FindingsT]):
 
 @functools.cache
 def methods() -> dict[str, Method[Any, Any]]:
-    """All methods, by name, in the order of verbs and then of families and names.
-
-    A file is a method's when it assigns METHOD at its top level; shared parts are not imported here, because
-    they may import torch.
-    """
+    """All methods by name: every file at the top of a verb's folder is one; in the order of verbs and of files."""
     found: list[Method[Any, Any]] = []
     for verb in VERBS:
-        for path in sorted((Path(__file__).parent / verb).glob("*.py")):
-            if re.search(r"^METHOD\b", path.read_text(encoding="utf-8"), re.MULTILINE):
-                found.append(importlib.import_module(f"fovea.engine.{verb}.{path.stem}").METHOD)
+        folder = importlib.import_module(f"fovea.engine.{verb}")
+        files = sorted(module.name for module in pkgutil.iter_modules(folder.__path__) if not module.ispkg)
+        found += [importlib.import_module(f"{folder.__name__}.{name}").METHOD for name in files]
     return {method.name: method for method in found}
 
 

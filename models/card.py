@@ -5,7 +5,7 @@ A card holds no torch: pages, the command line and the report read it as JSON.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,12 @@ from fovea.models.errors import UnknownNameError, unknown
 
 OUTPUT = "output"
 """The tap that names what the network returns (logits, for most classifiers)."""
+
+OutputKind: TypeAlias = Literal["logits", "probabilities", "features"]
+"""What a network returns."""
+
+MOST_EXTRA_TOKENS = 16
+"""So many class and register tokens may stand before those of the image."""
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -192,7 +198,7 @@ class Card(_Frozen):
     weights: str
     random: bool = False
     gradients: bool = True
-    output: Literal["logits", "probabilities", "features"] = "logits"
+    output: OutputKind = "logits"
     notes: tuple[str, ...] = ()
 
     def layer(self, name: str) -> Layer:
@@ -206,7 +212,7 @@ class Card(_Frozen):
         """`unit` if the layer has it. Raises UnknownNameError otherwise."""
         units = self.layer(layer).units
         if not 0 <= unit < units:
-            raise UnknownNameError(f"no unit {unit} in layer {layer} of {self.name}: it has units 0 to {units - 1}")
+            raise UnknownNameError(f"layer {layer} of {self.name} has no unit {unit}: it has units 0 to {units - 1}")
         return unit
 
     def class_index(self, target: str | int) -> int:
@@ -219,7 +225,7 @@ class Card(_Frozen):
         if text.lstrip("-").isdigit():
             if 0 <= int(text) < count:
                 return int(text)
-            raise UnknownNameError(f"no class {text} in {self.name}: it has classes 0 to {count - 1}")
+            raise UnknownNameError(f"{self.name} has no class {text}: it has classes 0 to {count - 1}")
 
         def plain(name: str) -> str:
             return name.lower().replace("_", " ").strip()

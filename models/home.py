@@ -36,3 +36,12 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees all of it or nothing; what it replaces stays if that fails."""
     with whole(path) as part:
         part.write_bytes(data)
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """When a file was last written (ns) and how long it is (bytes); None if it cannot be read."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_size

@@ -1,4 +1,4 @@
-"""A network in use: its card, its frozen torch module on each device, its tapped ONNX graph."""
+"""A network in use: what methods ask of it, and the network that holds a torch module."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fovea.models.card import Card
 from fovea.models.errors import NetworkError
@@ -15,36 +15,52 @@ from fovea.models.home import home
 if TYPE_CHECKING:
     from torch import nn
 
-    from fovea.models.onnx_net import TappedGraph
+    from fovea.models.graph.cut import TappedGraph
 
 EXPORT_VERSION = 2
 """Raised when an export of the same network would come out different."""
 
 
-class Network:
-    """`name`, `card`, and on demand `module(device)` and `graph()`. Safe to share between threads.
+class Network(Protocol):
+    """What methods ask of a network. Safe to share between threads."""
 
-    `graph` is given for a network that is an ONNX file; `module` is None then.
-    """
+    @property
+    def name(self) -> str:
+        """What it was loaded as, `torchvision:resnet18` for example."""
 
-    def __init__(self, name: str, card: Card, module: nn.Module | None, graph: TappedGraph | None = None) -> None:
+    @property
+    def card(self) -> Card:
+        """What is known of it without running it."""
+
+    def module(self, device: str = "cpu") -> nn.Module:
+        """The torch module on `device` ("cpu", "cuda", "cuda:1"): in eval mode, frozen, nothing in it works in place.
+
+        Raises NetworkError if there is none, or if it cannot be moved there.
+        """
+
+    def graph(self) -> TappedGraph:
+        """The ONNX graph with every layer as a named output.
+
+        Raises NetworkError if it cannot be exported, ParityError if it disagrees with torch.
+        """
+
+
+class TorchNetwork:
+    """A network that holds a prepared torch module (see `torch_net.prepare`); its graph is exported when asked for."""
+
+    def __init__(self, name: str, card: Card, module: nn.Module) -> None:
         self.name = name
         self.card = card
-        self._modules: dict[str, nn.Module] = {} if module is None else {"cpu": module}
-        self._graph = graph
+        self._modules = {"cpu": module}
+        self._graph: TappedGraph | None = None
         self._lock = threading.RLock()
 
     def module(self, device: str = "cpu") -> nn.Module:
-        """The torch module on `device` ("cpu", "cuda", "cuda:1"), one copy for each: eval mode, frozen, no `inplace`.
-
-        Raises NetworkError if the network is an ONNX file, which has no gradients.
-        """
+        """The torch module on `device`, one copy for each. Raises NetworkError if it cannot be moved there."""
         import torch
 
         key = str(torch.device(device))
         with self._lock:
-            if "cpu" not in self._modules:
-                raise NetworkError(f"{self.name} is an ONNX file: gradients need the torch network (use a look method)")
             if key not in self._modules:
                 self._modules[key] = _on_device(self._modules["cpu"], key)
             return self._modules[key]
@@ -81,7 +97,8 @@ def _on_device(module: nn.Module, device: str) -> nn.Module:
 def _exported(card: Card, module: Callable[[], nn.Module]) -> TappedGraph:
     from filelock import FileLock
 
-    from fovea.models import onnx_net
+    from fovea.models.graph import export
+    from fovea.models.graph.cut import TappedGraph
 
     shape = (card.preprocessing.channels, *card.preprocessing.size)
     facts = [card.sha256, card.architecture, shape, EXPORT_VERSION]
@@ -93,5 +110,5 @@ def _exported(card: Card, module: Callable[[], nn.Module]) -> TappedGraph:
         # Two processes must not export the same network at the same time: it takes seconds and memory.
         with FileLock(str(path.with_suffix(".lock"))):
             if not path.is_file():
-                onnx_net.export(module(), card, path)
-    return onnx_net.TappedGraph.open(path, shape)
+                export.export(module(), card, path)
+    return TappedGraph.open(path, shape)

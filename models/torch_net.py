@@ -14,8 +14,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from fovea.models.card import OUTPUT, Layer
+from fovea.models.card import MOST_EXTRA_TOKENS, OUTPUT, Layer
 from fovea.models.errors import NetworkError, unknown
+from fovea.models.receptive.coordinates import PLANES, receptive_field
+from fovea.models.receptive.seen import Seen, SharedWrite, copying
+from fovea.models.receptive.torch_network import coordinates, roles_of, settle_roles
 
 # The fused path of transformer layers skips their submodules, which then could not be tapped.
 torch.backends.mha.set_fastpath_enabled(False)
@@ -82,9 +85,9 @@ def first_tensor(value: Any) -> Tensor | None:
         value = list(value.values())
     if isinstance(value, (tuple, list)):
         for item in value:
-            found = first_tensor(item)
-            if found is not None:
-                return found
+            tensor = first_tensor(item)
+            if tensor is not None:
+                return tensor
     return None
 
 
@@ -168,7 +171,7 @@ def forward_taps(module: nn.Module, x: Tensor, taps: Sequence[str]) -> dict[str,
     values = dict(tape.values)
     if OUTPUT in wanted:
         if output is None:
-            raise NetworkError(f"the network returned no tensor but {type(output).__name__}")
+            raise NetworkError("the network returned no tensor")
         values[OUTPUT] = output
     missing = [tap for tap in wanted if tap not in values]
     if missing:
@@ -213,11 +216,9 @@ def trace_layers(module: nn.Module, input_shape: Sequence[int]) -> tuple[Layer, 
 def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
     """The layers of a prepared `module` for an input (C, H, W), and the shape of its output without the batch.
 
-    The network is run on coordinates (see `fovea.models.receptive`), which also gives receptive fields and axes; a
-    network whose code reads values out of its activations is run on a grey image instead, without fields.
+    The network is run on coordinates (see `fovea.models.receptive.coordinates`), which also gives receptive fields and
+    axes; a network whose code reads values out of its activations is run on a grey image instead, without fields.
     """
-    from fovea.models import receptive
-
     channels, height, width = (int(v) for v in input_shape)
     with torch.inference_mode():
         try:
@@ -225,10 +226,10 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, .
         except Exception:
             with _taping(None) as tape:
                 like = next(iter(module.parameters()), torch.zeros(()))
-                grey = torch.zeros(receptive.PLANES, channels, height, width, device=like.device, dtype=like.dtype)
+                grey = torch.zeros(PLANES, channels, height, width, device=like.device, dtype=like.dtype)
                 output = first_tensor(module(grey))
     if output is None:
-        raise NetworkError("it returns no tensor")
+        raise NetworkError("the network returned no tensor")
     layers: list[Layer] = []
     grid = (1, 1)
     for name, value in tape.values.items():
@@ -247,59 +248,51 @@ def _grows(module: nn.Module) -> bool:
 
 
 def _on_coordinates(module: nn.Module, shape: tuple[int, int, int]) -> tuple[_Tape, Tensor | None]:
-    from fovea.models import receptive
-
     dtype = next(iter(module.parameters()), torch.zeros(())).dtype
 
     def run() -> tuple[_Tape, Tensor | None]:
         with _taping(None) as tape:
-            tape.settle = receptive.settle_roles
+            tape.settle = settle_roles
             tape.links = _Links()
-            return tape, first_tensor(module(receptive.coordinates(*shape, dtype=dtype)))
+            return tape, first_tensor(module(coordinates(*shape, dtype=dtype)))
 
     try:
         return run()
-    except receptive.SharedWrite:
-        with receptive.copying():
+    except SharedWrite:
+        with copying():
             return run()
 
 
 def _layer(name: str, module: nn.Module, value: Tensor, grid: tuple[int, int], frame: tuple[int, int]) -> Layer:
-    from fovea.models import receptive
-
     shape = tuple(value.shape[1:])
     facts: dict[str, Any] = {
         "name": name,
         "kind": type(module).__name__,
-        "shape": shape if value.shape[:1] == (receptive.PLANES,) else tuple(value.shape),
+        "shape": shape if value.shape[:1] == (PLANES,) else tuple(value.shape),
         "parameters": sum(p.numel() for p in module.parameters(recurse=False)),
         "leaf": not any(True for _ in module.children()),
         "axes": "none",
         "units": 0,
     }
-    if value.dim() < 2 or value.shape[0] != receptive.PLANES or 0 in shape:
+    if value.dim() < 2 or value.shape[0] != PLANES or 0 in shape:
         return Layer(**facts)
-    roles = receptive.roles_of(value)
-    planes: Tensor | None = None
-    seen = value.seen if isinstance(value, receptive.Seen) else None
+    roles = roles_of(value)
     if value.dim() == 2:
         facts |= {"axes": "vector", "units": shape[0], "grid": (1, 1)}
-        planes = None if seen is None else receptive.reach(seen, [1]).view(-1, 1, 1)
     elif value.dim() == 4 and roles[0] == 1:
         facts |= {"axes": "NCHW", "units": shape[0], "grid": shape[1:]}
-        planes = None if seen is None else receptive.reach(seen, [1]).squeeze(1)
     elif value.dim() == 4 and roles == (3, 1, 2):
         facts |= {"axes": "NHWC", "units": shape[2], "grid": shape[:2]}
-        planes = None if seen is None else receptive.reach(seen, [3]).squeeze(3)
     elif value.dim() == 3 and roles[0] == 2:
         places = grid[0] * grid[1]
         extra = shape[0] - places
-        if places > 1 and 0 <= extra <= 16:
+        if places > 1 and 0 <= extra <= MOST_EXTRA_TOKENS:
             facts |= {"axes": "tokens", "units": shape[1], "grid": grid, "extra_tokens": extra}
-            planes = None if seen is None else receptive.reach(seen[:, extra:], [2]).view(-1, *grid)
-    if planes is not None:
-        facts["receptive_field"] = receptive.field(planes, frame)
-    return Layer(**facts)
+    layer = Layer(**facts)
+    if not isinstance(value, Seen):
+        return layer
+    seen_field = receptive_field(value.seen, layer.axes, layer.grid, layer.extra_tokens, frame)
+    return layer.model_copy(update={"receptive_field": seen_field})
 
 
 def run_batch(module: nn.Module, x: Tensor) -> Tensor:

@@ -88,9 +88,9 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], list[str]]:
     import torch
 
     if not path.is_file():
-        raise WeightsError(f"no weights file at {path}")
+        raise WeightsError(f"there is no file of weights at {path}")
     if path.stat().st_size == 0:
-        raise WeightsError(f"{path.name} is empty: expected safetensors or a torch state dict")
+        raise WeightsError(f"{path.name} is empty: it must hold safetensors or a state dict saved by torch")
     if path.suffix == ".safetensors":
         content: Any = _read_safetensors(path)
     else:
@@ -108,7 +108,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path.name} is not readable as safetensors: {_one_line(error)}") from None
+        raise WeightsError(f"{path.name} cannot be read as safetensors: {_one_line(error)}") from None
 
 
 def _read_torch(path: Path) -> Any:
@@ -119,7 +119,7 @@ def _read_torch(path: Path) -> Any:
     with path.open("rb") as file:
         head = file.read(2)
     if head != b"PK" and not head.startswith(b"\x80"):
-        raise WeightsError(f"{path.name} holds no weights: expected safetensors or a torch state dict")
+        raise WeightsError(f"{path.name} holds no weights: it must hold safetensors or a state dict saved by torch")
     try:
         with warnings.catch_warnings():
             # A plain pickle of a newer protocol is warned about before it is refused.
@@ -132,9 +132,9 @@ def _read_torch(path: Path) -> Any:
             raise WeightsError(
                 f"{path.name} is a pickle that would run code{what}: save a state dict or safetensors instead"
             ) from None
-        raise WeightsError(f"{path.name} is damaged or no torch file: {_one_line(error)}") from None
+        raise WeightsError(f"{path.name} is damaged, or torch did not save it: {_one_line(error)}") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{path.name} is damaged or no torch file: {_one_line(error)}") from None
+        raise WeightsError(f"{path.name} is damaged, or torch did not save it: {_one_line(error)}") from None
 
 
 def _unwrap(content: Any, path: Path, notes: list[str]) -> Mapping[str, Any]:
@@ -143,16 +143,16 @@ def _unwrap(content: Any, path: Path, notes: list[str]) -> Mapping[str, Any]:
     for _ in range(4):
         if not isinstance(content, Mapping):
             raise WeightsError(
-                f"{path.name} holds a {type(content).__name__}: expected a state dict (names to tensors)"
+                f"{path.name} holds a {type(content).__name__}: it must hold a state dict, which maps names to tensors"
             )
         if any(isinstance(value, torch.Tensor) for value in content.values()):
             return content
         inner = next((key for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
-        notes.append(f"weights taken from the checkpoint's {inner!r} entry")
+        notes.append(f"The weights were taken from the entry {inner!r} of the checkpoint.")
         content = content[inner]
-    raise WeightsError(f"{path.name} holds no tensors: expected a state dict (names to tensors)")
+    raise WeightsError(f"{path.name} holds no tensors: it must hold a state dict, which maps names to tensors")
 
 
 def load_into(
@@ -169,17 +169,18 @@ def load_into(
     dropped = [k for k in state if k not in expected and k.startswith(_TRAINING_HEADS)]
     if dropped:
         state = {k: v for k, v in state.items() if k not in dropped}
-        notes.append("heads that only training uses were left out")
+        notes.append("The heads that only training uses were left out.")
     classes = _other_head(state, expected)
     if classes is not None and "num_classes" not in arguments:
         try:
             module = build(**{**arguments, "num_classes": classes})
         except TypeError:
             raise WeightsError(
-                f"the checkpoint has {classes} classes, but {title} takes no num_classes: give it arguments"
+                f"the checkpoint has {classes} classes, but {title} takes no argument num_classes: "
+                "give it the arguments that it was trained with"
             ) from None
         expected = module.state_dict()
-        notes.append(f"the checkpoint has {classes} classes")
+        notes.append(f"The checkpoint has {classes} classes.")
     _check(state, expected, title)
     module.load_state_dict(dict(state), strict=False)
     return module, notes
@@ -203,18 +204,18 @@ def _strip(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple
         if best is None:
             break
         taken, state = taken + best[1], best[2]
-    return state, [f"the prefix {taken!r} was taken off the weights' names"] if taken else []
+    return state, [f"The prefix {taken!r} was taken off the names of the weights."] if taken else []
 
 
 def _other_head(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> int | None:
     """The number of classes of `state`, if its tensors differ from `expected` in that number alone."""
-    found: set[tuple[int, int]] = set()
+    sizes: set[tuple[int, int]] = set()
     for key, value in state.items():
         if key in expected and value.shape != expected[key].shape:
             if value.dim() == 0 or value.shape[1:] != expected[key].shape[1:]:
                 return None
-            found.add((value.shape[0], expected[key].shape[0]))
-    return found.pop()[0] if len(found) == 1 else None
+            sizes.add((value.shape[0], expected[key].shape[0]))
+    return sizes.pop()[0] if len(sizes) == 1 else None
 
 
 def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], title: str) -> None:
@@ -224,15 +225,15 @@ def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], title: s
     if missing or unexpected:
         parts = []
         if missing:
-            parts.append(f"{len(missing)} missing (first {missing[0]})")
+            parts.append(f"{len(missing)} missing of its {len(expected)} tensors (the first is {missing[0]})")
         if unexpected:
-            parts.append(f"{len(unexpected)} unexpected (first {unexpected[0]})")
-        raise WeightsError(f"these weights are not for {title}: {', '.join(parts)} of {len(expected)} tensors")
+            parts.append(f"{len(unexpected)} unexpected (the first is {unexpected[0]})")
+        raise WeightsError(f"these weights are not for {title}: there are {' and '.join(parts)}")
     for key, value in state.items():
         if key in expected and value.shape != expected[key].shape:
             raise WeightsError(
                 f"these weights are not for {title}: {key} has shape {tuple(value.shape)}, "
-                f"expected {tuple(expected[key].shape)}"
+                f"but it must have {tuple(expected[key].shape)}"
             )
 
 
@@ -268,7 +269,7 @@ def download(url: str) -> Path:
     target = folder / name
     if target.is_file():
         return target
-    where = f"put {url} at {target}"
+    where = f"download {url} by hand and put it at {target}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _fetch(url, target)
@@ -294,7 +295,9 @@ def _fetch(url: str, target: Path) -> None:
                 sys.stderr.flush()
         sys.stderr.write("\n")
         if wanted and not digest.hexdigest().startswith(wanted.group(1)):
-            raise WeightsError(f"{target.name} arrived damaged (its sha256 is not {wanted.group(1)}…): try again")
+            raise WeightsError(
+                f"{target.name} arrived damaged, its sha256 does not begin with {wanted.group(1)}: try again"
+            )
 
 
 def _one_line(error: BaseException) -> str:

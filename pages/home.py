@@ -8,8 +8,8 @@ import streamlit as st
 
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import methods
-from fovea.engine.run import Request, validate
-from fovea.engine.worker import repeat, submit
+from fovea.engine.run.record import Request
+from fovea.engine.work.runs import repeat, submit
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.links import photo_url
@@ -37,7 +37,6 @@ def classes_beside() -> None:
     run_id = reads.newest_run(_sees(), state.network(), state.photo(), failed=True)
     if run_id is None:
         request = Request(method=_sees(), network=state.network(), image=state.photo())
-        validate(request)
         run_id = submit(request)
     run = reads.store().run(run_id)
     if run.record.status not in reads.FINAL:
@@ -79,7 +78,6 @@ def _start(name: str) -> None:
     method = methods()[name]
     request = Request(method=name, network=state.network(), image=state.photo() if method.takes_photo else None)
     try:
-        validate(request)
         run_id = submit(request)
     except FoveaError:
         st.switch_page(method_page(name))

@@ -10,18 +10,12 @@ import pandas as pd
 import streamlit as st
 from PIL import ImageOps
 
-from fovea.engine.data.dataset import (
-    SAMPLE,
-    Dataset,
-    inspect_dataset,
-    known_datasets,
-    mean_image,
-    open_dataset,
-    register_dataset,
-    unregister_dataset,
-)
+from fovea.engine.data.catalogue import known_datasets, open_dataset, register_dataset, unregister_dataset
+from fovea.engine.data.dataset import Dataset
 from fovea.engine.data.downloads import DOWNLOADS
-from fovea.engine.data.image import keep_photo
+from fovea.engine.data.photos import keep_photo
+from fovea.engine.data.sample_set import SAMPLE
+from fovea.engine.data.survey import inspect_dataset, mean_image
 from fovea.engine.errors import DatasetError, FoveaError
 from fovea.models.home import home
 from fovea.pages.ui import state

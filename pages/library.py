@@ -8,6 +8,7 @@ import streamlit as st
 
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import methods
+from fovea.engine.run.title import run_title
 from fovea.pages.ui import reads
 from fovea.pages.ui.nav import page
 from fovea.pages.ui.pickers import network_title
@@ -68,7 +69,7 @@ def compare(ids: list[str]) -> None:
     differ = [name for name in dict.fromkeys([*named[0], *named[1]]) if named[0].get(name) != named[1].get(name)]
     for place, (column, run) in enumerate(zip(st.columns(2, gap="medium"), runs, strict=True)):
         with column, errors_as_lines():
-            st.subheader(plain(run.record.title), anchor=False)
+            st.subheader(plain(run_title(run.record)), anchor=False)
             told = {name: named[place].get(name) for name in differ}
             line = " · ".join(f"{name}: {'default' if one in ('', None) else one}" for name, one in told.items())
             st.caption(plain(line or "the same request"))

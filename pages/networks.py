@@ -22,11 +22,12 @@ from fovea.engine.data.uploads import (
     remove_network,
 )
 from fovea.engine.errors import FoveaError, OptionsError, WeightsError
-from fovea.engine.run import Request
-from fovea.engine.worker import card_status, request_card, submit
+from fovea.engine.run.record import Request
+from fovea.engine.work.cards import card_status, request_card
+from fovea.engine.work.runs import submit
 from fovea.models.card import RESAMPLING, Card
+from fovea.models.registry import register, registered
 from fovea.models.weights import TORCHVISION_WEIGHTS
-from fovea.models.zoo import register, registered
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.nav import page

@@ -6,9 +6,10 @@ import streamlit as st
 
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import find_method
-from fovea.engine.run import RunRecord
-from fovea.engine.store import StoredRun
-from fovea.engine.worker import repeat
+from fovea.engine.run.record import RunRecord
+from fovea.engine.run.title import run_title
+from fovea.engine.store.folder import StoredRun
+from fovea.engine.work.runs import repeat
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.forms import prefill
 from fovea.pages.ui.leads import lead_buttons, values_button
@@ -23,7 +24,7 @@ from fovea.pages.ui.text import ago, duration, errors_as_lines, plain, show_erro
 def headline(run: StoredRun) -> None:
     """Title, and one line with what, on what, when and how long."""
     record = run.record
-    st.title(plain(record.title), anchor=False)
+    st.title(plain(run_title(record)), anchor=False)
     facts = [
         method_title(record.method),
         network_title(record.network.name),
@@ -76,7 +77,7 @@ def actions(run: StoredRun) -> None:
         if st.button(
             "Unpin" if record.pinned else "Pin", icon=":material/keep_off:" if record.pinned else ":material/keep:"
         ):
-            reads.store().pin(record.id, not record.pinned)
+            reads.store().edit(record.id, pinned=not record.pinned)
             st.rerun()
         _delete(record, over=over)
 
@@ -106,11 +107,10 @@ def _copy_link(run_id: str) -> None:
 
 def _edit(record: RunRecord) -> None:
     with st.popover("Name and note", icon=":material/edit_note:"):
-        name = st.text_input("Name", record.name, placeholder=record.title, key=f"name:{record.id}")
+        name = st.text_input("Name", record.name, placeholder=run_title(record), key=f"name:{record.id}")
         note = st.text_area("Note", record.note, key=f"note:{record.id}")
         if st.button("Save", type="primary", key=f"save:{record.id}"):
-            reads.store().rename(record.id, name)
-            reads.store().note(record.id, note)
+            reads.store().edit(record.id, name=name, note=note)
             st.rerun()
 
 

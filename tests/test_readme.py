@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import re
 import shlex
@@ -9,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,3 +61,43 @@ def test_every_command_of_the_readme_is_there() -> None:
     named = set(re.findall(r"python -m engine ([a-z]+)", text))
     assert named
     assert named <= known
+
+
+def example() -> str:
+    """The method of "Adding a method"."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Adding a method\n")[1]
+    return text.split("```python\n")[1].split("```")[0]
+
+
+def test_the_example_of_a_method_works_on_every_face(
+    tmp_path: Path, fovea_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One new file, and the command line, the form's options, the report and Python know it."""
+    import fovea
+    from fovea.engine import method
+    from fovea.engine.data.photos import open_photo
+    from fovea.engine.report import report_html
+    from fovea.engine.store import Store
+
+    (tmp_path / "mean.py").write_text(example(), encoding="utf-8")
+    look = importlib.import_module("fovea.engine.look")
+    monkeypatch.setattr(look, "__path__", [*look.__path__, str(tmp_path)])
+    method.methods.cache_clear()
+    try:
+        assert method.find_method("mean").options().model_dump() == {"gain": 1.0}
+        network = fovea.open("torchvision:squeezenet1_1@random")
+        run = network.mean("sample:cat", gain=2.0)
+        frame = network.card.preprocessing.frame(open_photo("sample:cat"))
+        np.testing.assert_allclose(run.arrays["mean"], 2 * frame.mean((0, 1)))
+        assert "Mean of each channel" in report_html(Store().run(run.id))
+        code = (
+            f"import fovea.engine.look as look; look.__path__.append({str(tmp_path)!r}); import sys; "
+            "from fovea.engine.cli.main import main; sys.argv = ['fovea', 'mean', '--network', "
+            "'torchvision:squeezenet1_1@random', '--image', 'sample:cat', '--gain', '2', '--json']; main()"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout.splitlines()[-1])["run"] == run.id
+    finally:
+        method.methods.cache_clear()
+        sys.modules.pop("fovea.engine.look.mean", None)

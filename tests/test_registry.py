@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,86 +13,14 @@ from PIL import Image
 from fovea.engine.errors import FoveaError, UnsupportedError
 from fovea.engine.method import methods
 from fovea.engine.options import ClassesKind, ClassKind, LayerKind, LayersKind, NetworksKind, declared
-from fovea.engine.run import Request, execute
+from fovea.engine.run.execute import execute
+from fovea.engine.run.record import Request
 from fovea.engine.store import Store
 
 NETWORKS = ["residual", "branching", "depthwise", "functional", "grey", "wide"]
 
-SOURCE = textwrap.dedent(
-    '''
-    """Tiny networks of every kind that a method has to bear."""
-    import torch
-    import torch.nn.functional as F
-    from torch import nn
-
-
-    class Residual(nn.Module):
-        def __init__(self, num_classes=5):
-            super().__init__()
-            self.stem = nn.Conv2d(3, 8, 3, 2, 1)
-            self.bn = nn.BatchNorm2d(8)
-            self.relu = nn.ReLU(inplace=True)
-            self.conv = nn.Conv2d(8, 8, 3, 1, 1)
-            self.pool = nn.AdaptiveAvgPool2d(1)
-            self.fc = nn.Linear(8, num_classes)
-
-        def forward(self, x):
-            x = self.relu(self.bn(self.stem(x)))
-            x = self.relu(x + self.conv(x))
-            return self.fc(self.pool(x).flatten(1))
-
-
-    class Branching(nn.Module):
-        def __init__(self, num_classes=5):
-            super().__init__()
-            self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
-            self.one = nn.Sequential(nn.Conv2d(8, 4, 1), nn.ReLU())
-            self.five = nn.Sequential(nn.Conv2d(8, 4, 5, padding=2), nn.ReLU())
-            self.pooled = nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(8, 4, 1))
-            self.fc = nn.Linear(12, num_classes)
-
-        def forward(self, x):
-            x = self.stem(x)
-            x = torch.cat([self.one(x), self.five(x), self.pooled(x)], 1)
-            return self.fc(x.mean((2, 3)))
-
-
-    class Depthwise(nn.Module):
-        def __init__(self, num_classes=5):
-            super().__init__()
-            self.features = nn.Sequential(
-                nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU6(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU6(),
-                nn.Conv2d(8, 12, 1),
-            )
-            self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(12, num_classes))
-
-        def forward(self, x):
-            return self.classifier(F.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
-
-
-    class Functional(nn.Module):
-        def __init__(self, num_classes=5, channels=3):
-            super().__init__()
-            self.conv1 = nn.Conv2d(channels, 8, 5, 2, 2)
-            self.conv2 = nn.Conv2d(8, 8, 3, 1, 1)
-            self.fc = nn.Linear(8, num_classes)
-
-        def forward(self, x):
-            x = F.relu(self.conv1(x))
-            x = F.max_pool2d(torch.relu(self.conv2(x)), 2)
-            return self.fc(x.amax((2, 3)))
-
-
-    class Probabilities(Functional):
-        def forward(self, x):
-            return super().forward(x).softmax(1)
-
-
-    class Features(Functional):
-        def forward(self, x):
-            return F.relu(self.conv2(F.relu(self.conv1(x)))).mean((2, 3))
-    '''
-)
+SOURCE = Path(__file__).parent / "networks" / "modules.py"
+"""The file that is registered as a user's own code."""
 
 INPUTS: dict[str, dict[str, Any]] = {
     "grey": {"size": [32, 32], "resize": 36, "mean": [0.5], "std": [0.25], "channels": 1},
@@ -124,31 +51,23 @@ def named(panel: Any, field: str, nothing: Any = "") -> Any:
 @pytest.fixture(scope="module")
 def store(fovea_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store beside registered tiny networks with seeded weights."""
-    import importlib.util
-
     import torch
     from safetensors.torch import save_file
 
-    from fovea.models.zoo import register
+    from fovea.models.registry import register
+    from tests.networks import modules
 
     folder = tmp_path_factory.mktemp("tiny")
-    source = folder / "tiny_nets.py"
-    source.write_text(SOURCE)
-    spec = importlib.util.spec_from_file_location("tiny_nets_for_weights", source)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     (folder / "classes.txt").write_text("cat\ndog\ncup\nface\nboat\n")
     for name in NETWORKS:
         architecture = CLASSES.get(name, "Functional")
         arguments = {"channels": 1} if name == "grey" else {}
         torch.manual_seed(0)
-        net = getattr(module, architecture)(**arguments)
+        net = getattr(modules, architecture)(**arguments)
         save_file(net.state_dict(), folder / f"{name}.safetensors")
         register(
             f"tiny-{name}",
-            architecture=f"{source}:{architecture}",
+            architecture=f"{SOURCE}:{architecture}",
             weights=str(folder / f"{name}.safetensors"),
             classes=str(folder / "classes.txt"),
             input=INPUTS.get(name, INPUTS["wide"] | {"size": [32, 32]}),
@@ -156,9 +75,9 @@ def store(fovea_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
         )
     for name, fields in OTHERS.items():
         torch.manual_seed(0)
-        net = getattr(module, fields["architecture"])(**fields.get("arguments", {}))
+        net = getattr(modules, fields["architecture"])(**fields.get("arguments", {}))
         save_file(net.state_dict(), folder / f"{name}.safetensors")
-        place = {"architecture": f"{source}:{fields['architecture']}", "weights": str(folder / f"{name}.safetensors")}
+        place = {"architecture": f"{SOURCE}:{fields['architecture']}", "weights": str(folder / f"{name}.safetensors")}
         register(f"tiny-{name}", **{**fields, **place})
     register("tiny-file", architecture=f"onnx:{_onnx_file(folder)}", input={"resize": 34})
     return Store()
@@ -274,7 +193,7 @@ def cuda() -> None:
     """The test is skipped where torch or ONNX Runtime has no CUDA device."""
     import torch
 
-    from fovea.models.onnx_net import check_providers
+    from fovea.models.graph.sessions import check_providers
 
     if not torch.cuda.is_available():
         pytest.skip("torch finds no CUDA device")

@@ -19,7 +19,7 @@ datasets_app = group("List the data sets that can be mined, and register your ow
 def list_datasets(as_json: Json = False) -> None:
     """List the data sets that can be named after --dataset."""
     with errors():
-        from fovea.engine.data.dataset import known_datasets
+        from fovea.engine.data.catalogue import known_datasets
 
         known = known_datasets()
         if as_json:
@@ -39,7 +39,7 @@ def _pairs(known: Any) -> list[tuple[str, Any]]:
 def add_dataset(name: str, path: str, debug: Debug = False) -> None:
     """Register a folder of images, or a list file, under a name."""
     with errors(debug):
-        from fovea.engine.data.dataset import open_dataset, register_dataset
+        from fovea.engine.data.catalogue import open_dataset, register_dataset
 
         register_dataset(name, path)
         print(f"{name}: {len(open_dataset(name))} images")
@@ -49,11 +49,12 @@ def add_dataset(name: str, path: str, debug: Debug = False) -> None:
 def inspect_dataset(name: str, debug: Debug = False) -> None:
     """Count the images and labels of a data set, and list the images that cannot be read."""
     with errors(debug):
-        from fovea.engine.data import dataset as sets
+        from fovea.engine.data import survey
+        from fovea.engine.data.catalogue import open_dataset
 
         with told_progress() as say:
-            found = sets.inspect_dataset(
-                sets.open_dataset(name),
+            found = survey.inspect_dataset(
+                open_dataset(name),
                 progress=lambda done, total: say(done / max(total, 1), f"{done:,} of {total:,} images", None, None),
             )
         labels = {label: count for label, count in sorted(found.labels.items()) if label}
@@ -77,9 +78,10 @@ def mean_of_dataset(
 ) -> None:
     """Compute the mean colour of a data set, 0 to 255, and its mean image, with which occlusion can fill its window."""
     with errors(debug):
-        from fovea.engine.data import dataset as sets
+        from fovea.engine.data.catalogue import open_dataset
+        from fovea.engine.data.survey import mean_image
 
-        found = sets.mean_image(sets.open_dataset(name), card_of(network).preprocessing, limit=limit)
+        found = mean_image(open_dataset(name), card_of(network).preprocessing, limit=limit)
         print("mean colour: " + ", ".join(f"{value:.1f}" for value in found.mean((0, 1))))
         if output is not None:
             from PIL import Image
@@ -111,7 +113,7 @@ def download_dataset(name: Annotated[str, typer.Argument()] = "", debug: Debug =
 def remove_dataset(name: str) -> None:
     """Forget a data set's name; its files stay."""
     with errors():
-        from fovea.engine.data.dataset import unregister_dataset
+        from fovea.engine.data.catalogue import unregister_dataset
 
         unregister_dataset(name)
         print(f"removed {name}")

@@ -57,7 +57,7 @@ def run_worker(
 ) -> None:
     """Serve a queue of runs until stopped; the dashboard starts its own."""
     with errors():
-        from fovea.engine.worker import work
+        from fovea.engine.work.worker import work
 
         work(lane, supervised)
 

@@ -39,7 +39,7 @@ def run_method(method: Method[Any, Any], given: Mapping[str, Any]) -> None:
         if given.get(f"option_{name}") is not None
     }
     with errors(given["debug"], json_failure if given["as_json"] else None):
-        from fovea.engine.run import Request
+        from fovea.engine.run.record import Request
 
         request = Request(
             method=method.name,
@@ -56,7 +56,7 @@ def run_method(method: Method[Any, Any], given: Mapping[str, Any]) -> None:
 
 def compute_request(request: Any, *, fresh: bool, as_json: bool, debug: bool) -> None:
     """Compute a request in this process, say how it goes, and exit as it ended."""
-    from fovea.engine.run import execute
+    from fovea.engine.run.execute import execute
     from fovea.engine.store import Store
 
     store = Store()
@@ -93,7 +93,9 @@ def _as_json(record: Any, folder: Path) -> dict[str, Any]:
 
 
 def _print_run(record: Any, folder: Path) -> None:
-    print(f"{record.title}: {record.status} in {record.seconds:.1f} s")
+    from fovea.engine.run.title import run_title
+
+    print(f"{run_title(record)}: {record.status} in {record.seconds:.1f} s")
     for name, value in record.summary.items():
         print(f"  {name}: {f'{value:.4g}' if isinstance(value, float) else value}")
     print(folder)

@@ -114,7 +114,8 @@ def add_network(
 ) -> None:
     """Register a network of your own in networks.toml. Its Python is only ever run from here."""
     with errors(debug):
-        from fovea.models.zoo import load, register, registered, unregister
+        from fovea.models.registry import register, registered, unregister
+        from fovea.models.zoo import load
 
         before = registered().get(name)
         given: dict[str, Any] = {
@@ -192,7 +193,7 @@ def _arguments(pairs: list[str]) -> dict[str, Any]:
 def remove_network(name: str) -> None:
     """Take a network out of networks.toml; its files and its runs stay."""
     with errors():
-        from fovea.models.zoo import unregister
+        from fovea.models.registry import unregister
 
         unregister(name)
         print(f"removed {name}")

@@ -37,7 +37,9 @@ def list_runs(
 
         store = Store()
         store.sweep()
-        rows = store.list(method, network, text, since, status, pinned or None, limit)
+        rows = store.list(
+            limit, method=method, network=network, text=text, since=since, status=status, pinned=pinned or None
+        )
         if as_json:
             facts = [
                 {"run": row.id, "method": row.method, "network": row.network, "status": row.status, "name": row.name}
@@ -61,6 +63,7 @@ alone(runs_app, list_runs)
 def show_run(run: str, as_json: Json = False) -> None:
     """Show a run's record, its summary and its files."""
     with errors():
+        from fovea.engine.run.title import run_title
         from fovea.engine.store import Store
 
         stored = Store().run(run)
@@ -68,7 +71,7 @@ def show_run(run: str, as_json: Json = False) -> None:
             print_json(json.loads(stored.record.to_json()))
             return
         record = stored.record
-        print(f"{record.title}: {record.status}, {record.network.name}, {record.created}, {record.seconds:.1f} s")
+        print(f"{run_title(record)}: {record.status}, {record.network.name}, {record.created}, {record.seconds:.1f} s")
         for title, values in (("options", record.options), ("summary", record.summary)):
             print(title)
             print_table([(name, value) for name, value in values.items()], "  ")
@@ -107,7 +110,9 @@ def export_run(
             _write(Path(html), report_html(store.run(run)))
             print(html)
         if zip or not html:
-            print(store.write_zip(run, Path(zip or f"{run}.zip")))
+            from fovea.engine.store.archive import write_zip
+
+            print(write_zip(store.run(run), Path(zip or f"{run}.zip")))
 
 
 def _write(path: Path, text: str) -> None:

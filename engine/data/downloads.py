@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fovea.engine.data.dataset import Dataset, register_dataset
+from fovea.engine.data.catalogue import register_dataset
+from fovea.engine.data.dataset import Dataset
 from fovea.engine.errors import DatasetError, unknown
 from fovea.models.home import home, write_whole
 

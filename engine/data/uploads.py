@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 from fovea.engine.errors import NetworkError, OptionsError, StoreError, WeightsError, unknown
 from fovea.models.home import home
+from fovea.models.registry import registered, unregister
 from fovea.models.weights import TORCHVISION_WEIGHTS
-from fovea.models.zoo import registered, unregister
 
 WEIGHTS_BYTES = 1 << 30
 CLASSES_BYTES = 1 << 20

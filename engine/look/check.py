@@ -63,7 +63,7 @@ def _compare(job: Job, result: Result) -> None:
     import pandas as pd
 
     from fovea.engine.look.checking.measure import BATCHES, parity
-    from fovea.models.onnx_net import PARITY_TOLERANCE
+    from fovea.models.graph.parity import PARITY_TOLERANCE
 
     if not job.card.gradients:
         result.summary |= {"torch twin": "none: an ONNX file"}

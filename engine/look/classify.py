@@ -30,7 +30,7 @@ def _run(job: Job) -> Result:
     import pandas as pd
 
     from fovea.engine.look.probing.probe import filled
-    from fovea.models.onnx_net import Session
+    from fovea.models.graph.sessions import Session
 
     job.progress(0.0, "reading the network")
     graph = job.network.graph()

@@ -111,7 +111,7 @@ def _blurred(frame: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:
 
 def _dataset_mean(job: Job) -> NDArray[np.float32]:
     """The mean frame of the data set, float32 (C, H, W) in [0, 1]."""
-    from fovea.engine.data.dataset import mean_image
+    from fovea.engine.data.survey import mean_image
 
     job.progress(0.0, "taking the mean of the data set")
     mean = mean_image(job.dataset(job.options.dataset or "sample"), job.card.preprocessing)

@@ -24,12 +24,13 @@ class Kind:
 
     `name` is what `methods --json` and help call it; `widget` is the control that a form draws for it, by the name in
     `pages/ui`; `input` is the kind of thing that a run reads where the value names one ("photo", "dataset",
-    "network").
+    "network"); `several`: the value is a list of them.
     """
 
     name: ClassVar[str] = "plain"
     widget: ClassVar[str] = "plain"
     input: ClassVar[str] = ""
+    several: ClassVar[bool] = False
 
     @property
     def metavar(self) -> str:

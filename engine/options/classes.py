@@ -34,6 +34,7 @@ class ClassesKind(Kind):
 
     name: ClassVar[str] = "classes"
     widget: ClassVar[str] = "classes"
+    several: ClassVar[bool] = True
 
     def verify(self, method: str, value: Any, options: Options, card: Card) -> None:
         """Raise as `class_indices` does."""

@@ -45,6 +45,7 @@ class LayersKind(LayerKind):
 
     name: ClassVar[str] = "layers"
     widget: ClassVar[str] = "layers"
+    several: ClassVar[bool] = True
 
     def verify(self, method: str, value: Any, options: Options, card: Card) -> None:
         """Raise UnknownNameError where the network lacks one of them."""

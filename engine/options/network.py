@@ -27,6 +27,7 @@ class NetworksKind(Kind):
 
     name: ClassVar[str] = "networks"
     widget: ClassVar[str] = "networks"
+    several: ClassVar[bool] = True
     input: ClassVar[str] = "network"
 
     def references(self, value: Any) -> tuple[str, ...]:

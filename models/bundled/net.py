@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-NAME = "fovea"
 INPUT_SIZE = 128
 """Side of the centre crop that the network was made for, in pixels. Larger and non-square inputs work too."""
 RESIZE = 128

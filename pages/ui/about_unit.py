@@ -17,8 +17,10 @@ from fovea.engine.look.mining.mined import Mined, by_maximum
 from fovea.engine.method import Method, methods
 from fovea.engine.options import LayerKind, LayersKind, UnitKind, declared
 from fovea.engine.panels import CurvePanel, Panel, TableView
-from fovea.engine.run import Request, validate
-from fovea.engine.worker import submit
+from fovea.engine.run.record import Request
+from fovea.engine.run.resolve import resolve
+from fovea.engine.run.title import run_title
+from fovea.engine.work.runs import submit
 from fovea.models.card import Card
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.gallery import show_group, show_units
@@ -249,7 +251,7 @@ def even_bins(counts: np.ndarray[Any, Any], edges: np.ndarray[Any, Any]) -> pd.D
 
 
 def _source(run: Any) -> None:
-    about = plain(f"From: {run.record.title}, {run.record.started[:16].replace('T', ' ')}")
+    about = plain(f"From: {run_title(run.record)}, {run.record.started[:16].replace('T', ' ')}")
     st.page_link(page("run"), label=about, query_params={"id": run.id}, icon=":material/open_in_full:")
 
 
@@ -281,7 +283,7 @@ def _ask(method: Method, card: Card, layer: str, unit: int, run: Any, button: st
         return
     request = request_for(method, card, layer, unit)
     try:
-        validate(request)
+        resolve(request)
     except FoveaError as error:
         st.caption(plain(str(error)))
         return

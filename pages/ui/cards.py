@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from fovea.engine.worker import card_status, request_card
+from fovea.engine.work.cards import card_status, request_card
 from fovea.models.card import Card
 from fovea.pages.ui import reads
 from fovea.pages.ui.text import show_error

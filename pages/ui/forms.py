@@ -335,7 +335,7 @@ def _label(key: str, info: Any, text: str, card: Card, start: Any) -> str:
 
 
 def _photo(key: str, info: Any, text: str, card: Card, start: Any) -> str:
-    from fovea.engine.data.image import SAMPLES
+    from fovea.engine.data.samples import SAMPLES
     from fovea.pages.ui.pickers import kept_photos, photo_title
 
     options = [f"sample:{name}" for name in SAMPLES] + kept_photos()

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import streamlit as st
 
 from fovea.engine.method import find_method
-from fovea.engine.run import Request
-from fovea.engine.worker import submit
+from fovea.engine.run.record import Request
+from fovea.engine.work.runs import submit
 from fovea.pages.ui import state
 from fovea.pages.ui.forms import prefill
 from fovea.pages.ui.links import artifact_url

@@ -93,7 +93,7 @@ def unit_link(run: Any, layer: str, unit: int) -> None:
 
 
 def _image_ways(run: Any, image: str, key: str) -> None:
-    from fovea.engine.worker import submit
+    from fovea.engine.work.runs import submit
     from fovea.pages.ui.pickers import change
     from fovea.pages.ui.workbench import show_next
 
@@ -105,8 +105,8 @@ def _image_ways(run: Any, image: str, key: str) -> None:
             show_next(run.record.method, submit(again))
             st.rerun()
         if st.button("Take it as the photo", icon=":material/photo:", key=f"{key}:take"):
-            from fovea.engine.data.dataset import open_dataset
-            from fovea.engine.data.image import keep_photo
+            from fovea.engine.data.catalogue import open_dataset
+            from fovea.engine.data.photos import keep_photo
 
             dataset = open_dataset(_dataset_of(run))
             change(photo=keep_photo(dataset.photo(dataset.index_of(image)), image))

@@ -55,7 +55,8 @@ def change(**values: str) -> None:
 
 def photo_title(reference: str) -> str:
     """A photo's name as people read it."""
-    from fovea.engine.data.image import SAMPLES, photo_name
+    from fovea.engine.data.photos import photo_name
+    from fovea.engine.data.samples import SAMPLES
 
     kind, _, name = reference.partition(":")
     if kind == "sample":
@@ -101,7 +102,7 @@ def _thumbnails(references: list[str], prefix: str) -> None:
 
 
 def _samples() -> None:
-    from fovea.engine.data.image import SAMPLES
+    from fovea.engine.data.samples import SAMPLES
 
     _thumbnails([f"sample:{name}" for name, sample in SAMPLES.items() if name == sample.picture], "sample")
     st.caption("Whole pictures, as they were before the crop")
@@ -117,7 +118,7 @@ def kept_photos(limit: int = 8) -> list[str]:
 
 
 def _upload() -> None:
-    from fovea.engine.data.image import keep_photo
+    from fovea.engine.data.photos import keep_photo
 
     given = st.file_uploader(
         "A photo of yours",
@@ -140,8 +141,8 @@ def _upload() -> None:
 
 
 def _dataset_item() -> None:
-    from fovea.engine.data.dataset import open_dataset
-    from fovea.engine.data.image import keep_photo
+    from fovea.engine.data.catalogue import open_dataset
+    from fovea.engine.data.photos import keep_photo
 
     name = st.selectbox("Data set", reads.known_datasets(), key="picker:dataset")
     try:

@@ -51,7 +51,7 @@ def forget_networks() -> None:
 
 def known_datasets() -> list[str]:
     """The registered data sets, `sample` first."""
-    from fovea.engine.data.dataset import known_datasets as known
+    from fovea.engine.data.catalogue import known_datasets as known
 
     return ["sample", *(name for name in known() if name != "sample")]
 
@@ -59,7 +59,7 @@ def known_datasets() -> list[str]:
 @st.cache_data(show_spinner=False, ttl=300, max_entries=32)
 def dataset_size(root: str, name: str) -> int:
     """How many images a data set holds. Raises DatasetError."""
-    from fovea.engine.data.dataset import open_dataset
+    from fovea.engine.data.catalogue import open_dataset
 
     return len(open_dataset(name))
 
@@ -67,7 +67,7 @@ def dataset_size(root: str, name: str) -> int:
 @st.cache_data(show_spinner=False, ttl=300, max_entries=32)
 def dataset_labels(root: str, name: str) -> list[str]:
     """The labels of a data set, sorted. Raises DatasetError."""
-    from fovea.engine.data.dataset import open_dataset
+    from fovea.engine.data.catalogue import open_dataset
 
     return open_dataset(name).classes
 
@@ -75,7 +75,7 @@ def dataset_labels(root: str, name: str) -> list[str]:
 @st.cache_data(show_spinner=False, ttl=300, max_entries=64)
 def dataset_picture(root: str, name: str, key: str, size: int = 420) -> Image.Image:
     """An image of a data set, its longer side at most `size` pixels. Raises DatasetError, ImageError."""
-    from fovea.engine.data.dataset import open_dataset
+    from fovea.engine.data.catalogue import open_dataset
 
     dataset = open_dataset(name)
     return dataset.thumbnail(dataset.index_of(key), size)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import find_method
-from fovea.engine.store import RunRow
+from fovea.engine.store.index import RunRow
 from fovea.pages.ui import reads
 from fovea.pages.ui.links import artifact_url
 from fovea.pages.ui.nav import page

@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.estimate import duration as duration
+from fovea.engine.run.estimate import duration as duration
 
 
 @contextlib.contextmanager

@@ -8,11 +8,12 @@ from typing import Any
 import streamlit as st
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.estimate import expect, in_words
 from fovea.engine.method import Method, find_method
 from fovea.engine.options import DatasetKind
-from fovea.engine.run import Request, validate
-from fovea.engine.worker import submit
+from fovea.engine.run.estimate import expect, in_words
+from fovea.engine.run.record import Request
+from fovea.engine.run.resolve import resolve
+from fovea.engine.work.runs import submit
 from fovea.models.card import Card
 from fovea.models.home import home
 from fovea.pages.ui import reads, state
@@ -105,7 +106,7 @@ def _form(method: Method, card: Card) -> None:
             options=values,
             **where_it_runs(method),
         )
-        validate(request)
+        resolve(request)
     except FoveaError as error:
         problem = error
     if problem is not None:
@@ -140,7 +141,7 @@ def _estimate(method: Method, values: dict[str, Any]) -> str:
             images = max(images, reads.dataset_size(str(home()), str(values[name])))
         except FoveaError:
             return ""
-    return in_words(expect(method.name, state.network(), values, images), images)
+    return in_words(expect(reads.store(), method.name, state.network(), values, images), images)
 
 
 def _result(method: Method) -> None:

@@ -56,7 +56,8 @@ def neighbours(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A finished run on the server's own home, over eight small pictures."""
     from PIL import Image
 
-    from fovea.engine.run import Request, execute
+    from fovea.engine.run.execute import execute
+    from fovea.engine.run.record import Request
     from fovea.engine.store import Store
 
     monkeypatch.setenv("FOVEA_HOME", str(server.home))

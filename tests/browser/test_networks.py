@@ -53,7 +53,7 @@ def fill(page: Any, name: str, weights: Path, classes: Path) -> None:
 def test_uploaded_weights_are_looked_at(server: Server, page: Any, files: Path) -> None:
     page.goto(f"{server.url}/networks?network=fovea&photo=sample:face")
     fill(page, "fourclasses", files / "four classes.safetensors", files / "two.txt")
-    page.get_by_text(re.compile("4 scores but there are 2 class names")).wait_for(timeout=WAIT)
+    page.get_by_text(re.compile("4 scores, but 2 class names were given")).wait_for(timeout=WAIT)
 
     page.reload()
     fill(page, "fourclasses", files / "four classes.safetensors", files / "classes.txt")

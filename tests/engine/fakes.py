@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,9 @@ from fovea.engine.errors import OptionsError
 from fovea.engine.method import Job, Method, Result
 from fovea.engine.options import ClassKind, LayerKind, Options, PhotoKind, option
 from fovea.engine.panels import ImagePanel
-from fovea.engine.run import Request
+from fovea.engine.run.execute import execute
+from fovea.engine.run.record import Request, RunRecord
+from fovea.engine.store import Store
 from fovea.models.card import Card, Layer, Preprocessing
 
 
@@ -135,10 +138,32 @@ def request(method: str = "count", **more: Any) -> Request:
     return Request(**{"method": method, "network": "fake", "device": "cpu", **more})
 
 
+def make(store: Store, **more: Any) -> RunRecord:
+    """The record of such a request's run, executed here."""
+    return execute(request(**more), store)
+
+
+PATIENCE = 90.0
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Poll until it holds; a machine under load may take its time."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
+def status(store: Store, run_id: str) -> str:
+    """How a run stands now."""
+    store.live(run_id)
+    return store.row(run_id).status
+
+
 if __name__ == "__main__":
     install(setattr)
-    from fovea.engine import worker
+    from fovea.engine.work import worker
 
     worker.CANCEL_SECONDS = 0.5
-    worker._warm_up = lambda: None  # these methods need no torch
+    worker.warm_up = lambda: None  # these methods need no torch
     worker.work(sys.argv[sys.argv.index("--lane") + 1], "--supervised" in sys.argv)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fovea.engine.data.image import open_photo
+from fovea.engine.data.photos import open_photo
 from fovea.engine.panels import (
     BarsPanel,
     Cells,
@@ -24,7 +24,7 @@ from fovea.engine.panels import (
     TablePanel,
     TextPanel,
 )
-from fovea.engine.run import Input, NetworkRef, RunRecord
+from fovea.engine.run.record import Input, NetworkRef, RunRecord
 from fovea.engine.sheet import compose_sheet, fit_tile
 
 KINDS = ("image", "overlay", "heatmap", "gallery", "curve", "bars", "scatter", "channels", "table", "text")

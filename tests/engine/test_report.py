@@ -16,7 +16,7 @@ import pytest
 from fovea.engine.method import methods
 from fovea.engine.panels import TablePanel
 from fovea.engine.report import command_line, report_html
-from fovea.engine.run import Input
+from fovea.engine.run.record import Input
 from tests.engine.memory_run import MemoryRun, every_panel, record
 
 HOSTILE = """<img src=x onerror=alert(1)></script><script>alert("x")</script>&amp;'"%{z}"""

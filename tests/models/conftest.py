@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fovea.models import zoo
+from fovea.models import registry, zoo
 from fovea.models.network import Network
 
 SMALL = 64
@@ -33,7 +33,7 @@ def small(fovea_home: Path) -> Callable[..., Network]:
         key = (architecture, side)
         if key not in made:
             name = f"small_{architecture}_{side}"
-            zoo.register(name, architecture=f"torchvision:{architecture}", input={"size": [side, side]})
+            registry.register(name, architecture=f"torchvision:{architecture}", input={"size": [side, side]})
             made[key] = zoo.load(name)
         return made[key]
 

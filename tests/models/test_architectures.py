@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from fovea.models import onnx_net, torch_net, zoo
+from fovea.models import registry, torch_net, zoo
 from fovea.models.card import OUTPUT
+from fovea.models.graph.sessions import Session
 from fovea.models.network import Network
 
-# vgg11, whose head alone is half a gigabyte, is tested with a light one in test_onnx_net.
+# vgg11, whose head alone is half a gigabyte, is tested with a light one in test_onnx_export.
 SMALL: dict[str, dict[str, Any]] = {
     "resnet18": {"side": 64},
     "googlenet": {"side": 64},
@@ -37,7 +38,7 @@ AXES = {"vit_b_16": "tokens", "swin_t": "NHWC"}
 def network(architecture: str) -> Network:
     fields = SMALL[architecture]
     name = f"arch_{architecture}"
-    zoo.register(
+    registry.register(
         name,
         architecture=f"torchvision:{architecture}",
         input={"size": fields["side"]},
@@ -60,7 +61,7 @@ def test_card_export_cut_and_parity(architecture: str, fovea_home: Path) -> None
     # One layer of every kind, cut off on its own, on a last batch smaller than the one before.
     kinds = {layer.kind: layer for layer in card.layers if layer.axes != "none"}
     taps = [layer.name for layer in list(kinds.values())[:6]] + [OUTPUT]
-    session = onnx_net.Session(graph.cut(taps), "cpu")
+    session = Session(graph.cut(taps), "cpu")
     x = torch.randn(3, 3, *card.preprocessing.size, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         wanted = torch_net.forward_taps(net.module(), x, taps)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fovea.models import zoo
+from fovea.models import builders
 from fovea.models.card import Card, Layer, Preprocessing, ReceptiveField
 from fovea.models.errors import UnknownNameError
 
@@ -19,7 +19,7 @@ def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
 @pytest.mark.parametrize("size", [(300, 200), (201, 333), (256, 256), (90, 47), (640, 481)])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_equal_to_torchvisions_transforms(size: tuple[int, int], interpolation: str) -> None:
-    zoo._torchvision()
+    builders.torchvision_models()
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms._presets import ImageClassification
 

@@ -13,7 +13,7 @@ from fovea.models import torch_net
 from fovea.models.card import OUTPUT
 from fovea.models.errors import UnknownNameError
 from fovea.models.network import Network
-from tests.models.nets import Functional, TupleOutput, Twice
+from tests.networks.modules import FunctionalResidual, TupleOutput, Twice
 
 
 def prepared(module: nn.Module) -> nn.Module:
@@ -31,7 +31,7 @@ def test_a_module_called_again_is_numbered() -> None:
 
 
 def test_taps_equal_hooks_of_ones_own() -> None:
-    module, x = prepared(Functional()), torch.randn(1, 3, 16, 16)
+    module, x = prepared(FunctionalResidual()), torch.randn(1, 3, 16, 16)
     seen = {}
     handles = [
         child.register_forward_hook(lambda _, __, out, name=name: seen.__setitem__(name, out.clone()))
@@ -45,7 +45,7 @@ def test_taps_equal_hooks_of_ones_own() -> None:
 
 
 def test_what_the_network_does_in_place_does_not_reach_a_tap() -> None:
-    module, x = prepared(Functional()), torch.randn(1, 3, 16, 16)
+    module, x = prepared(FunctionalResidual()), torch.randn(1, 3, 16, 16)
     # `y += x` follows `second`: its tap must hold the sum's first term alone.
     alone = torch_net.forward_taps(module, x, ["second"])["second"]
     with_more = torch_net.forward_taps(module, x, ["second", "third", OUTPUT])
@@ -54,7 +54,7 @@ def test_what_the_network_does_in_place_does_not_reach_a_tap() -> None:
 
 
 def test_the_forward_pass_ends_at_the_last_tap() -> None:
-    module = prepared(Functional())
+    module = prepared(FunctionalResidual())
     ran = []
     module.head.register_forward_hook(lambda *_: ran.append(1))  # type: ignore[union-attr]
     torch_net.forward_taps(module, torch.randn(1, 3, 16, 16), ["second"])
@@ -62,7 +62,7 @@ def test_the_forward_pass_ends_at_the_last_tap() -> None:
 
 
 def test_gradients_flow_from_a_tap_and_through_it() -> None:
-    module, x = prepared(Functional()), torch.randn(1, 3, 16, 16, requires_grad=True)
+    module, x = prepared(FunctionalResidual()), torch.randn(1, 3, 16, 16, requires_grad=True)
     taps = torch_net.forward_taps(module, x, ["third", OUTPUT])
     (through,) = torch.autograd.grad(taps[OUTPUT][0, 1], taps["third"], retain_graph=True)
     assert through.abs().sum() > 0
@@ -72,7 +72,7 @@ def test_gradients_flow_from_a_tap_and_through_it() -> None:
 
 def test_an_unknown_tap_offers_near_ones() -> None:
     with pytest.raises(UnknownNameError, match="did you mean second"):
-        torch_net.forward_taps(prepared(Functional()), torch.zeros(1, 3, 16, 16), ["secnod"])
+        torch_net.forward_taps(prepared(FunctionalResidual()), torch.zeros(1, 3, 16, 16), ["secnod"])
 
 
 def test_tuples_and_dicts() -> None:
@@ -104,14 +104,14 @@ def test_two_threads_on_one_network(small: Callable[..., Network]) -> None:
 
 
 def test_a_pass_that_fails_leaves_no_tape() -> None:
-    module = prepared(Functional())
+    module = prepared(FunctionalResidual())
     with pytest.raises(RuntimeError):
         torch_net.forward_taps(module, torch.zeros(1, 5, 16, 16), ["second"])
     assert torch_net._thread.tape is None
 
 
 def test_random_weights_are_the_same_every_time() -> None:
-    one, two = (torch_net.randomise(Functional(), seed=3) for _ in range(2))
+    one, two = (torch_net.randomise(FunctionalResidual(), seed=3) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     state = torch.random.get_rng_state()
     torch_net.randomise(one)
@@ -119,7 +119,7 @@ def test_random_weights_are_the_same_every_time() -> None:
 
 
 def test_values_read_out_of_the_network() -> None:
-    class Peeks(Functional):
+    class Peeks(FunctionalResidual):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x * 2 if float(x.mean()) > 100 else x)
 

@@ -69,19 +69,21 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
 def test_a_head_of_another_size(tmp_path: Path) -> None:
     module, notes = weights.load_into(Net, {}, state(7), "net")
     assert module.fc.out_features == 7  # type: ignore[union-attr]
-    assert notes == ["the checkpoint has 7 classes"]
+    assert notes == ["The checkpoint has 7 classes."]
 
 
 def test_another_architecture_names_the_first_keys() -> None:
     wrong = {"stem.weight": torch.zeros(1), **{k: v for k, v in state().items() if not k.startswith("conv")}}
     with pytest.raises(WeightsError) as caught:
         weights.load_into(Net, {}, wrong, "net")
-    assert "2 missing (first conv.weight), 1 unexpected (first stem.weight) of 9 tensors" in str(caught.value)
+    assert "2 missing of its 9 tensors (the first is conv.weight) and 1 unexpected (the first is stem.weight)" in str(
+        caught.value
+    )
 
 
 def test_another_shape() -> None:
     wrong = {**state(), "conv.weight": torch.zeros(4, 3, 5, 5)}
-    with pytest.raises(WeightsError, match=r"conv\.weight has shape \(4, 3, 5, 5\), expected \(4, 3, 3, 3\)"):
+    with pytest.raises(WeightsError, match=r"conv\.weight has shape \(4, 3, 5, 5\), but it must have \(4, 3, 3, 3\)"):
         weights.load_into(Net, {}, wrong, "net")
 
 
@@ -102,12 +104,12 @@ def saved(value: Any) -> bytes:
         ("w.pt", lambda: saved({"a": Trap()}), "a pickle that would run code"),
         ("w.pt", lambda: saved(Net()), "a pickle that would run code"),
         ("w.pt", lambda: b"these are no weights\n", "holds no weights"),
-        ("w.pt", lambda: saved(state())[:900], "damaged or no torch file"),
+        ("w.pt", lambda: saved(state())[:900], "damaged, or torch did not save it"),
         ("w.pt", lambda: saved([1, 2]), "holds a list"),
         ("w.pt", lambda: saved({"epoch": 1}), "holds no tensors"),
         ("w.pt", lambda: b"", "is empty"),
-        ("w.safetensors", lambda: b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "not readable as safetensors"),
-        ("w.safetensors", lambda: b"text", "not readable as safetensors"),
+        ("w.safetensors", lambda: b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "cannot be read as safetensors"),
+        ("w.safetensors", lambda: b"text", "cannot be read as safetensors"),
     ],
 )
 def test_files_that_are_refused(
@@ -123,7 +125,7 @@ def test_files_that_are_refused(
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no weights file at"):
+    with pytest.raises(WeightsError, match="no file of weights at"):
         weights.read_state_dict(tmp_path / "none.pt")
 
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fovea.models import zoo
+from fovea.models import builders, registry, zoo
+from fovea.models.card import Preprocessing
 from fovea.models.errors import NetworkError, UnknownNameError, WeightsError
 from fovea.models.weights import TORCHVISION_WEIGHTS
-from tests.models.nets import Twice
+from tests.networks.modules import Twice
 
 NET = """
     import torch
@@ -57,7 +58,7 @@ def folder(own_home: Path) -> Path:
 
 def test_listing_imports_no_torch(own_home: Path) -> None:
     code = (
-        "import sys; from models import zoo; n = zoo.known_networks(); zoo.cached_card('torchvision:resnet18');"
+        "import sys; from fovea.models import zoo; n = zoo.known_networks(); zoo.cached_card('torchvision:resnet18');"
         "heavy = ('torch', 'torchvision', 'onnxruntime', 'onnx', 'timm');"
         "print(len(n), n[0].name, [m for m in heavy if m in sys.modules])"
     )
@@ -66,7 +67,7 @@ def test_listing_imports_no_torch(own_home: Path) -> None:
 
 
 def test_the_table_is_torchvisions_own() -> None:
-    torchvision = zoo._torchvision()
+    torchvision = builders.torchvision_models()
     module = sys.modules["torchvision.models"]
     own = {
         name: tuple(m for m in torchvision.get_model_weights(name).__members__ if m != "DEFAULT")
@@ -97,7 +98,7 @@ def test_unknown_names_offer_near_ones(name: str, line: str) -> None:
 
 
 def test_own_network_from_file_to_card(folder: Path) -> None:
-    zoo.register(
+    registry.register(
         "own",
         architecture="models/net.py:Net",
         weights="own.safetensors",
@@ -129,14 +130,14 @@ def test_own_network_from_file_to_card(folder: Path) -> None:
     assert not module.training
     assert not any(p.requires_grad for p in module.parameters())
 
-    zoo.unregister("own")
-    assert zoo.registered() == {}
+    registry.unregister("own")
+    assert registry.registered() == {}
     with pytest.raises(UnknownNameError):
         zoo.load("own")
 
 
 def test_weights_changed_on_disk_are_not_served_stale(folder: Path) -> None:
-    zoo.register("own", architecture="models/net.py:Net", weights="own.safetensors")
+    registry.register("own", architecture="models/net.py:Net", weights="own.safetensors")
     before = zoo.load("own").card.sha256
     state = {k: v + 1 for k, v in zoo.load("own").module().state_dict().items()}
     (folder / "own.safetensors").unlink()
@@ -146,7 +147,7 @@ def test_weights_changed_on_disk_are_not_served_stale(folder: Path) -> None:
 
 
 def test_without_weights_it_is_random_and_says_so(folder: Path) -> None:
-    zoo.register("own", architecture="models/net.py:Net")
+    registry.register("own", architecture="models/net.py:Net")
     card = zoo.load("own").card
     assert card.random
     assert any("random" in note for note in card.notes)
@@ -157,25 +158,31 @@ def test_without_weights_it_is_random_and_says_so(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"architecture": "resnet18"}, "expected torchvision:NAME"),
+        ({"architecture": "resnet18"}, "must be torchvision:NAME"),
         ({"architecture": "models/net.py:Net", "weight": "x"}, "no field 'weight'"),
         ({"architecture": "models/net.py:Net", "weights": "none.pt"}, "no file at"),
-        ({"architecture": "models/net.py:Net", "output": "logit"}, "expected logits, probabilities, features"),
-        ({"architecture": "models/net.py:Net", "input": {"sise": 3}}, "input has no 'sise'"),
+        ({"architecture": "models/net.py:Net", "output": "logit"}, "must be one of logits, probabilities, features"),
+        ({"architecture": "models/net.py:Net", "input": {"sise": 3}}, "input has no field 'sise'"),
         ({"architecture": "models/net.py:Net", "input": {"interpolation": "cubic"}}, "did you mean bicubic"),
-        ({"architecture": "models/net.py:Net", "input": {"channels": 2}}, "expected 1, 3 or 4"),
-        ({"architecture": "models/net.py:Net", "input": {"mean": [0.5]}}, "mean has 1 values but there are 3 channels"),
+        ({"architecture": "models/net.py:Net", "input": {"channels": 2}}, "must be 1, 3 or 4"),
+        (
+            {"architecture": "models/net.py:Net", "input": {"mean": [0.5]}},
+            "mean has 1 values, but the input has 3 channels",
+        ),
         ({"architecture": "models/net.py:Net", "input": {"order": "GBR"}}, "order"),
         ({"architecture": "models/net.py:Nett"}, "did you mean Net?"),
         ({"architecture": "models/nett.py:Net"}, "no Python file at"),
         ({"architecture": "no.such.package:Net"}, "No module named 'no'"),
-        ({"architecture": "models/net.py:no_module"}, "returned a int: expected a torch.nn.Module"),
+        (
+            {"architecture": "models/net.py:no_module"},
+            "returned an object of type int: it must return a torch.nn.Module",
+        ),
         ({"architecture": "models/net.py:Net", "arguments": {"depth": 3}}, "cannot be built with arguments"),
         ({"architecture": "models/net.py:needs_depth"}, "without arguments: needs_depth() missing 1 required"),
-        ({"architecture": "models/net.py:needs_depth"}, "'depth' (give --argument NAME=VALUE)"),
+        ({"architecture": "models/net.py:needs_depth"}, "'depth' (give what it needs as --argument NAME=VALUE)"),
         ({"architecture": "models/net.py:needs_depth", "arguments": {"depth": 9}}, "{'depth': 9}: too deep: 9"),
         ({"architecture": "timm:resnet18", "arguments": {"depth": 9}}, "timm:resnet18 cannot be built with arguments"),
-        ({"architecture": "models/net.py:Net", "classes": "two.txt"}, "gives 3 scores but there are 2 class names"),
+        ({"architecture": "models/net.py:Net", "classes": "two.txt"}, "gives 3 scores, but 2 class names were given"),
         (
             {"architecture": "models/net.py:Net", "input": {"channels": 1}},
             "does not run on an input of shape (1, 224, 224)",
@@ -187,7 +194,7 @@ def test_mistakes_in_a_registration(folder: Path, fields: dict[str, object], lin
     (folder / "two.txt").write_text("one\ntwo\n")
 
     def register_and_load() -> None:
-        zoo.register("own", **fields)
+        registry.register("own", **fields)
         zoo.load("own")
 
     with pytest.raises((NetworkError, UnknownNameError)) as caught:
@@ -198,8 +205,8 @@ def test_mistakes_in_a_registration(folder: Path, fields: dict[str, object], lin
 
 @pytest.mark.parametrize("name", ["fovea", "a:b", "", "../x", "with space"])
 def test_names_that_cannot_be(own_home: Path, name: str) -> None:
-    with pytest.raises(NetworkError, match="cannot be a network's name"):
-        zoo.register(name, architecture="torchvision:resnet18")
+    with pytest.raises(NetworkError, match="cannot be the name of a network"):
+        registry.register(name, architecture="torchvision:resnet18")
 
 
 def test_a_broken_networks_toml_is_one_line(own_home: Path) -> None:
@@ -210,7 +217,7 @@ def test_a_broken_networks_toml_is_one_line(own_home: Path) -> None:
 
 
 def test_other_channels_ranges_and_orders(folder: Path) -> None:
-    zoo.register("own", architecture="models/net.py:Net", input={"size": 32, "range": [-1, 1], "order": "BGR"})
+    registry.register("own", architecture="models/net.py:Net", input={"size": 32, "range": [-1, 1], "order": "BGR"})
     preprocessing = zoo.load("own").card.preprocessing
     low, high = preprocessing.value_limits()
     assert (low == -1).all()
@@ -219,13 +226,13 @@ def test_other_channels_ranges_and_orders(folder: Path) -> None:
 
 
 def test_imagenet_stands_for_its_class_names(folder: Path) -> None:
-    zoo.register("own", architecture="models/net.py:Net", classes="imagenet", arguments={"num_classes": 1000})
+    registry.register("own", architecture="models/net.py:Net", classes="imagenet", arguments={"num_classes": 1000})
     names = zoo.load("own").card.classes
     assert (len(names), names[0], names[285]) == (1000, "tench", "Egyptian cat")
 
 
 def test_features_have_no_classes(folder: Path) -> None:
-    zoo.register("own", architecture="models/net.py:Net", output="features", input={"size": 32})
+    registry.register("own", architecture="models/net.py:Net", output="features", input={"size": 32})
     assert zoo.load("own").card.classes == ()
 
 
@@ -237,10 +244,12 @@ def test_weights_that_cannot_be_downloaded(own_home: Path, monkeypatch: pytest.M
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(own_home / "hub"))
     with pytest.raises(WeightsError) as caught:
         zoo.load("torchvision:squeezenet1_1")
-    assert "squeezenet1_1-b8a52dc0.pth could not be downloaded (no connection): put https://" in str(caught.value)
+    assert "squeezenet1_1-b8a52dc0.pth could not be downloaded (no connection): download https://" in str(caught.value)
     assert str(own_home / "hub" / "checkpoints") in str(caught.value)
 
 
 def test_inplace_is_off(own_home: Path) -> None:
-    module = zoo._finish("x", zoo._Built(Twice(), "", "", zoo.Preprocessing(size=(8, 8)), (), "random"), None).module()
+    module = builders.finish(
+        "x", builders.Built(Twice(), "", "", Preprocessing(size=(8, 8)), (), "random"), None
+    ).module()
     assert not module.relu.inplace  # type: ignore[union-attr]

@@ -37,7 +37,8 @@ def open_page() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def occlusion_run(fovea_home: Path) -> str:
     """A finished run of four windows."""
-    from fovea.engine.run import Request, execute
+    from fovea.engine.run.execute import execute
+    from fovea.engine.run.record import Request
     from fovea.engine.store import Store
 
     options = {"window": 112, "stride": 112}

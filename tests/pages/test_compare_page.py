@@ -13,7 +13,8 @@ Open = Callable[..., Any]
 
 def run_of(method: str, **options: Any) -> str:
     """A finished run on the pages' small network."""
-    from fovea.engine.run import Request, execute
+    from fovea.engine.run.execute import execute
+    from fovea.engine.run.record import Request
     from fovea.engine.store import Store
 
     return execute(Request(method=method, network=NETWORK, image="sample:cat", options=options), Store()).id

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fovea.engine.data.dataset import known_datasets, register_dataset
+from fovea.engine.data.catalogue import known_datasets, register_dataset
 
 Open = Callable[..., Any]
 

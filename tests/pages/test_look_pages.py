@@ -17,7 +17,8 @@ LAYER = "features.3.squeeze"
 
 def run(method: str, image: str | None = None, **options: Any) -> str:
     """A finished run."""
-    from fovea.engine.run import Request, execute
+    from fovea.engine.run.execute import execute
+    from fovea.engine.run.record import Request
     from fovea.engine.store import Store
 
     record = execute(Request(method=method, network=NETWORK, image=image, options=options), Store())

@@ -20,7 +20,7 @@ from fovea.engine.data.uploads import (
     remove_network,
 )
 from fovea.engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, WeightsError
-from fovea.models import zoo
+from fovea.models import registry, zoo
 from tests.pages.conftest import NETWORK
 
 Open = Callable[..., Any]
@@ -88,7 +88,7 @@ def test_weights_are_added_used_and_removed(open_page: Open, own_home: Path, wei
     app = open_page("networks", network="mine")
     app.button(key="networks:remove").click().run()
     assert not app.exception
-    assert "mine" not in zoo.registered()
+    assert "mine" not in registry.registered()
     assert not list((own_home / "weights").rglob("*.*"))
 
 
@@ -99,7 +99,7 @@ def test_kept_weights_for_a_timm_architecture(own_home: Path) -> None:
 
     module = timm.create_model("test_resnet", num_classes=4)
     file = keep_weights(io.BytesIO(save(module.state_dict())), "small.safetensors")
-    zoo.register("small", architecture=check_architecture("timm:test_resnet"), weights=str(file))
+    registry.register("small", architecture=check_architecture("timm:test_resnet"), weights=str(file))
     zoo.load("small")
     card = zoo.cached_card("small")
     assert card is not None
@@ -116,18 +116,18 @@ def test_mistakes_are_one_line_and_change_nothing(
     cases = [
         (("", weights, None), "name must be given"),
         (("mine", None, None), "weights must be given"),
-        (("../x", weights, None), "cannot be a network's name"),
+        (("../x", weights, None), "cannot be the name of a network"),
         (("mine", evil, None), "pickle"),
         (("mine", other, None), "are not for torchvision:squeezenet1_1"),
-        (("mine", weights, b"cat\ndog\n"), "4 scores but there are 2 class names"),
-        (("mine", b"no weights at all", None), "not readable as safetensors"),
+        (("mine", weights, b"cat\ndog\n"), "4 scores, but 2 class names were given"),
+        (("mine", b"no weights at all", None), "cannot be read as safetensors"),
     ]
     for given, told in cases:
         app = add(open_page("networks"), *given)
         assert not app.exception, told
         assert told in lines(app)
         assert len(app.error) == 1, told
-        assert "mine" not in zoo.registered()
+        assert "mine" not in registry.registered()
         assert not list((own_home / "weights").rglob("*.*")), told
 
 
@@ -162,7 +162,7 @@ def test_uploads_are_kept_by_content_and_bounded(own_home: Path, monkeypatch: py
 def test_names_are_not_taken_twice_and_files_stay_while_used(own_home: Path, weights: bytes) -> None:
     file = keep_weights(io.BytesIO(weights), "mine.safetensors")
     for name in ("one", "two"):
-        zoo.register(name, architecture=ARCHITECTURE, weights=str(file))
+        registry.register(name, architecture=ARCHITECTURE, weights=str(file))
     with pytest.raises(OptionsError, match="registered already"):
         check_new_name("one")
     remove_network("one")

@@ -122,7 +122,8 @@ def test_library_finds_runs_by_words(open_page: Open, occlusion_run: str) -> Non
 
 
 def test_library_shows_two_side_by_side(open_page: Open, occlusion_run: str) -> None:
-    from fovea.engine.run import Request, execute
+    from fovea.engine.run.execute import execute
+    from fovea.engine.run.record import Request
     from fovea.engine.store import Store
 
     options = {"window": 112, "stride": 112, "fill": "black"}

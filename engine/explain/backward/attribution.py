@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fovea.engine.errors import NetworkError
 from fovea.engine.explain.backward.rules import Rule, backward_rule
 from fovea.engine.explain.backward.scores import Score
-from fovea.models.onnx_net import out_of_memory
+from fovea.models.memory import out_of_memory
 from fovea.models.torch_net import forward_taps
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.engine.errors import OptionsError, UnsupportedError
+from fovea.engine.errors import NetworkError, OptionsError, UnsupportedError
 from fovea.engine.method import Job, Lead, find_method
 from fovea.engine.options import UnitKind
 from fovea.engine.progress import Progress
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from fovea.engine.explain.backward.scores import Score
     from fovea.models.card import Card
+    from fovea.models.graph.cut import TappedGraph
 
 MapName = Literal[
     "gradient",
@@ -240,7 +241,7 @@ def draw(
         job, options=map_options(name, subject, settings or {}), progress=Progress(progress), warnings=[], ran={}
     )
     if module is not None:
-        own.network = _Copy(job.card, module)  # type: ignore[assignment]
+        own.network = _Copy(job.card, module)
     if recipe.by_rule:
         values = _by_rule(own, subject)
     elif module is not None and not method.gradients:
@@ -266,6 +267,9 @@ class _Copy:
 
     def module(self, device: str = "cpu") -> nn.Module:
         return self.torch_module
+
+    def graph(self) -> TappedGraph:
+        raise NetworkError(f"a changed copy of {self.name} has no ONNX graph")
 
 
 def _score(job: Job, subject: Subject, output: Any, score: str = "logit") -> Score:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from fovea.engine.look.probing.probe import Build
     from fovea.engine.look.probing.reducers import Editor
     from fovea.engine.method import Job
+    from fovea.models.graph.parity import Gap
     from fovea.models.network import Network
-    from fovea.models.onnx_net import Gap
 
 BATCHES = (1, 3)
 """The batch sizes that are compared; an export is recorded with another, so that one that stuck in it shows."""
@@ -37,7 +37,7 @@ def parity(network: Network) -> dict[str, Gap]:
     torch twin, NetworkError if the network cannot be exported, and ParityError if an export disagrees while it is
     made, or in a shape.
     """
-    from fovea.models.onnx_net import Gap, compare
+    from fovea.models.graph.parity import Gap, compare
 
     if not network.card.gradients:
         raise UnsupportedError(f"{network.name} is an ONNX file: it has no torch twin to compare with")

@@ -24,7 +24,7 @@ from fovea.engine.look.probing.probe import Answer, Build, Probe
 
 if TYPE_CHECKING:
     from fovea.engine.method import Job
-    from fovea.models.onnx_net import Session
+    from fovea.models.graph.sessions import Session
 
 COPY_COST = 250.0
 """Multiplications that take as long as bringing one number of a map from one part of the graph to the next."""
@@ -332,7 +332,7 @@ def plan_for(job: Job, taps: Sequence[str], window: int, ys: Ints, xs: Ints) -> 
 
     Crops pay on a CPU, whose time is the arithmetic; a GPU is kept busy by whole frames in large batches.
     """
-    from fovea.models.onnx_net import first_provider
+    from fovea.models.graph.providers import first_provider
 
     if first_provider(job.provider) != "cpu":
         return None
@@ -417,7 +417,7 @@ class IncrementalProbe(Probe):
 
     def open(self, model: onnx.ModelProto, provider: str, threads: int | None) -> tuple[Answer, str]:
         """Open a session for every part of the plan."""
-        from fovea.models.onnx_net import Session
+        from fovea.models.graph.sessions import Session
 
         plan = self.plan
         shapes = [("N", shape[0], "rows", "columns") for shape in plan.shapes]

@@ -56,7 +56,7 @@ class Probe:
 
     def open(self, model: onnx.ModelProto, provider: str, threads: int | None) -> tuple[Answer, str]:
         """What runs a batch of feeds, and the provider that it really runs on."""
-        from fovea.models.onnx_net import Session
+        from fovea.models.graph.sessions import Session
 
         session = Session(model, provider, threads)
         return session.run, session.provider
@@ -68,7 +68,7 @@ class Probe:
         whole each time. A size that once ran out of memory is not tried again. A graph that takes one batch size
         alone (some users' ONNX files) gets that, the last row repeated, and its answers are cut off again.
         """
-        from fovea.models.onnx_net import out_of_memory
+        from fovea.models.memory import out_of_memory
 
         count = len(feeds[batched[0]])
         parts = []

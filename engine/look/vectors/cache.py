@@ -40,7 +40,7 @@ def drop_unused(root: Path, keep: Path, limit: int | None = None) -> list[str]:
 
 def _drop(folder: Path) -> bool:
     """Remove one folder, under its lock; whether it could be."""
-    from fovea.engine.store import Lock
+    from fovea.engine.store.lock import Lock
 
     lock = Lock(folder.with_suffix(".lock"))
     if not lock.acquire():

@@ -120,7 +120,7 @@ def _told(job: Job, low: float, high: float) -> Callable[[float, str], None]:
 @contextmanager
 def _alone(job: Job, folder: Path) -> Iterator[None]:
     """Nobody else writes these files meanwhile: who comes second waits, and then finds them."""
-    from fovea.engine.store import Lock
+    from fovea.engine.store.lock import Lock
 
     lock = Lock(folder.with_suffix(".lock"))
     while not lock.acquire():

@@ -113,11 +113,11 @@ class LanesModule(nn.Module):
         return spread(x, self._run, torch.is_grad_enabled() and x.requires_grad)
 
 
-class LanesNetwork(Network):
+class LanesNetwork:
     """A network with the same card whose modules are `LanesModule`s."""
 
     def __init__(self, network: Network) -> None:
-        super().__init__(network.name, network.card, None)
+        self.name, self.card, self.graph = network.name, network.card, network.graph
         self._network = network
 
     def module(self, device: str = "cpu") -> nn.Module:

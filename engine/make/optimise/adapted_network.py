@@ -121,11 +121,11 @@ class RecipeModule(nn.Module):
             return self.network(x)
 
 
-class RecipeNetwork(Network):
+class RecipeNetwork:
     """A network with the same card whose modules are `RecipeModule`s, one for each device."""
 
     def __init__(self, network: Network, *, average: bool, circular: bool, recompute: bool) -> None:
-        super().__init__(network.name, network.card, None)
+        self.name, self.card, self.graph = network.name, network.card, network.graph
         self._of = functools.cache(
             lambda device: RecipeModule(network.module(device), average=average, circular=circular, recompute=recompute)
         )

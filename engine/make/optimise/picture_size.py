@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fovea.engine.errors import ImageError, NetworkError, UnsupportedError
 from fovea.engine.make.optimise.canvas import Normalise
-from fovea.models.onnx_net import out_of_memory
+from fovea.models.memory import out_of_memory
 from fovea.models.torch_net import forward_taps
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import threading
@@ -11,19 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fovea.engine.data.dataset import (
-    Dataset,
-    Unreadable,
-    inspect_dataset,
-    known_datasets,
-    mean_colour,
-    mean_image,
-    open_dataset,
-    register_dataset,
-    spread,
-    unregister_dataset,
-)
-from fovea.engine.data.image import open_photo
+from fovea.engine.data import source
+from fovea.engine.data.catalogue import known_datasets, open_dataset, register_dataset, unregister_dataset
+from fovea.engine.data.dataset import Dataset, Unreadable, spread
+from fovea.engine.data.photos import open_photo
+from fovea.engine.data.survey import inspect_dataset, mean_colour, mean_image
 from fovea.engine.errors import DatasetError, ImageError, UnknownNameError
 from fovea.models.card import Preprocessing
 
@@ -301,3 +294,63 @@ def test_real_photos(data: Path) -> None:
     frames = list(dataset.frames(Preprocessing(), range(0, 9144, 1000), threads=2))
     assert len(frames) == 10
     assert frames[0][1].shape == (224, 224, 3)
+
+
+def test_a_users_comments_in_the_registry_stay(folder: Path, own_home: Path) -> None:
+    own_home.mkdir()
+    written = f'# My sets.\n[datasets.pets]  # the good ones\npath = "{folder}"  # do not move\n'
+    (own_home / "datasets.toml").write_text(written)
+    register_dataset("again", folder)
+    assert (own_home / "datasets.toml").read_text().startswith(written)
+    assert set(known_datasets()) == {"sample", "pets", "again"}
+    unregister_dataset("again")
+    assert (own_home / "datasets.toml").read_text().strip() == written.strip()
+
+
+NEW_SOURCE = '''
+"""Every page of a multi-page TIFF as an image."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from fovea.engine.data.dataset import Dataset
+from fovea.engine.data.source import Source
+
+
+class Pages(Dataset):
+    def __init__(self, file: Path, name: str) -> None:
+        self.file = file
+        with Image.open(file) as picture:
+            super().__init__(name or file.name, [str(page) for page in range(picture.n_frames)], None)
+
+    def path(self, index: int) -> None:
+        return None
+
+    def photo(self, index: int) -> Image.Image:
+        with Image.open(self.file) as picture:
+            picture.seek(index)
+            return picture.convert("RGB")
+
+
+SOURCE = Source(title="a TIFF of many pages", takes=lambda path: path.suffix == ".tiff", open=Pages)
+'''
+
+
+def test_a_new_source_is_one_new_file(tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pages_of_tiff.py").write_text(NEW_SOURCE)
+    folder = importlib.import_module("fovea.engine.data.sources")
+    monkeypatch.setattr(folder, "__path__", [*folder.__path__, str(tmp_path)])
+    source.sources.cache_clear()
+    try:
+        pages = [Image.new("RGB", (9, 7), (level, 0, 0)) for level in (10, 20, 30)]
+        pages[0].save(tmp_path / "scan.tiff", save_all=True, append_images=pages[1:])
+        found = register_dataset("scan", tmp_path / "scan.tiff")
+        assert found.keys == ["0", "1", "2"]
+        assert open_dataset("scan").photo(2).getpixel((0, 0)) == (30, 0, 0)
+        assert open_photo("item:scan/1").getpixel((0, 0)) == (20, 0, 0)
+        assert [frame.shape for _, frame in found.frames(SMALL, range(3))] == [(8, 8, 3)] * 3
+        with pytest.raises(DatasetError, match="or a TIFF of many pages"):
+            open_dataset(tmp_path / "pages_of_tiff.py")
+    finally:
+        source.sources.cache_clear()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import fovea.models.torchvision_compat  # noqa: F401 - before torchvision
-from fovea.engine.data.dataset import known_datasets, open_dataset
+from fovea.engine.data.catalogue import known_datasets, open_dataset
 from fovea.engine.data.downloads import DOWNLOADS, download_dataset
 from fovea.engine.errors import DatasetError, UnknownNameError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fovea.engine.data.image import open_photo, photo_name, photo_sha256
+from fovea.engine.data.photos import open_photo, photo_name, photo_sha256
 from fovea.engine.data.samples import SAMPLES, sample_pictures
 from fovea.engine.errors import ImageError
 
@@ -58,7 +58,7 @@ def test_a_missing_picture_names_its_package() -> None:
 
 def test_samples_import_neither_package() -> None:
     code = (
-        "import sys; from fovea.engine.data.image import open_photo; open_photo('sample:temple'); "
+        "import sys; from fovea.engine.data.photos import open_photo; open_photo('sample:temple'); "
         "print([m for m in ('skimage', 'sklearn', 'torch') if m in sys.modules])"
     )
     root = Path(__file__).resolve().parents[3]

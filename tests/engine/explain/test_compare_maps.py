@@ -15,15 +15,15 @@ from fovea.engine.errors import FoveaError, UnsupportedError
 from fovea.engine.explain.maps import family as maps
 from fovea.engine.explain.maps.strips import TILE, map_tile, scale_of
 from fovea.engine.method import Job, Result, find_method
-from tests.engine.conftest import state_of
-from tests.oracles.look_networks import Tiny, TinyNetwork, tiny_network
+from tests.networks.modules import Tiny
+from tests.networks.tiny import TinyNetwork, exported_network, state_of
 
 SMALL = {"steps": 3, "stages": 1, "random_orders": 1}
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
-    return tiny_network(tmp_path_factory.mktemp("compare"), Tiny(), size=(24, 36))
+    return exported_network(tmp_path_factory.mktemp("compare"), Tiny(), size=(24, 36))
 
 
 def compare(network: Any, **options: Any) -> tuple[Job, Result]:
@@ -80,7 +80,7 @@ def test_a_second_class_stands_beside_and_against_the_first(network: TinyNetwork
 def test_a_second_network_explains_the_class_of_that_name(
     network: TinyNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = tiny_network(tmp_path, Tiny(1, 4), size=(32, 32), channels=1, classes=4)
+    other = exported_network(tmp_path, Tiny(1, 4), size=(32, 32), channels=1, classes=4)
     names = ("class 9", "class 3", "class 8", "class 7")
     other.card = other.card.model_copy(update={"name": "other", "classes": names})
     monkeypatch.setattr("fovea.models.zoo.load", lambda name: other)

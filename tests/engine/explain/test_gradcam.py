@@ -13,7 +13,7 @@ from torch import nn
 from fovea.engine.errors import UnsupportedError
 from fovea.engine.explain.gradcam import class_activation_map
 from fovea.engine.method import Job, Result, find_method
-from tests.engine.conftest import TinyNetwork, state_of, tiny_network
+from tests.networks.tiny import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]
 

@@ -12,7 +12,7 @@ from torch import nn
 from fovea.engine.errors import FoveaError, OptionsError, UnsupportedError
 from fovea.engine.explain.maps.pictures import crop_tile, signed_picture
 from fovea.engine.method import Job, Result, find_method
-from tests.engine.conftest import TinyNetwork, state_of, tiny_network
+from tests.networks.tiny import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]
 

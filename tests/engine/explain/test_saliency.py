@@ -15,7 +15,7 @@ from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError, Unsu
 from fovea.engine.explain.backward.reductions import REDUCTIONS
 from fovea.engine.explain.backward.sampling import integrated_gradients, smoothgrad
 from fovea.engine.method import Job, find_method
-from tests.engine.conftest import TinyNetwork, state_of, tiny_network
+from tests.networks.tiny import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]
 

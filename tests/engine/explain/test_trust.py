@@ -24,9 +24,9 @@ from fovea.engine.explain.faithfulness.trial import Changed, Curves
 from fovea.engine.explain.faithfulness.verdict import judge, told_of_score
 from fovea.engine.explain.maps import family as maps
 from fovea.engine.method import Job, Result, find_method
-from tests.engine.conftest import state_of
+from tests.networks.modules import Tiny, TinyTokens
+from tests.networks.tiny import TinyNetwork, exported_network, state_of
 from tests.oracles import explain_trust as oracle
-from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
 
 SMALL = {"steps": 4, "stages": 2, "random_orders": 1, "agreement": False}
 CLASS = maps.Subject(target="2", words="class 2")
@@ -34,7 +34,7 @@ CLASS = maps.Subject(target="2", words="class 2")
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
-    return tiny_network(tmp_path_factory.mktemp("trust"), Tiny(), size=(24, 36))
+    return exported_network(tmp_path_factory.mktemp("trust"), Tiny(), size=(24, 36))
 
 
 @pytest.fixture
@@ -261,13 +261,11 @@ def test_two_threads_with_one_network_give_what_each_gives_alone(network: TinyNe
 
 
 def test_a_dead_unit_is_told_and_not_shown_as_noise(network: TinyNetwork, photo: Image.Image, tmp_path: Path) -> None:
-    dead = tiny_network(tmp_path, Tiny(), size=(24, 36))
+    dead = exported_network(tmp_path, Tiny(), size=(24, 36))
     with torch.no_grad():
         dead.torch_module.first.bias[1] = -1000.0
-    from fovea.models import onnx_net
 
-    onnx_net.export(dead.torch_module, dead.card, tmp_path / "dead.onnx")
-    dead.tapped = onnx_net.TappedGraph.open(tmp_path / "dead.onnx", (3, 24, 36))
+    dead.export(tmp_path)
     job, result = trust(dead, photo, layer="relu", unit=1, map="gradient")
     assert result.summary["verdict"] == "no order"
     assert any("constant" in line for line in job.warnings)
@@ -277,13 +275,11 @@ def test_a_dead_unit_is_told_and_not_shown_as_noise(network: TinyNetwork, photo:
 
 
 def test_a_saturated_class_is_told_and_its_logit_s_map_is_still_there(photo: Image.Image, tmp_path: Path) -> None:
-    from fovea.models import onnx_net
 
-    loud = tiny_network(tmp_path, Tiny(), size=(24, 36))
+    loud = exported_network(tmp_path, Tiny(), size=(24, 36))
     with torch.no_grad():
         loud.torch_module.head.weight *= 1000
-    onnx_net.export(loud.torch_module, loud.card, tmp_path / "loud.onnx")
-    loud.tapped = onnx_net.TappedGraph.open(tmp_path / "loud.onnx", (3, 24, 36))
+    loud.export(tmp_path)
     job, result = trust(loud, photo, map="gradient")
     assert any("saturated" in line for line in job.warnings)
     assert result.summary["verdict"] != "no order"
@@ -388,7 +384,7 @@ def test_guided_backprop_ignores_a_new_top_layer_and_the_gradient_does_not(tmp_p
                 x = torch.relu(layer(x))
             return self.head(x.mean((2, 3)))
 
-    deep = tiny_network(tmp_path, Deep(), size=(24, 36))
+    deep = exported_network(tmp_path, Deep(), size=(24, 36))
     kept = {
         name: trust(deep, photo, map=name, stages=5)[1].tables["randomisation"]["rank correlation"]
         for name in ("gradient_times_input", "guided")

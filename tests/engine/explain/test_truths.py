@@ -17,7 +17,7 @@ from fovea.engine.explain.backward.scores import Score
 from fovea.engine.method import Job, find_method
 from fovea.models.card import OUTPUT
 from fovea.models.torch_net import prepare, randomise
-from tests.engine.conftest import TinyNetwork, state_of, tiny_network
+from tests.networks.tiny import TinyNetwork, state_of, tiny_network
 from tests.oracles.explain_chain_rule import traced_backward
 
 TARGET = 3

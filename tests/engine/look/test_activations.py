@@ -18,7 +18,8 @@ from fovea.engine.method import Job, Result
 from fovea.engine.sheet import cut_tile, map_tiles
 from fovea.models.card import Layer, ReceptiveField
 from fovea.models.torch_net import forward_taps
-from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
+from tests.networks.modules import Tiny, TinyTokens
+from tests.networks.tiny import TinyNetwork, exported_network
 from tests.oracles.look_reducers import maps_of
 
 
@@ -28,7 +29,7 @@ def photo(seed: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
-    return tiny_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(32, 40))
+    return exported_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(32, 40))
 
 
 def activate(network: Any, **options: Any) -> tuple[Job, Result]:
@@ -51,7 +52,7 @@ def test_equals_torch(network: TinyNetwork, tap: str) -> None:
 
 
 def test_tokens_become_maps(tmp_path_factory: pytest.TempPathFactory) -> None:
-    network = tiny_network(tmp_path_factory.mktemp("tokens"), TinyTokens(classes=5), size=(32, 40), classes=5)
+    network = exported_network(tmp_path_factory.mktemp("tokens"), TinyTokens(classes=5), size=(32, 40), classes=5)
     job, result = activate(network, layer="block")
     assert result.arrays["activations"].shape == (8, 4, 5)
     np.testing.assert_allclose(result.arrays["activations"], torch_maps(network, job.input, "block"), atol=1e-4)
@@ -87,7 +88,7 @@ def test_second_photo_shares_the_scale(network: TinyNetwork) -> None:
 
 
 def test_another_network_beside(network: TinyNetwork, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    other = tiny_network(tmp_path, TinyTokens(classes=5), size=(24, 40), classes=5)
+    other = exported_network(tmp_path, TinyTokens(classes=5), size=(24, 40), classes=5)
     monkeypatch.setattr("fovea.models.zoo.load", {"same": network, "other": other}.__getitem__)
     _, result = activate(network, layer="second", beside="same", glance=False)
     np.testing.assert_array_equal(result.arrays["beside"], result.arrays["activations"])

@@ -16,7 +16,7 @@ NETWORK = "torchvision:squeezenet1_1@random"
 def test_classes_equal_the_softmax_of_torch() -> None:
     import torch
 
-    from fovea.engine.data.image import open_photo
+    from fovea.engine.data.photos import open_photo
 
     network = load(NETWORK)
     job = Job(network=network, options=METHOD.options.parse({"top": 7}), photo=open_photo("sample:coffee"))

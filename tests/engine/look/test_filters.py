@@ -28,7 +28,8 @@ from fovea.engine.look.kernels.weights import input_layers, layer_weights, same_
 from fovea.engine.method import Job, Result
 from fovea.engine.panels import GalleryPanel
 from fovea.models.torch_net import forward_taps
-from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
+from tests.networks.modules import Tiny, TinyTokens
+from tests.networks.tiny import TinyNetwork, exported_network
 
 
 class Mixed(nn.Module):
@@ -49,7 +50,7 @@ class Mixed(nn.Module):
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
-    return tiny_network(tmp_path_factory.mktemp("mixed"), Mixed(), size=(24, 32), classes=4)
+    return exported_network(tmp_path_factory.mktemp("mixed"), Mixed(), size=(24, 32), classes=4)
 
 
 def filters(network: Any, photo: bool = False, **options: Any) -> Result:
@@ -88,7 +89,7 @@ def test_a_linear_layer_on_the_pixels_is_drawn_as_pictures(
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.head(torch.relu(self.hidden(x.flatten(1))))
 
-    network = tiny_network(tmp_path, Perceptron(), size=size, channels=channels)
+    network = exported_network(tmp_path, Perceptron(), size=size, channels=channels)
     weights = layer_weights(network, "hidden")
     assert weights.colours
     wanted = network.module().get_submodule("hidden").weight.detach().numpy()
@@ -120,7 +121,7 @@ def test_default_layer_is_the_first_and_layers_without_weights_are_refused(netwo
 
 
 def test_a_layer_without_weights_names_some_that_have_them(tmp_path: Path) -> None:
-    network = tiny_network(tmp_path, Tiny())
+    network = exported_network(tmp_path, Tiny())
     with pytest.raises(UnsupportedError, match="choose one such as first, second"):
         METHOD.verify(network.card, METHOD.options.parse({"layer": "pool"}))
     with pytest.raises(UnsupportedError, match="no convolution or linear layer"):
@@ -128,10 +129,10 @@ def test_a_layer_without_weights_names_some_that_have_them(tmp_path: Path) -> No
 
 
 def test_patch_embedding_and_one_channel(tmp_path: Path) -> None:
-    tokens = tiny_network(tmp_path, TinyTokens(), size=(24, 40), classes=5)
+    tokens = exported_network(tmp_path, TinyTokens(), size=(24, 40), classes=5)
     assert layer_weights(tokens, "patches").colours
     assert filters(tokens).arrays["weights"].shape == (8, 3, 8, 8)
-    grey = tiny_network(tmp_path, Tiny(channels=1), size=(24, 32), channels=1)
+    grey = exported_network(tmp_path, Tiny(channels=1), size=(24, 32), channels=1)
     assert layer_weights(grey, "first").colours
     assert filters(grey).images["filters"].shape[2] == 3
 
@@ -249,13 +250,13 @@ def test_layers_of_the_same_units_are_found_through_what_keeps_them(network: Tin
     assert input_layers(network, "grouped") == ["stem"]  # the ReLU between them is a function, no layer
     assert input_layers(network, "point") == ["depthwise"]
     assert input_layers(network, "stem") == []
-    tiny = tiny_network(tmp_path, Tiny())
+    tiny = exported_network(tmp_path, Tiny())
     assert same_units(tiny, "first") == ["first", "relu", "pool"]
     assert input_layers(tiny, "second") == ["pool", "relu", "first"]
 
 
 def test_the_best_patch_stands_beside_each_input(tmp_path: Path) -> None:
-    tiny = tiny_network(tmp_path, Tiny(), size=(24, 32))
+    tiny = exported_network(tmp_path, Tiny(), size=(24, 32))
     parsed = METHOD.options.parse({"layer": "second", "unit": 4})
     job = Job(network=tiny, options=parsed, provider="cpu", find_runs=lambda method: iter([MinedRun("relu", 6)]))
     result = METHOD.run(job)
@@ -272,7 +273,7 @@ def test_the_best_patch_stands_beside_each_input(tmp_path: Path) -> None:
 
 
 def test_a_filter_opens_with_its_map_and_its_patches(tmp_path: Path) -> None:
-    tiny = tiny_network(tmp_path, Tiny(), size=(24, 32))
+    tiny = exported_network(tmp_path, Tiny(), size=(24, 32))
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
     parsed = METHOD.options.parse({})
     job = Job(
@@ -302,7 +303,7 @@ def test_a_stem_in_groups_is_drawn_in_its_own_colours(tmp_path: Path) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.head(self.stem(x).mean((2, 3)))
 
-    grouped = tiny_network(tmp_path, Grouped(), classes=2)
+    grouped = exported_network(tmp_path, Grouped(), classes=2)
     weights = layer_weights(grouped, "stem")
     assert weights.colours
     assert weights.pictures.shape == (6, 3, 3, 3)
@@ -313,9 +314,9 @@ def test_a_stem_in_groups_is_drawn_in_its_own_colours(tmp_path: Path) -> None:
 
 def test_the_mean_picture_is_grey_where_no_mean_is_subtracted(tmp_path: Path) -> None:
     plain = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    network = tiny_network(tmp_path, Tiny(), preprocessing=plain)
+    network = exported_network(tmp_path, Tiny(), preprocessing=plain)
     assert mean_picture(network.card).ravel().tolist() == [0.5, 0.5, 0.5]
-    assert not mean_picture(tiny_network(tmp_path, Tiny()).card).any()
+    assert not mean_picture(exported_network(tmp_path, Tiny()).card).any()
 
 
 def test_a_normalisation_has_no_filters(tmp_path: Path) -> None:
@@ -329,7 +330,7 @@ def test_a_normalisation_has_no_filters(tmp_path: Path) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.after(self.stem(self.before(x))).mean((2, 3))
 
-    network = tiny_network(tmp_path, Normed(), classes=4)
+    network = exported_network(tmp_path, Normed(), classes=4)
     assert weighted_layers(network.card) == ["stem"]
     assert filters(network).summary["layer"] == "stem"
     assert layer_weights(network, "stem").colours
@@ -337,7 +338,7 @@ def test_a_normalisation_has_no_filters(tmp_path: Path) -> None:
 
 
 def test_another_network_stands_beside(network: TinyNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = tiny_network(tmp_path, Tiny())
+    other = exported_network(tmp_path, Tiny())
     monkeypatch.setattr("fovea.models.zoo.load", lambda name: other)
     result = filters(network, beside="tiny")
     panels = [panel for panel in result.panels if panel.kind == "gallery"]

@@ -18,7 +18,8 @@ from fovea.engine.look.neighbors import METHOD
 from fovea.engine.look.vectors.space import plane
 from fovea.engine.method import Job, Result
 from fovea.models.torch_net import forward_taps
-from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
+from tests.networks.modules import Tiny, TinyTokens
+from tests.networks.tiny import TinyNetwork, exported_network
 from tests.oracles.look_patches import MemoryDataset
 
 
@@ -49,7 +50,7 @@ def dataset() -> IndexedDataset:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
-    return tiny_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(32, 40))
+    return exported_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(32, 40))
 
 
 def search(network: Any, dataset: Any, photo: str = "p05", **options: Any) -> tuple[Job, Result]:
@@ -94,7 +95,7 @@ def test_equals_sorting_by_hand(network: TinyNetwork, dataset: IndexedDataset, o
 def test_default_features_are_what_the_last_weights_read(
     network: TinyNetwork, dataset: IndexedDataset, tmp_path: Path, own_home: Path
 ) -> None:
-    tokens = tiny_network(tmp_path, TinyTokens(), size=(32, 40), classes=5)
+    tokens = exported_network(tmp_path, TinyTokens(), size=(32, 40), classes=5)
     tokens.card = tokens.card.model_copy(update={"sha256": "1" * 64})
     for one in (network, tokens):
         read: list[torch.Tensor] = []

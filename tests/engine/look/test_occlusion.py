@@ -14,7 +14,8 @@ from fovea.engine.errors import OptionsError, UnsupportedError
 from fovea.engine.look import occlusion
 from fovea.engine.look.occlusion import METHOD, corners, mean_drop
 from fovea.engine.method import Job, Result
-from tests.oracles.look_networks import Tiny, TinyNetwork, tiny_network
+from tests.networks.modules import Tiny
+from tests.networks.tiny import TinyNetwork, exported_network
 from tests.oracles.look_occlusion import captum_occlusion, occlusion_by_slices
 from tests.oracles.look_patches import MemoryDataset
 
@@ -34,7 +35,7 @@ def occlude(network: Any, job_facts: dict[str, Any] | None = None, **options: An
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
-    return tiny_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(40, 52))
+    return exported_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(40, 52))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_unit_of_a_layer_is_watched_by_its_maximum(network: TinyNetwork) -> None
 
 
 def test_one_channel_input(tmp_path: Path) -> None:
-    network = tiny_network(tmp_path, Tiny(channels=1), size=(32, 48), channels=1)
+    network = exported_network(tmp_path, Tiny(channels=1), size=(32, 48), channels=1)
     job, result = occlude(network, window=12, stride=10, target="class 1")
     wanted = captum_occlusion(network.module(), job.input, 1, 12, 10, "probability")
     np.testing.assert_allclose(result.arrays["heatmap"], wanted, atol=1e-5)
@@ -159,7 +160,7 @@ def test_the_answer_does_not_depend_on_the_batch(network: TinyNetwork, monkeypat
 
 
 def test_batches_are_halved_when_memory_runs_out(network: TinyNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fovea.models.onnx_net import Session
+    from fovea.models.graph.sessions import Session
 
     sizes: list[int] = []
     run = Session.run
@@ -204,7 +205,7 @@ def test_mean_drop_and_corners_of_an_uneven_frame() -> None:
 
 
 def test_real_network_equals_captum(data: Path, tmp_path: Path) -> None:
-    from tests.oracles.look_networks import real_squeezenet
+    from tests.networks.large import real_squeezenet
 
     network = real_squeezenet(data, tmp_path, size=(64, 64))
     picture = sorted((data / "photos").glob("*.jpg"))[0]
@@ -217,7 +218,7 @@ def test_real_network_equals_captum(data: Path, tmp_path: Path) -> None:
 
 
 def test_random_resnet_equals_captum(tmp_path: Path) -> None:
-    from tests.oracles.look_networks import random_resnet18
+    from tests.networks.large import random_resnet18
 
     network = random_resnet18(tmp_path, size=(64, 64))
     job, result = occlude(network, window=32, stride=16, target="7", score="logit")
@@ -227,7 +228,7 @@ def test_random_resnet_equals_captum(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_the_gpu_gives_the_same_map(network: TinyNetwork) -> None:
-    from fovea.models.onnx_net import check_providers
+    from fovea.models.graph.sessions import check_providers
 
     cuda = next(row for row in check_providers() if row["name"] == "cuda")
     if not cuda["works"]:

@@ -21,7 +21,8 @@ from fovea.engine.look import patches
 from fovea.engine.look.patches import BACKGROUND, METHOD, chosen_layers, crop_within
 from fovea.engine.method import Job, Result
 from fovea.engine.progress import Progress
-from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
+from tests.networks.modules import Tiny, TinyTokens
+from tests.networks.tiny import TinyNetwork, exported_network
 from tests.oracles.look_patches import MemoryDataset, patches_by_sorting
 
 COLUMNS = ["layer", "unit", "rank", "score", "image", "y", "x", "box_x0", "box_y0", "box_x1", "box_y1"]
@@ -44,7 +45,7 @@ def pictures(count: int = 40, size: tuple[int, int] = (48, 40)) -> dict[str, Ima
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
-    return tiny_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(32, 40))
+    return exported_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(32, 40))
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +187,8 @@ from fovea.engine.look import patches
 from fovea.engine.method import Job
 from fovea.engine.progress import Progress
 from tests.engine.look.test_patches import pictures
-from tests.oracles.look_networks import Tiny, tiny_network
+from tests.networks.modules import Tiny
+from tests.networks.tiny import exported_network
 from tests.oracles.look_patches import MemoryDataset
 
 def progress(fraction, message, preview=None, curve=None):
@@ -196,7 +198,7 @@ def progress(fraction, message, preview=None, curve=None):
 patches.SHARD = 8
 folder = Path(sys.argv[1])
 job = Job(
-    network=tiny_network(folder, Tiny(), size=(32, 40)), provider="cpu", checkpoints=folder / "checkpoints",
+    network=exported_network(folder, Tiny(), size=(32, 40)), provider="cpu", checkpoints=folder / "checkpoints",
     options=patches.METHOD.options.parse({"layers": "relu,second,head", "top": 6, "batch": 4}),
     open_dataset=lambda name: MemoryDataset(pictures()), progress=Progress(progress),
 )
@@ -247,10 +249,10 @@ class Root(nn.Module):
 
 
 def test_nan_is_dropped(tmp_path: Path, dataset: MemoryDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fovea.models import onnx_net
+    from fovea.models.graph import export
 
-    monkeypatch.setattr(onnx_net, "check_parity", lambda *args, **facts: {})
-    network = tiny_network(tmp_path, WithNaN(), size=(32, 40), classes=4)
+    monkeypatch.setattr(export, "check_parity", lambda *args, **facts: {})
+    network = exported_network(tmp_path, WithNaN(), size=(32, 40), classes=4)
     found = mine(network, dataset, layers="root", top=50).tables["patches"]
     wanted = patches_by_sorting(network, dataset, ["root"], 50)
     assert len(wanted) < 4 * len(dataset)
@@ -259,11 +261,11 @@ def test_nan_is_dropped(tmp_path: Path, dataset: MemoryDataset, monkeypatch: pyt
 
 def test_dead_units_have_their_rows_too(network: TinyNetwork, dataset: MemoryDataset, tmp_path: Path) -> None:
     module = Tiny()
-    network = tiny_network(tmp_path, module, size=(32, 40))
+    network = exported_network(tmp_path, module, size=(32, 40))
     with torch.no_grad():
         module.first.weight[2] = 0
         module.first.bias[2] = -1
-    network = tiny_network_again(tmp_path, network)
+    network.export(tmp_path)
     result = mine(network, dataset, layers="relu", top=9)
     units = result.tables["units"]
     assert units.loc[2, "dead"]
@@ -275,15 +277,6 @@ def test_dead_units_have_their_rows_too(network: TinyNetwork, dataset: MemoryDat
     assert (result.tables["patches"].groupby("unit").size() == 9).all()
     few = MemoryDataset(dict(list(pictures().items())[:4]))
     assert (mine(network, few, layers="relu", top=9).tables["patches"].groupby("unit").size() == 4).all()
-
-
-def tiny_network_again(folder: Path, network: TinyNetwork) -> TinyNetwork:
-    """The same network after its weights were changed."""
-    from fovea.models import onnx_net
-
-    onnx_net.export(network.torch_module, network.card, folder / "tiny.onnx")
-    network.tapped = onnx_net.TappedGraph.open(folder / "tiny.onnx", (3, 32, 40))
-    return network
 
 
 def test_unreadable_images_are_listed_and_left_out(network: TinyNetwork) -> None:
@@ -316,13 +309,13 @@ def test_units_tell_their_statistics_and_labels(network: TinyNetwork) -> None:
 
 
 def test_tokens_and_vectors_are_mined_too(tmp_path: Path, dataset: MemoryDataset) -> None:
-    network = tiny_network(tmp_path, TinyTokens(classes=5), size=(32, 40), classes=5)
+    network = exported_network(tmp_path, TinyTokens(classes=5), size=(32, 40), classes=5)
     result = mine(network, dataset, layers="block,patches,head", top=4)
     check_equal(result.tables["patches"], patches_by_sorting(network, dataset, ["block", "patches", "head"], 4))
 
 
 def test_one_channel_pictures(tmp_path: Path, dataset: MemoryDataset) -> None:
-    network = tiny_network(tmp_path, Tiny(channels=1), size=(32, 40), channels=1)
+    network = exported_network(tmp_path, Tiny(channels=1), size=(32, 40), channels=1)
     result = mine(network, dataset, layers="second")
     check_equal(result.tables["patches"], patches_by_sorting(network, dataset, ["second"], 6))
 
@@ -382,8 +375,8 @@ def test_a_sheet_stays_within_bounds() -> None:
 
 
 def test_real_network_on_real_photos(data: Path, tmp_path: Path) -> None:
-    from fovea.engine.data.dataset import open_dataset
-    from tests.oracles.look_networks import real_squeezenet
+    from fovea.engine.data.catalogue import open_dataset
+    from tests.networks.large import real_squeezenet
 
     photos = sorted((data / "photos").glob("*.jpg"))[:100]
     listed = tmp_path / "photos.txt"

@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fovea.engine.data.dataset import open_dataset
+from fovea.engine.data.catalogue import open_dataset
 from fovea.engine.look.patches import METHOD
 from fovea.engine.method import Job, Result
 from fovea.models.torch_net import forward_taps
-from tests.oracles.look_networks import Tiny, TinyNetwork, tiny_network
+from tests.networks.modules import Tiny
+from tests.networks.tiny import TinyNetwork, exported_network
 
 SIZE = (32, 40)
 
@@ -55,7 +56,7 @@ def mine(network: TinyNetwork, folder: Path, **options: Any) -> Result:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
-    return tiny_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=SIZE)
+    return exported_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=SIZE)
 
 
 def test_a_data_set_with_broken_files_of_twelve_kinds_finishes_and_lists_each(

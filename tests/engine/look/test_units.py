@@ -12,13 +12,14 @@ from PIL import Image
 
 from fovea.engine.look.units import METHOD, most_alike, standardised
 from fovea.engine.method import Job
-from tests.oracles.look_networks import Tiny, TinyNetwork, tiny_network
+from tests.networks.modules import Tiny
+from tests.networks.tiny import TinyNetwork, exported_network
 from tests.oracles.look_patches import MemoryDataset
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
-    return tiny_network(tmp_path_factory.mktemp("alike"), Tiny(), size=(16, 20))
+    return exported_network(tmp_path_factory.mktemp("alike"), Tiny(), size=(16, 20))
 
 
 def run(network: Any, **options: Any) -> tuple[Job, Any]:

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fovea.engine.data.image import open_photo
+from fovea.engine.data.photos import open_photo
 from fovea.engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, UnsupportedError, WeightsError
 from fovea.engine.make import adversarial
 from fovea.engine.make.attack.choices import ATTACKS
 from fovea.engine.make.attack.survival import transfer
 from fovea.engine.method import Job, Result, find_method
-from tests.engine.conftest import TinyNetwork, state_of, tiny_network
+from tests.networks.tiny import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]
 

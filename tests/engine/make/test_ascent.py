@@ -16,7 +16,7 @@ from fovea.engine.make.excite.presets import PRESETS, recipe
 from fovea.engine.make.judge.verdict import SecondOpinion
 from fovea.engine.make.optimise import losses
 from fovea.engine.method import Job, Result, find_method
-from tests.engine.conftest import TinyNetwork, state_of, tiny_network
+from tests.networks.tiny import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]
 

@@ -19,7 +19,7 @@ from fovea.engine.make.optimise.canvas import PixelCanvas
 from fovea.engine.make.optimise.losses import LayerEnergy, UnitActivation, ascend
 from fovea.engine.method import Job, Result, find_method
 from fovea.models.torch_net import forward_taps
-from tests.engine.conftest import TinyNetwork, tiny_network
+from tests.networks.tiny import TinyNetwork, tiny_network
 
 Make = Callable[..., Job]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
 from fovea.engine.make.attack.evolution import _Evolution, evolve, mosaic, patched
 from fovea.engine.method import Job, Result, find_method
-from tests.engine.conftest import TinyNetwork, tiny_network
+from tests.networks.tiny import TinyNetwork, tiny_network
 
 Make = Callable[..., Job]
 

@@ -17,7 +17,7 @@ from fovea.engine.make.optimise.picture_size import features_of
 from fovea.engine.make.style import with_colours_of
 from fovea.engine.make.texture import matched_colours, matched_histogram
 from fovea.engine.method import Job, Result, find_method
-from tests.engine.conftest import TinyNetwork, state_of, tiny_network
+from tests.networks.tiny import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fovea.engine.data.image import open_photo
+from fovea.engine.data.photos import open_photo
 from fovea.engine.method import Job, Result, find_method
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fovea.engine.data.dataset import open_dataset
+from fovea.engine.data.catalogue import open_dataset
 from fovea.engine.errors import Cancelled, DatasetError, FoveaError, OptionsError
 from fovea.engine.make import robustness as rooms
 from fovea.engine.make.robustness import radii, wilson
 from fovea.engine.method import Job, Result, find_method
-from tests.engine.conftest import TinyNetwork
+from tests.networks.tiny import TinyNetwork
 
 Make = Callable[..., Job]
 EPSILONS = "2/255, 16/255, 48/255"

@@ -17,7 +17,7 @@ from fovea.engine.make.style import StyleOptions, shares, sizes_to
 from fovea.engine.make.texture import TextureOptions, coarse_to_fine
 from fovea.engine.method import Job, Result, find_method
 from fovea.models.card import OUTPUT
-from tests.engine.conftest import TinyNetwork
+from tests.networks.tiny import TinyNetwork
 
 Make = Callable[..., Job]
 TEXTURE: dict[str, Any] = {"height": 48, "width": 64, "patch": 64, "steps": 20, "sizes": 1, "scales": 1}

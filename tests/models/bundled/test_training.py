@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from fovea.models.bundled import data
+from fovea.models.bundled.augment import distort
 from fovea.models.bundled.evaluate import evaluate
 from fovea.models.bundled.net import RESIZE, FoveaNet, normalise
 from fovea.models.bundled.prepare import Prepared, batched, prepare
 from fovea.models.bundled.train import (
     Recipe,
     Trainer,
-    distort,
     export,
     main,
     roughness,

@@ -16,7 +16,7 @@ from fovea.engine.explain.backward.rules import ReluRule, backward_rule
 from fovea.engine.explain.backward.scores import Score
 from fovea.models.card import OUTPUT
 from fovea.models.torch_net import prepare
-from tests.engine.conftest import TinyNetwork, state_of
+from tests.networks.tiny import TinyNetwork, state_of
 from tests.oracles.explain_chain_rule import functional_network_backward
 
 RULES = ("gradient", "deconvnet", "guided")

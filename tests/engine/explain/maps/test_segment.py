@@ -10,7 +10,7 @@ import pytest
 from fovea.engine.errors import OptionsError
 from fovea.engine.explain.maps.segment import cut_out, segment
 from fovea.engine.method import Job, find_method
-from tests.engine.conftest import TinyNetwork
+from tests.networks.tiny import TinyNetwork
 
 Make = Callable[..., Job]
 

@@ -13,13 +13,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from fovea.engine.data.dataset import open_dataset
+from fovea.engine.data.catalogue import open_dataset
 from fovea.engine.errors import DatasetError, UnsupportedError
 from fovea.engine.look.checking.measure import match_labels, parity
-from fovea.engine.run import Request, execute
+from fovea.engine.run.execute import execute
+from fovea.engine.run.record import Request
 from fovea.engine.store import Store
-from fovea.models import zoo
-from tests.engine.conftest import tiny_network
+from fovea.models import registry, zoo
+from tests.networks.tiny import tiny_network
 
 CLASSES = ("red cup", "green_cup", "blue cup", "grey cup", "black cup", "white cup")
 COLOURS = {"red cup": (220, 30, 30), "green cup": (30, 220, 30), "blue cup": (30, 30, 220)}
@@ -51,7 +52,7 @@ def colours(fovea_home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     save_file(
         {"mix.weight": weights.float().reshape(6, 3, 1, 1), "mix.bias": torch.zeros(6)}, folder / "colours.safetensors"
     )
-    zoo.register(
+    registry.register(
         "colours",
         architecture=f"{folder / 'colours.py'}:Colours",
         weights=str(folder / "colours.safetensors"),
@@ -160,7 +161,7 @@ def test_an_onnx_file_has_no_torch_twin_and_yet_an_accuracy(colours: str, cups: 
 
     path = tmp_path / "colours.onnx"
     onnx.save(zoo.load(colours).graph().cut([OUTPUT]), str(path))
-    zoo.register(
+    registry.register(
         "colours-onnx",
         architecture=f"onnx:{path}",
         classes=str(tmp_path / "classes.txt") if (tmp_path / "classes.txt").write_text("\n".join(CLASSES)) else "",
@@ -173,7 +174,7 @@ def test_an_onnx_file_has_no_torch_twin_and_yet_an_accuracy(colours: str, cups: 
         assert run.record.summary["top-1 (%)"] == pytest.approx(66.67, abs=0.01)
         assert "parity" not in [getattr(panel, "table", "") for panel in run.record.panels]
     finally:
-        zoo.unregister("colours-onnx")
+        registry.unregister("colours-onnx")
 
 
 def test_real_weights_on_real_photos(data: Path, tmp_path: Path, own_home: Path) -> None:
@@ -184,7 +185,7 @@ def test_real_weights_on_real_photos(data: Path, tmp_path: Path, own_home: Path)
     with (tmp_path / "photos.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label"), *rows])
     weights = data / "weights" / "squeezenet1_1_caffe.safetensors"
-    zoo.register("squeezenet", architecture="torchvision:squeezenet1_1", weights=str(weights))
+    registry.register("squeezenet", architecture="torchvision:squeezenet1_1", weights=str(weights))
     summary = check("squeezenet", dataset=str(tmp_path / "photos.csv")).record.summary
     assert 25 < summary["top-1 (%)"] < 70
     assert summary["top-1 (%)"] < summary["top-5 (%)"]

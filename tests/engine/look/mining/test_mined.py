@@ -13,13 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from fovea.engine.data.dataset import Dataset, open_dataset
+from fovea.engine.data.catalogue import open_dataset
+from fovea.engine.data.dataset import Dataset
 from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError, UnsupportedError
 from fovea.engine.look.mining.mined import MINING
 from fovea.engine.method import Job, Result, find_method
-from fovea.engine.run import Request, execute
+from fovea.engine.run.execute import execute
+from fovea.engine.run.record import Request
 from fovea.engine.store import Store
-from tests.engine.conftest import TinyNetwork
+from tests.networks.tiny import TinyNetwork
 
 Make = Callable[..., Job]
 
@@ -143,7 +145,7 @@ def test_patches_ranked_by_the_mean_of_a_map_are_not_taken_for_the_strongest_pla
 
 
 def test_a_finished_mining_run_is_found_in_the_store(own_home: Path, photos: Path, tmp_path: Path) -> None:
-    from fovea.models.zoo import register
+    from fovea.models.registry import register
 
     source = tmp_path / "small.py"
     source.write_text(

@@ -14,7 +14,8 @@ from fovea.engine.look.occluding import incremental
 from fovea.engine.look.occluding.incremental import IncrementalProbe, Locality, Reach, plan_cuts, plan_for
 from fovea.engine.look.occlusion import METHOD, corners, cover_picture, open_probe
 from fovea.engine.method import Job
-from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
+from tests.networks.modules import Tiny, TinyTokens
+from tests.networks.tiny import TinyNetwork, exported_network
 from tests.oracles.look_occlusion import occlusion_by_slices
 
 
@@ -83,7 +84,7 @@ def scores_of(network: TinyNetwork, window: int, stride: int, **options: object)
 @pytest.mark.parametrize("size", [(64, 64), (61, 75)])
 @pytest.mark.parametrize(("window", "stride"), [(9, 7), (1, 1), (30, 20)])
 def test_the_scores_are_those_of_whole_frames(tmp_path: Path, size: tuple[int, int], window: int, stride: int) -> None:
-    network = tiny_network(tmp_path, Branches(), size=size, classes=5)
+    network = exported_network(tmp_path, Branches(), size=size, classes=5)
     job = Job(
         network=network,
         options=METHOD.options.parse({"window": window, "stride": stride, "fill": "noise"}),
@@ -104,7 +105,7 @@ def test_the_scores_are_those_of_whole_frames(tmp_path: Path, size: tuple[int, i
 
 @pytest.mark.usefixtures("eager")
 def test_a_unit_before_the_last_cut_is_watched(tmp_path: Path) -> None:
-    network = tiny_network(tmp_path, Branches(), size=(64, 64), classes=5)
+    network = exported_network(tmp_path, Branches(), size=(64, 64), classes=5)
     job, got = scores_of(network, 9, 7, layer="depthwise", unit=4, target="")
     cover, (ys, xs) = cover_picture(job), (corners(64, 9, 7),) * 2
     wanted = occlusion_by_slices(network.module(), job.input, cover, 9, ys, xs, "depthwise")
@@ -113,7 +114,7 @@ def test_a_unit_before_the_last_cut_is_watched(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("eager")
 def test_only_what_lies_before_a_global_step_is_cropped(tmp_path: Path) -> None:
-    network = tiny_network(tmp_path, Gated(), size=(40, 40), classes=4)
+    network = exported_network(tmp_path, Gated(), size=(40, 40), classes=4)
     job, got = scores_of(network, 8, 8)
     wanted = occlusion_by_slices(network.module(), job.input, cover_picture(job), 8, *(corners(40, 8, 8),) * 2)
     np.testing.assert_allclose(got, wanted[..., 1], atol=2e-6)
@@ -124,8 +125,8 @@ def test_only_what_lies_before_a_global_step_is_cropped(tmp_path: Path) -> None:
 
 def test_a_plan_is_made_only_where_it_saves_work(tmp_path: Path) -> None:
     (tmp_path / "tokens").mkdir()
-    tokens = tiny_network(tmp_path / "tokens", TinyTokens(), size=(32, 32), classes=5)
-    network = tiny_network(tmp_path, Tiny(), size=(48, 48))
+    tokens = exported_network(tmp_path / "tokens", TinyTokens(), size=(32, 32), classes=5)
+    network = exported_network(tmp_path, Tiny(), size=(48, 48))
     for each, window in ((tokens, 8), (network, 48)):
         job, _ = scores_of(each, window, window)
         grid = corners(each.card.preprocessing.size[0], window, window)
@@ -133,13 +134,13 @@ def test_a_plan_is_made_only_where_it_saves_work(tmp_path: Path) -> None:
 
 
 def test_a_gpu_runs_whole_frames(tmp_path: Path) -> None:
-    network = tiny_network(tmp_path, Branches(), size=(64, 64), classes=5)
+    network = exported_network(tmp_path, Branches(), size=(64, 64), classes=5)
     job = Job(network=network, options=METHOD.options.parse({"window": 8}), photo=photo(), provider="cuda")
     assert plan_for(job, ["output"], 8, corners(64, 8, 8), corners(64, 8, 8)) is None
 
 
 def test_the_cheapest_of_all_ways_is_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = tiny_network(tmp_path, Branches(), size=(64, 64), classes=5)
+    network = exported_network(tmp_path, Branches(), size=(64, 64), classes=5)
     graph = network.graph()
     locality = Locality(graph.cut(["output"]), graph.input, (3, 64, 64))
     grid = corners(64, 8, 8)

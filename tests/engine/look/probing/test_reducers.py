@@ -14,19 +14,20 @@ from fovea.engine.look.probing import reducers
 from fovea.engine.look.probing.reducers import Editor
 from fovea.models import torch_net
 from fovea.models.card import OUTPUT, Layer, Preprocessing
-from fovea.models.onnx_net import Session
-from tests.oracles.look_networks import Tiny, TinyNetwork, TinyTokens, tiny_network
+from fovea.models.graph.sessions import Session
+from tests.networks.modules import Tiny, TinyTokens
+from tests.networks.tiny import TinyNetwork, exported_network
 from tests.oracles.look_reducers import maps_of, maximum_of
 
 
 @pytest.fixture(scope="module")
 def convolutional(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
-    return tiny_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(24, 40))
+    return exported_network(tmp_path_factory.mktemp("tiny"), Tiny(), size=(24, 40))
 
 
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
-    return tiny_network(tmp_path_factory.mktemp("tokens"), TinyTokens(classes=5), size=(24, 40), classes=5)
+    return exported_network(tmp_path_factory.mktemp("tokens"), TinyTokens(classes=5), size=(24, 40), classes=5)
 
 
 def asked(network: TinyNetwork, tap: str, inputs: np.ndarray) -> list[np.ndarray]:

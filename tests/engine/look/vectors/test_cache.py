@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from fovea.engine.look.vectors.cache import IN_USE_SECONDS, drop_unused, mark_used
-from fovea.engine.store import Lock
+from fovea.engine.store.lock import Lock
 
 
 def kept(root: Path, name: str, hours: float, size: int = 1000) -> Path:

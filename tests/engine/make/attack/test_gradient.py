@@ -29,7 +29,7 @@ from fovea.engine.make.attack.survival import saved_and_read, similarity
 from fovea.engine.make.optimise.canvas import PixelCanvas, to_picture
 from fovea.engine.make.optimise.projection import Ball
 from fovea.engine.method import Job
-from tests.engine.conftest import TinyNetwork
+from tests.networks.tiny import TinyNetwork
 
 Make = Callable[..., Job]
 PHOTOS = ("cat", "coffee", "flower", "motorcycle")
@@ -280,7 +280,7 @@ def foolbox() -> Any:
 @pytest.fixture(scope="module")
 def photos(fovea_home: Any) -> tuple[Job, Tensor, Tensor]:
     """A job on the bundled network, sample photos as it sees them, and its classes of them."""
-    from fovea.engine.data.image import open_photo
+    from fovea.engine.data.photos import open_photo
     from fovea.engine.method import find_method
     from fovea.models.zoo import load
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fovea.engine.make.attack.lanes import LanesModule
-from tests.engine.conftest import TinyNetwork, state_of
+from tests.networks.tiny import TinyNetwork, state_of
 
 
 @pytest.fixture(params=[1, 2, 3])

@@ -17,7 +17,7 @@ from fovea.engine.make.optimise.canvas import PixelCanvas, to_picture
 from fovea.engine.make.optimise.losses import ClassScore, ascend
 from fovea.engine.method import Job
 from fovea.models.card import OUTPUT
-from tests.engine.conftest import TinyNetwork
+from tests.networks.tiny import TinyNetwork
 
 Make = Callable[..., Job]
 

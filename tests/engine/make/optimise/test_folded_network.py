@@ -13,7 +13,7 @@ from fovea.engine.make.optimise.adapted_network import RecipeModule
 from fovea.engine.make.optimise.folded_network import QuickNetwork
 from fovea.models.card import OUTPUT
 from fovea.models.torch_net import forward_taps, prepare, randomise
-from tests.engine.conftest import TinyNetwork, state_of
+from tests.networks.tiny import TinyNetwork, state_of
 
 
 def shaken(module: nn.Module) -> nn.Module:

@@ -29,7 +29,7 @@ from fovea.engine.make.optimise.projection import box
 from fovea.engine.make.optimise.transforms import Jitter
 from fovea.engine.method import Job
 from fovea.models.torch_net import forward_taps
-from tests.engine.conftest import TinyNetwork, state_of, tiny_network
+from tests.networks.tiny import TinyNetwork, state_of, tiny_network
 
 Make = Callable[..., Job]
 

@@ -20,7 +20,7 @@ from fovea.engine.make.optimise.memory import step_bytes
 from fovea.engine.make.optimise.statistics import NOISE_FLOOR, enlarged, gram_terms, moments, pixel_statistics, reduced
 from fovea.engine.method import Job
 from fovea.models.torch_net import forward_taps
-from tests.engine.conftest import TinyNetwork, tiny_network
+from tests.networks.tiny import TinyNetwork, tiny_network
 from tests.oracles.make_formulas import gram
 
 Make = Callable[..., Job]

@@ -1,0 +1,257 @@
+"""Encoded bytes, whatever they hold, as upright 8-bit RGB pictures; and small copies of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from fovea.engine.data.samples import SAMPLES, Sample
+from fovea.engine.errors import FoveaError, ImageError, unknown
+
+MAX_PIXELS = 50_000_000
+"""Larger pictures are refused before a pixel is decoded."""
+
+MAX_FILE = 512 * 1024 * 1024
+
+FORMATS = {
+    "JPEG": "jpg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "TIFF": "tif",
+    "PPM": "ppm",
+    "AVIF": "avif",
+}
+"""The formats that are read -> the suffix under which such a photo is kept."""
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"}
+    | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif"}
+)
+"""A file with one of these suffixes counts as an image of a data set."""
+
+READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, PPM or AVIF"
+
+FOREIGN = (
+    (b"%PDF", "a PDF"),
+    (b"8BPS", "a Photoshop file"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x80\x02", "a pickle"),
+    (b"\x80\x04", "a pickle"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"SIMPLE  =", "a FITS file"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"<svg", "an SVG drawing"),
+    (b"<?xml", "an XML file"),
+)
+
+BROKEN = (OSError, SyntaxError, ValueError, IndexError, TypeError, KeyError, EOFError, OverflowError, MemoryError)
+"""What Pillow's readers raise on files that are not what they seem."""
+
+# Pillow warns about EXIF blocks that it cannot read in full; here they only lose the photo its orientation.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+
+ORIENTATION = 0x0112
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_file(path: Path, name: str = "") -> Image.Image:
+    """The picture in a file, as `decode` gives it; `name` is how an error calls it. Raises ImageError."""
+    return decode(read_file(path), shown(name or path.name))
+
+
+def decode(data: bytes, name: str = "the photo") -> Image.Image:
+    """Encoded bytes as an upright RGB picture; `name` is how an error calls it. Raises ImageError."""
+    header = _header(data, name)
+    try:
+        orientation = header.getexif().get(ORIENTATION, 1)
+    except (*BROKEN, UserWarning):
+        orientation = 1
+    if header.format in ("JPEG", "MPO") and header.mode in ("RGB", "L"):
+        picture = _decode_jpeg(data, header.mode, name)
+        if orientation in UPRIGHT:
+            picture = picture.transpose(UPRIGHT[orientation])
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
+    try:
+        header.load()
+        with contextlib.suppress(
+            *BROKEN, UserWarning
+        ):  # an EXIF block that cannot be read says nothing about the pixels
+            header = ImageOps.exif_transpose(header)
+        return _to_rgb(header)
+    except BROKEN as error:
+        raise ImageError(f"{name} is broken or incomplete ({reason(error)}): save it again from its source") from None
+
+
+def _decode_jpeg(data: bytes, mode: str, name: str) -> Image.Image:
+    import simplejpeg
+
+    try:
+        pixels = simplejpeg.decode_jpeg(data, colorspace="RGB" if mode == "RGB" else "GRAY")
+    except ValueError as error:
+        raise ImageError(
+            f"{name} is a broken or truncated JPEG ({reason(error)}): save it again from its source"
+        ) from None
+    return Image.fromarray(pixels if mode == "RGB" else pixels[..., 0])
+
+
+def _header(data: bytes, name: str) -> Image.Image:
+    """The picture with only its header read, of at most MAX_PIXELS.
+
+    Pillow's own readers are asked one by one, because `Image.open` warns or raises by itself on a large
+    picture, with no word of its sides.
+    """
+    if not data:
+        raise ImageError(f"{name} is empty (0 bytes): save it again from its source")
+    Image.init()
+    for kind in FORMATS:
+        if kind not in Image.OPEN:
+            continue
+        factory, accept = Image.OPEN[kind]
+        if accept is not None:
+            accepted = accept(data[:16])
+            if not accepted or isinstance(accepted, str):
+                continue
+        try:
+            picture: Image.Image = factory(io.BytesIO(data), "")
+        except BROKEN as error:
+            raise ImageError(
+                f"{name} begins like a {kind} but is broken ({reason(error)}): save it again from its source"
+            ) from None
+        width, height = picture.size
+        if width * height > MAX_PIXELS:
+            raise ImageError(
+                f"{name} has {width:,} × {height:,} pixels, and at most {MAX_PIXELS // 1_000_000} megapixels are "
+                f"read: make it smaller first"
+            )
+        if width < 1 or height < 1:
+            raise ImageError(f"{name} has no pixels ({width} × {height}): save it again from its source")
+        return picture
+    raise ImageError(f"{name} is {_what_it_is(data)}, not an image that can be read: give a {READABLE}")
+
+
+def kind_of(data: bytes, name: str) -> str:
+    """The format of a picture, by its key in FORMATS. Raises ImageError."""
+    kind = _header(data, name).format or "PNG"
+    return "JPEG" if kind == "MPO" else kind
+
+
+def _what_it_is(data: bytes) -> str:
+    head = data[:512]
+    for magic, what in FOREIGN:
+        if head.lstrip().startswith(magic):
+            return what
+    if head[4:8] == b"ftyp":
+        return "a HEIC photo or a film"
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4:
+            return "of an unknown format"
+    return "text"
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _scaled_grey(picture)
+    if picture.has_transparency_data:
+        over = picture.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        return Image.alpha_composite(white, over).convert("RGB")
+    return picture.copy() if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _scaled_grey(picture: Image.Image) -> Image.Image:
+    """A grey picture of more than 8 bits, its darkest value black and its brightest white."""
+    values = np.nan_to_num(np.asarray(picture, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if low == high:  # one value has no range of its own: take the type's
+        low, high = 0.0, 1.0 if picture.mode == "F" else 65535.0
+    grey = np.clip(np.rint((values - low) / (high - low) * 255), 0, 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a picture's file, at most 512 MB. Raises ImageError, one line that says why not."""
+    name = shown(path.name or str(path))
+    try:
+        if path.is_dir():
+            raise ImageError(f"{name} is a folder, not a photo: give one file, or open the folder as a data set")
+        if not path.exists():
+            raise ImageError(f"no photo at {shown(str(path))}: check the path, or try sample:cat")
+        if not path.is_file():
+            raise ImageError(f"{name} is not an ordinary file: give a {READABLE}")
+        size = path.stat().st_size
+        if size > MAX_FILE:
+            raise ImageError(f"{name} has {size / 2**20:,.0f} MB, and at most {MAX_FILE // 2**20} MB are read")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{name} cannot be read ({reason(error)})") from None
+
+
+def open_sample(name: str) -> Image.Image:
+    """The sample photo of that name. Raises ImageError with near matches."""
+    sample = find_sample(name)
+    picture = decode(read_file(sample.path), f"sample:{name}")
+    return picture if sample.box is None else picture.crop(sample.box)
+
+
+def find_sample(name: str) -> Sample:
+    """The sample photo of that name. Raises ImageError with near matches."""
+    try:
+        return SAMPLES[name]
+    except KeyError:
+        raise ImageError(str(unknown("sample", name, SAMPLES))) from None
+
+
+def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    scale = longest / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def small_copy(picture: Image.Image, size: int = 160, square: bool = False) -> Image.Image:
+    """A small RGB copy, at most `size` pixels on its longer side; `square`: its centre, exactly size × size."""
+    if picture.mode != "RGB":
+        picture = _to_rgb(picture)
+    if square:
+        return ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
+    if max(picture.size) <= size:
+        return picture.copy()
+    return picture.resize(_within(picture.size, size), reducing_gap=2)
+
+
+def decoder() -> str:
+    """The decoders whose pixels a result depends on, for its record."""
+    return f"simplejpeg {version('simplejpeg')}, Pillow {version('pillow')}"
+
+
+def shown(text: str, longest: int = 120) -> str:
+    """A user's text for one line of ours: printable, without line breaks, cut in the middle when long."""
+    plain = "".join(c if c.isprintable() else "?" for c in text)
+    return plain if len(plain) <= longest else f"{plain[: longest // 2]}…{plain[-longest // 2 :]}"
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, in a few words for one line of ours."""
+    if isinstance(error, FoveaError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return shown(error.strerror.lower())
+    return shown((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."))

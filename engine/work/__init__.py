@@ -1,0 +1,1 @@
+"""The queue that computes runs outside the server, the processes that serve it, and who keeps them alive."""

@@ -1,0 +1,356 @@
+"""From a source to a torch network: Fovea's own, torchvision's and timm's, and registered architectures with weights.
+
+Torch and the packages of architectures are imported inside the functions that need them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fovea.models import bundled
+from fovea.models.card import RESAMPLING, Card, OutputKind, Preprocessing
+from fovea.models.entry import class_names, preprocessing_from, resolve
+from fovea.models.errors import FoveaError, NetworkError, WeightsError, unknown
+from fovea.models.network import TorchNetwork
+from fovea.models.user_code import user_builder
+from fovea.models.weights import RANDOM, TORCHVISION_ARGUMENTS, TORCHVISION_WEIGHTS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RANDOM_NOTE = "The weights are random: pictures show the architecture, not what a trained network has learnt."
+
+Builder = Callable[..., "nn.Module"]
+"""Makes an architecture from named arguments; what weights it has is of no account."""
+
+
+@dataclass
+class Built:
+    """A torch network before its card."""
+
+    module: nn.Module
+    title: str
+    architecture: str
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    weights: str
+    random: bool = False
+    output: OutputKind = "logits"
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """An architecture that weights can be loaded into: how it is built, and what holds for it unless a user says more.
+
+    `preprocessing` is told by the module that was built: timm's depends on the arguments.
+    """
+
+    build: Builder
+    preprocessing: Callable[[nn.Module], Preprocessing]
+    classes: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def finish(name: str, built: Built, known: Card | None) -> TorchNetwork:
+    """A network from a module: frozen, traced (unless `known` is its card), its classes checked."""
+    from fovea.models import torch_net
+    from fovea.models.weights import fingerprint
+
+    module = torch_net.prepare(built.module)
+    # Runs and exports are found again by this: how a photo is prepared decides what they show, as weights do.
+    facts = f"{fingerprint(module)} {built.preprocessing.model_dump_json()} {built.output}"
+    sha256 = hashlib.sha256(facts.encode()).hexdigest()
+    if known is not None and known.sha256 == sha256 and known.name == name:
+        return TorchNetwork(name, known, module)
+    shape = (built.preprocessing.channels, *built.preprocessing.size)
+    try:
+        layers, output = torch_net.trace(module, shape)
+    except Exception as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise NetworkError(f"{name} does not run on an input of shape {shape}: {text}") from error
+    classes = built.classes
+    if built.output != "features":
+        units = output[0] if len(output) == 1 else 0
+        if not units:
+            raise NetworkError(
+                f"{name} returns an output of shape {output}, not one score for each class: "
+                "register it with output = 'features'"
+            )
+        if classes and len(classes) != units:
+            raise NetworkError(
+                f"{name} gives {units} scores, but {len(classes)} class names were given: give one name for each score"
+            )
+        classes = classes or tuple(f"class {i}" for i in range(units))
+    notes = tuple(built.notes) + ((RANDOM_NOTE,) if built.random else ())
+    card = Card(
+        name=name,
+        title=built.title,
+        architecture=built.architecture,
+        preprocessing=built.preprocessing,
+        classes=classes if built.output != "features" else (),
+        layers=layers,
+        parameters=sum(p.numel() for p in module.parameters()),
+        sha256=sha256,
+        weights=built.weights,
+        random=built.random,
+        output=built.output,
+        notes=notes,
+    )
+    return TorchNetwork(name, card, module)
+
+
+def build_bundled(choice: str | None) -> Built:
+    from fovea.models import torch_net
+    from fovea.models.bundled import net
+    from fovea.models.weights import read_state_dict
+
+    module: nn.Module = net.FoveaNet()
+    random = choice == RANDOM
+    if random:
+        torch_net.randomise(module)
+    else:
+        if not net.WEIGHTS.is_file():
+            raise WeightsError(
+                f"the bundled network has no weights, because {net.WEIGHTS.name} is missing: "
+                f"install Fovea anew, or use {bundled.NAME}@random"
+            )
+        state, _ = read_state_dict(net.WEIGHTS)
+        module.load_state_dict(state)
+    classes = tuple(net.class_names()) if net.CLASSES.is_file() else ()
+    return Built(
+        module=module,
+        title="Fovea's own network",
+        architecture="fovea",
+        preprocessing=Preprocessing(
+            size=(net.INPUT_SIZE, net.INPUT_SIZE),
+            resize=net.RESIZE,
+            interpolation=net.INTERPOLATION,
+            mean=net.MEAN,
+            std=net.STD,
+        ),
+        classes=classes,
+        weights=RANDOM if random else "bundled",
+        random=random,
+    )
+
+
+# --- torchvision ---------------------------------------------------------------------------------------------
+
+
+def torchvision_models() -> Any:
+    """The module `torchvision.models`, also beside a torch that its compiled operators do not fit."""
+    importlib.import_module("fovea.models.torchvision_compat")
+    return importlib.import_module("torchvision.models")
+
+
+def torchvision_builder(name: str) -> Builder:
+    """What makes torchvision's architecture of that name, without weights and without its warnings."""
+    builder = torchvision_models().get_model_builder(name)
+
+    def build(**arguments: Any) -> nn.Module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module: nn.Module = builder(weights=None, **arguments)
+        return module
+
+    return build
+
+
+def _torchvision_blueprint(name: str) -> Blueprint:
+    if name not in TORCHVISION_WEIGHTS:
+        raise unknown("network", f"torchvision:{name}", [f"torchvision:{n}" for n in TORCHVISION_WEIGHTS])
+    default = torchvision_models().get_model_weights(name)["DEFAULT"]
+    return Blueprint(
+        torchvision_builder(name),
+        lambda module: _torchvision_preset(default),
+        tuple(default.meta.get("categories") or ()),
+        TORCHVISION_ARGUMENTS.get(name, {}),
+    )
+
+
+def _torchvision_preset(weights: Any) -> Preprocessing:
+    preset = weights.transforms()
+    (crop,), (resize,) = preset.crop_size, preset.resize_size
+    return Preprocessing(
+        size=(crop, crop),
+        resize=resize,
+        interpolation=preset.interpolation.value,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )
+
+
+def build_torchvision(name: str, choice: str | None) -> Built:
+    """torchvision's network with the set of weights `choice`: its best set unless told, or random ones."""
+    from fovea.models import torch_net
+    from fovea.models.weights import download
+
+    sets = torchvision_models().get_model_weights(name)
+    random = choice == RANDOM
+    weights = sets["DEFAULT"] if choice in (None, RANDOM) else sets[choice]
+    notes = []
+    if random:
+        module = torch_net.randomise(torchvision_builder(name)(**TORCHVISION_ARGUMENTS.get(name, {})))
+    else:
+        download(weights.url)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = torchvision_models().get_model_builder(name)(weights=weights, progress=False)
+        metrics = weights.meta.get("_metrics", {}).get("ImageNet-1K", {})
+        if "acc@1" in metrics:
+            notes.append(
+                f"Its accuracy on ImageNet is {metrics['acc@1']:.1f} % (top-1) and {metrics['acc@5']:.1f} % (top-5)."
+            )
+    return Built(
+        module=module,
+        title=name,
+        architecture=f"torchvision:{name}",
+        preprocessing=_torchvision_preset(weights),
+        classes=tuple(weights.meta.get("categories") or ()),
+        weights=RANDOM if random else weights.name,
+        random=random,
+        notes=notes,
+    )
+
+
+# --- timm ----------------------------------------------------------------------------------------------------
+
+
+def _timm(name: str) -> Any:
+    """The package timm, which has a network of that name."""
+    if importlib.util.find_spec("timm") is None:
+        raise NetworkError(f"timm:{name} needs the package timm: install it with pip install timm")
+    torchvision_models()  # before timm, which imports it
+    timm: Any = importlib.import_module("timm")
+    if not timm.is_model(name):
+        raise unknown("network", f"timm:{name}", [f"timm:{n}" for n in timm.list_models()])
+    return timm
+
+
+def _timm_blueprint(name: str) -> Blueprint:
+    timm = _timm(name)
+
+    def build(**arguments: Any) -> nn.Module:
+        module: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+        return module
+
+    return Blueprint(build, _timm_preprocessing)
+
+
+def _timm_preprocessing(module: nn.Module) -> Preprocessing:
+    timm: Any = importlib.import_module("timm")
+    config = timm.data.resolve_model_data_config(module)
+    channels, height, width = config["input_size"]
+    resize = int(min(height, width) / float(config.get("crop_pct") or 1.0))
+    return Preprocessing(
+        size=(height, width),
+        resize=None if config.get("crop_mode") == "squash" else resize,
+        interpolation=config["interpolation"] if config["interpolation"] in RESAMPLING else "bicubic",
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        channels=channels,
+    )
+
+
+def build_timm(name: str, choice: str | None) -> Built:
+    """timm's network with its own weights, or with random ones where that is the `choice`."""
+    from fovea.models import torch_net
+
+    timm = _timm(name)
+    random = choice == RANDOM
+    if random:
+        module = torch_net.randomise(_timm_blueprint(name).build())
+    else:
+        try:
+            module = timm.create_model(name, pretrained=True)
+        except Exception as error:
+            text = (str(error).splitlines() or [type(error).__name__])[0][:160]
+            raise WeightsError(
+                f"the weights of timm:{name} cannot be downloaded ({text}): use timm:{name}@random, or register a "
+                "file of weights"
+            ) from None
+    return Built(
+        module=module,
+        title=name,
+        architecture=f"timm:{name}",
+        preprocessing=_timm_preprocessing(module),
+        classes=(),
+        weights=RANDOM if random else "timm",
+        random=random,
+    )
+
+
+# --- registered ----------------------------------------------------------------------------------------------
+
+_BLUEPRINTS: Mapping[str, Callable[[str], Blueprint]] = {
+    "torchvision": _torchvision_blueprint,
+    "timm": _timm_blueprint,
+}
+"""The packages of architectures, by what stands before the colon; all else is a user's own code."""
+
+
+def _blueprint(architecture: str) -> Blueprint:
+    package, _, name = architecture.partition(":")
+    if package in _BLUEPRINTS:
+        return _BLUEPRINTS[package](name)
+    return Blueprint(user_builder(architecture), lambda module: Preprocessing())
+
+
+def build_registered(name: str, entry: Mapping[str, Any]) -> Built:
+    """The network that an entry of networks.toml describes; random weights where it names no file."""
+    from fovea.models import torch_net
+    from fovea.models.weights import load_into, read_state_dict
+
+    architecture: str = entry["architecture"]
+    weights = resolve(entry["weights"]) if entry.get("weights") else None
+    state, notes = read_state_dict(weights) if weights is not None else (None, [])
+    arguments: dict[str, Any] = dict(entry.get("arguments", {}))
+    try:
+        blueprint = _blueprint(architecture)
+        arguments = {**blueprint.arguments, **arguments}
+        if state is not None:
+            module, more = load_into(blueprint.build, arguments, state, architecture)
+        else:
+            module, more = torch_net.randomise(blueprint.build(**arguments)), []
+        preprocessing = blueprint.preprocessing(module)
+    except FoveaError:
+        raise
+    except Exception as error:
+        raise _not_built(architecture, arguments, error) from error
+    classes = blueprint.classes
+    if entry.get("classes"):
+        classes = class_names(entry["classes"])
+    elif classes and not _gives(module, len(classes)):
+        classes = ()
+    return Built(
+        module=module,
+        title=str(entry.get("title") or name),
+        architecture=architecture,
+        preprocessing=preprocessing_from(entry.get("input", {}), preprocessing, name),
+        classes=classes,
+        weights=weights.name if weights is not None else RANDOM,
+        random=weights is None,
+        output=entry.get("output", "logits"),
+        notes=[*notes, *more],
+    )
+
+
+def _not_built(architecture: str, arguments: Mapping[str, Any], error: Exception) -> NetworkError:
+    """The one line for code that raised while it built a network; a TypeError tells which argument it lacks."""
+    text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    how = f"with arguments {dict(arguments)}" if arguments else "without arguments"
+    hint = " (give what it needs as --argument NAME=VALUE)" if isinstance(error, TypeError) else ""
+    return NetworkError(f"{architecture} cannot be built {how}: {text}{hint}")
+
+
+def _gives(module: nn.Module, classes: int) -> bool:
+    """Whether the last layer with weights has that many outputs."""
+    weighted = [p for p in module.parameters() if p.dim() > 1]
+    return bool(weighted) and weighted[-1].shape[0] == classes

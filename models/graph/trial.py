@@ -1,0 +1,80 @@
+"""A pass of noise through a user's ONNX graph: does it run, with which batches, and what comes out where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fovea.models.errors import FoveaError, NetworkError
+from fovea.models.graph.sessions import Session
+
+if TYPE_CHECKING:
+    import onnx
+
+TRIAL_BATCH = 2
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a pass on noise told: all tensors by name, those whose first axis holds the images, the only batch size
+    that the graph takes (None: any), and what to tell."""
+
+    values: Mapping[str, NDArray[Any]]
+    stacked: frozenset[str]
+    batch: int | None
+    notes: tuple[str, ...] = ()
+
+
+def try_graph(
+    model: onnx.ModelProto,
+    input_name: str,
+    shape: tuple[int, ...],
+    own: Sequence[str],
+    declared: Sequence[int],
+    path: Path,
+) -> Trial:
+    """Try the graph with two images and with the first of them alone, and else with the batch sizes it declares."""
+    try:
+        session = Session(model, "cpu", optimise=False)
+    except FoveaError as error:
+        raise NetworkError(f"ONNX Runtime cannot load {path.name}: {error}") from None
+    noise = np.random.default_rng(0).standard_normal((max(TRIAL_BATCH, *declared, 1), *shape)).astype(np.float32)
+    passes: dict[int, dict[str, NDArray[Any]]] = {}
+    reason = ""
+    for batch in dict.fromkeys((TRIAL_BATCH, 1, *declared)):
+        if batch in (1, TRIAL_BATCH) or not passes:
+            try:
+                arrays = session.run({input_name: noise[:batch]})
+            except FoveaError as error:
+                reason = reason or str(error)
+                continue
+            named = zip(session.outputs, arrays, strict=True)
+            passes[batch] = {name: value for name, value in named if isinstance(value, np.ndarray)}
+    if not passes:
+        raise NetworkError(f"{path.name} does not run on an input of shape {shape}: {reason}")
+    if {1, TRIAL_BATCH} <= set(passes) and _alike(passes[1], passes[TRIAL_BATCH], own):
+        wide = {name for name, value in passes[TRIAL_BATCH].items() if value.shape[:1] == (TRIAL_BATCH,)}
+        stacked = frozenset(name for name in wide if passes[1][name].shape[:1] == (1,))
+        return Trial(passes[1], stacked, None)
+    batch = min(passes)
+    stacked = frozenset(name for name, value in passes[batch].items() if value.shape[:1] == (batch,))
+    return Trial(passes[batch], stacked, batch, (f"The graph takes batches of exactly {batch}.",))
+
+
+def _alike(alone: Mapping[str, NDArray[Any]], together: Mapping[str, NDArray[Any]], own: Sequence[str]) -> bool:
+    """Whether the first of two images gives what it gives alone, in the file's own outputs: a reshape to a fixed size
+    can move the images of a batch into one another without any error."""
+    for name in own:
+        single, batch = alone.get(name), together.get(name)
+        if single is not None and batch is not None and single.dtype.kind == "f" and single.shape[:1] == (1,):
+            if batch.shape != (TRIAL_BATCH, *single.shape[1:]):
+                return False
+            largest = np.abs(single[np.isfinite(single)]).max(initial=0)
+            if not np.allclose(batch[:1], single, atol=largest / 100, equal_nan=True):
+                return False
+    return True
