@@ -19,8 +19,10 @@ from torch import Tensor
 from fovea.engine.make.attack.choices import Attack
 from fovea.engine.make.attack.lanes import LanesNetwork
 from fovea.engine.make.optimise.canvas import Normalise, PixelCanvas
-from fovea.engine.make.optimise.loop import Made, Optimiser, gradient_steps, optimise
+from fovea.engine.make.optimise.growth import Growth
+from fovea.engine.make.optimise.loop import LoopSettings, Made, optimise
 from fovea.engine.make.optimise.losses import Term, View, ascend
+from fovea.engine.make.optimise.optimisers import Optimiser, gradient_steps
 from fovea.engine.make.optimise.projection import Ball
 from fovea.engine.progress import Progress
 from fovea.models.card import OUTPUT
@@ -166,14 +168,14 @@ def ball_attack(
         job.progress(fraction, message, preview, {**(curve or {}), **more})
 
     return optimise(
-        dataclasses.replace(job, network=network, progress=Progress(progress)),
+        dataclasses.replace(job, network=network),
         PixelCanvas(start),
         [term],
         steps=steps,
         optimiser=_steps_of(attack, step_size or attack.step * epsilon),
         projection=Ball(clean, epsilon, attack.norm),
-        portion=portion,
-        wake=False,
+        callback=Growth(Progress(progress, *portion)),
+        settings=LoopSettings(wake=False),
     )
 
 

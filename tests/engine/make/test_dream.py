@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fovea.engine.errors import FoveaError, ImageError, OptionsError, UnknownNameError, UnsupportedError
 from fovea.engine.make.dream import octave_sizes
-from fovea.engine.make.optimise import folded_network, loop, memory
+from fovea.engine.make.optimise import folded_network, loop, memory, optimisers
 from fovea.engine.make.optimise.canvas import PixelCanvas
 from fovea.engine.make.optimise.losses import LayerEnergy, UnitActivation, ascend
 from fovea.engine.method import Job, Result, find_method
@@ -121,8 +121,8 @@ def test_a_step_by_tiles_is_the_whole_pictures_where_no_window_crosses_them(make
                 PixelCanvas(start),
                 [term],
                 steps=3,
-                optimiser=loop.gradient_steps(0.01),
-                tile=tile,
+                optimiser=optimisers.gradient_steps(0.01),
+                settings=loop.LoopSettings(tile=tile),
             )
             for tile in (None, 8)
         ]
