@@ -101,7 +101,7 @@ def export(request: Request) -> Response:
     if kind not in ("html", "zip"):
         return _missing("no such export: RUN.html and RUN.zip are there")
     if kind == "html":
-        from fovea.engine.report import report_html
+        from fovea.engine.report.report import report_html
 
         return Response(
             report_html(Store().run(run_id)),

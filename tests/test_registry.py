@@ -43,9 +43,9 @@ OTHERS: dict[str, dict[str, Any]] = {
 CLASSES = {"residual": "Residual", "branching": "Branching", "depthwise": "Depthwise", "functional": "Functional"}
 
 
-def named(panel: Any, field: str, nothing: Any = "") -> Any:
-    """What a panel's field names, where its kind has that field."""
-    return getattr(panel, field, nothing)
+def arrays_of(run: Any) -> list[str]:
+    """The arrays that the run's panels show."""
+    return sorted(name for panel in run.record.panels for name in panel.reads().arrays)
 
 
 @pytest.fixture(scope="module")
@@ -168,20 +168,15 @@ def test_every_method_runs_on_every_kind_of_network(name: str, network: str, sto
     run = store.run(record.id)
     assert run.record.panels
     for panel in run.record.panels:
-        if named(panel, "array"):
-            assert np.isfinite(run.array(panel.array)).all()
-        if named(panel, "table"):
-            table = run.table(panel.table)
-            assert {
-                *named(panel, "caption", ()),
-                *named(panel, "group", ()),
-                *named(panel, "y", ()),
-                *filter(None, [named(panel, "x")]),
-            } <= set(table.columns)
-        if named(panel, "image"):
-            assert run.image(panel.image).size
+        reads = panel.reads()
+        for array in reads.arrays:
+            assert np.isfinite(run.array(array)).all()
+        for table, columns in reads.tables.items():
+            assert columns <= set(run.table(table).columns)
+        for image in reads.images:
+            assert run.image(image).size
     again = store.run(execute(request, store, fresh=True).id)
-    for array in [panel.array for panel in run.record.panels if named(panel, "array")]:
+    for array in arrays_of(run):
         np.testing.assert_array_equal(run.array(array), again.array(array))
     for name in run.images:
         assert run.image_path(name).read_bytes() == again.image_path(name).read_bytes(), name
@@ -225,13 +220,13 @@ def test_the_gpu_gives_what_the_cpu_gives(name: str, network: str, store: Store,
         pytest.skip(f"says why it cannot: {error}")
     one, other = made("cuda"), made("cuda")
     assert one.record.status == "done", one.record.error
-    for array in [panel.array for panel in cpu.record.panels if named(panel, "array")]:
+    for array in arrays_of(cpu):
         np.testing.assert_array_equal(one.array(array), other.array(array))
         if method.verb != "make":
             largest = np.abs(cpu.array(array)).max()
             np.testing.assert_allclose(one.array(array), cpu.array(array), atol=1e-3 * largest)
-    for panel in [panel for panel in cpu.record.panels if named(panel, "image")]:
-        np.testing.assert_array_equal(one.image(panel.image), other.image(panel.image))
+    for image in sorted(name for panel in cpu.record.panels for name in panel.reads().images):
+        np.testing.assert_array_equal(one.image(image), other.image(image))
 
 
 @pytest.mark.parametrize("network", [*OTHERS, "file"])
@@ -266,9 +261,8 @@ def test_every_method_bears_other_inputs_and_outputs(name: str, network: str, st
         pytest.skip(f"says why it cannot: {refused}")
     assert record.status == "done"
     run = store.run(record.id)
-    for panel in run.record.panels:
-        if named(panel, "array"):
-            assert np.isfinite(run.array(panel.array)).all()
+    for array in arrays_of(run):
+        assert np.isfinite(run.array(array)).all()
 
 
 @pytest.mark.parametrize("name", sorted(methods()))

@@ -195,10 +195,10 @@ def _measure(row: Row, job: Job, start: float, share: float) -> None:
 def _drawn_so_far(row: Row) -> NDArray[np.uint8]:
     """The grid as it grows, each map by its own scale."""
     from fovea.engine.explain.maps.strips import TILE, map_tile, photo_tile, scale_of
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import Sheet
 
     tiles = [map_tile(row.job.frame, values, scale_of(values)) for values in row.drawn.values()]
-    return compose_sheet([photo_tile(row.job.frame), *tiles], TILE, 4)
+    return Sheet(TILE, 4).compose([photo_tile(row.job.frame), *tiles])
 
 
 def _warn(job: Job, rows: list[Row]) -> None:
@@ -291,7 +291,7 @@ def _verdict_panel(row: Row, alone: bool) -> Panel:
 def _add_grids(result: Result, rows: list[Row]) -> None:
     """A grid for each row, and what tells the first class from the second."""
     from fovea.engine.explain.maps.strips import TILE, map_tile, photo_tile, scale_of
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import Sheet
 
     shared = [row for row in rows if row.job is rows[0].job]
     scales = {name: max(scale_of(row.drawn[name]) for row in shared) for name in rows[0].drawn}
@@ -299,14 +299,14 @@ def _add_grids(result: Result, rows: list[Row]) -> None:
         own = scales if row.job is rows[0].job else {name: scale_of(values) for name, values in row.drawn.items()}
         tiles = [photo_tile(row.job.frame)]
         tiles += [map_tile(row.job.frame, values, own[name]) for name, values in row.drawn.items()]
-        result.images[f"maps_{place}"] = compose_sheet(tiles, TILE, 4)
+        result.images[f"maps_{place}"] = Sheet(TILE, 4).compose(tiles)
         result.tables[f"maps_{place}"] = _captions(row)
         result.panels.append(_grid(f"maps_{place}", row.title, SCALE if place == 0 else ""))
     if len(shared) > 1:
         one, other = shared
         tiles = [photo_tile(one.job.frame)]
         tiles += [map_tile(one.job.frame, one.drawn[n] - other.drawn[n], scales[n]) for n in one.drawn]
-        result.images["difference"] = compose_sheet(tiles, TILE, 4)
+        result.images["difference"] = Sheet(TILE, 4).compose(tiles)
         captions = _captions(one)[["map"]]
         captions["map"] = captions["map"].where(captions.index > 0, "photo")
         result.tables["difference"] = captions

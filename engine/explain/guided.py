@@ -212,7 +212,7 @@ def _add_strongest(
     import pandas as pd
 
     from fovea.engine.explain.maps.pictures import as_colour, crop_tile, seen_box
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import Sheet
 
     photo = as_colour(job.frame)
     tiles: list[NDArray[np.uint8]] = []
@@ -222,7 +222,7 @@ def _add_strongest(
         tiles += [crop_tile(photo, box, TILE), excites]
         rows.append({"unit": place.unit, "shows": f"{place.activation:.3g}"})
         rows.append({"unit": place.unit, "shows": job.options.rule})
-    result.images["strongest"] = compose_sheet(tiles, TILE, 6)
+    result.images["strongest"] = Sheet(TILE, 6).compose(tiles)
     result.tables["strongest"] = pd.DataFrame(rows)
     result.tables["units"] = pd.DataFrame([vars(place) for place, _ in strongest.values()])
     result.panels.append(

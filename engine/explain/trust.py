@@ -207,7 +207,7 @@ def _add_randomisation(result: Result, job: Job, values: NDArray[Any], changed: 
     import pandas as pd
 
     from fovea.engine.explain.maps.strips import TILE
-    from fovea.engine.sheet import compose_sheet
+    from fovea.engine.panels.sheet import Sheet
 
     rows = [(0, "", 1.0, 1.0)] + [(one.layers, one.down_to, one.rank, one.ssim) for one in changed]
     table = pd.DataFrame(rows, columns=["layers", "down to", "rank correlation", "SSIM"])
@@ -216,7 +216,7 @@ def _add_randomisation(result: Result, job: Job, values: NDArray[Any], changed: 
     ]
     result.tables["randomisation"] = table
     tiles = [_tile(job, values), *(_tile(job, one.values) for one in changed)]
-    result.images["randomised"] = compose_sheet(tiles, TILE, 4)
+    result.images["randomised"] = Sheet(TILE, 4).compose(tiles)
     result.panels += [
         CurvePanel(
             title="As the network forgets",

@@ -182,10 +182,10 @@ def _grid_preview(picture: Any) -> NDArray[Any]:
 def _grid(frames: NDArray[Any]) -> tuple[NDArray[Any], int, int]:
     """Frames (N, H, W, C) as one sheet of square tiles; the tile's side and the columns."""
     from fovea.engine.explain.maps.pictures import as_colour
-    from fovea.engine.sheet import compose_sheet, fit_tile, square_columns
+    from fovea.engine.panels.sheet import Sheet, fit_tile, square_columns
 
     tile, columns = max(64, *frames.shape[1:3]), square_columns(len(frames), 10)
-    return compose_sheet((fit_tile(as_colour(frame), tile) for frame in frames), tile, columns), tile, columns
+    return Sheet(tile, columns).compose(fit_tile(as_colour(frame), tile) for frame in frames), tile, columns
 
 
 def _evolution(job: Job, wanted: list[int]) -> tuple[NDArray[Any], list[dict[str, float]]]:

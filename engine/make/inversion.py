@@ -267,7 +267,7 @@ def report(job: Job[InversionOptions], findings: InversionFindings) -> Result:
 
     from fovea.engine.explain.maps.pictures import as_colour
     from fovea.engine.make.optimise.canvas import to_image
-    from fovea.engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.panels.sheet import Sheet, fit_tile
 
     pairs = zip(findings.layers, findings.nearness, strict=True)
     rows: list[dict[str, Any]] = [{"layer": layer.name, **nearness} for layer, nearness in pairs]
@@ -278,7 +278,7 @@ def report(job: Job[InversionOptions], findings: InversionFindings) -> Result:
     losses = pd.concat(findings.losses, ignore_index=True)
     tile = max(job.frame.shape[:2])
     tiles = [fit_tile(as_colour(picture), tile) for picture in [job.frame, *findings.pictures]]
-    images: dict[str, Any] = {"inversion": compose_sheet(tiles, tile, len(tiles))}
+    images: dict[str, Any] = {"inversion": Sheet(tile, len(tiles)).compose(tiles)}
     images |= {f"inversion_{number}": to_image(picture) for number, picture in enumerate(findings.pictures, 1)}
     images["growth.gif"] = findings.animation.gif(to_image(findings.pictures[-1]))
     return Result(

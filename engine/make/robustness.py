@@ -128,7 +128,7 @@ class _Survey:
 
     def _labels(self) -> tuple[dict[str, tuple[int, ...]], str]:
         """What each label stands for, and in words what counts as right."""
-        from fovea.engine.look.checking.measure import match_labels
+        from fovea.engine.look.checking.accuracy import match_labels
 
         if self.options.truth != "prediction":
             try:
@@ -320,12 +320,12 @@ def _photos(survey: _Survey, rows: NDArray[Any]) -> pd.DataFrame:
 
 def _add_gallery(survey: _Survey, name: str, title: str, how: str, photos: pd.DataFrame, result: Result) -> None:
     from fovea.engine.explain.maps.pictures import as_colour
-    from fovea.engine.sheet import compose_sheet, fit_tile, square_columns
+    from fovea.engine.panels.sheet import Sheet, fit_tile, square_columns
 
     preprocessing = survey.job.card.preprocessing
     columns = square_columns(len(photos), 6)
     tiles = (fit_tile(as_colour(survey.dataset.frame(int(n), preprocessing)), TILE) for n in photos["index"])
-    result.images[name] = compose_sheet(tiles, TILE, columns)
+    result.images[name] = Sheet(TILE, columns).compose(tiles)
     told = [
         f"{first} {'holds' if at == 'none' else f'→ {then} at ±{255 * float(fraction(at)):.3g}'}"
         for first, then, at in zip(photos["class"], photos["becomes"], photos["fooled at"], strict=True)

@@ -89,7 +89,7 @@ _cards = st.components.v2.component("fovea_gallery", css=_CSS, js=_JS)
 
 def show_gallery(panel: Panel, run: Any, key: str) -> None:
     """Draw a gallery panel; a click on a group shows it in full. Computes nothing: it reads the finished run."""
-    table = rows_of(panel, run)
+    table = panel.rows(run)
     if table.empty:
         st.info("There is nothing in this gallery.", icon=":material/image_not_supported:")
         return
@@ -132,26 +132,15 @@ def _single(panel: Panel, run: Any, table: pd.DataFrame, opened: str | None, key
     show_opened(panel, run, rows.iloc[0], key)
 
 
-def rows_of(panel: Panel, run: Any) -> pd.DataFrame:
-    """The panel's rows, with the column `tile`: which tile of the sheet belongs to each."""
-    table = run.table(panel.table)
-    if "tile" not in table.columns:
-        table = table.assign(tile=np.arange(len(table)))
-    for column, wanted in panel.where.items():
-        table = table[table[column] == wanted]
-    return table
-
-
 def sheet_of(panel: Panel, run: Any) -> dict[str, Any]:
     """Where the sheet lies and how many tiles it has across and down."""
     name = panel.image if "." in panel.image else f"{panel.image}.png"
     with Image.open(run.image_path(panel.image)) as header:  # a sheet has many megapixels: its pixels stay undecoded
         width, height = header.size
-    columns = panel.columns or max(1, width // panel.tile)
     return {
         "sheet": artifact_url(run.record.id, f"images/{name}"),
-        "columns": columns,
-        "rows": max(1, math.ceil(height / (width / columns))),
+        "columns": panel.sheet(width).columns,
+        "rows": panel.sheet_rows((width, height)),
     }
 
 
@@ -296,7 +285,7 @@ def _rows_of_group(table: pd.DataFrame, group: dict[str, str]) -> pd.DataFrame:
 
 def show_units(panel: Panel, run: Any, units: Mapping[int, str], key: str, opened: Callable[[int], None]) -> None:
     """Several units of the panel's layer as cards, each with its note and its best four tiles; a click opens one."""
-    table = rows_of(panel, run)
+    table = panel.rows(run)
     cards = []
     for unit, note in units.items():
         tiles = [int(tile) for tile in table[table["unit"] == unit]["tile"].head(4)]
@@ -313,7 +302,7 @@ def show_units(panel: Panel, run: Any, units: Mapping[int, str], key: str, opene
 
 def show_group(panel: Panel, run: Any, group: dict[str, str], key: str, above: float = -math.inf) -> bool:
     """One group's tiles, large, under the panel's title, of scores `above` that; whether the run holds any."""
-    rows = _rows_of_group(rows_of(panel, run), group)
+    rows = _rows_of_group(panel.rows(run), group)
     if above > -math.inf:
         rows = rows[rows["score"] > above]
     if rows.empty:

@@ -10,11 +10,10 @@ import pandas as pd
 import streamlit as st
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.figures import words
 from fovea.engine.method import Method, find_method
 from fovea.engine.options import DatasetKind, ItemKind
 from fovea.engine.panels import Panel
-from fovea.engine.sheet import cut_tile
+from fovea.engine.panels.words import words
 from fovea.pages.ui import reads
 from fovea.pages.ui.text import errors_as_lines, label, plain
 
@@ -49,9 +48,8 @@ def _picture(panel: Panel, run: Any, row: pd.Series[Any]) -> None:
 
 def tile_picture(panel: Panel, run: Any, tile: int) -> np.ndarray[Any, Any]:
     """A tile of the panel's sheet, enlarged by whole pixels, uint8 (h, w, 3)."""
-    sheet = np.asarray(run.image(panel.image).convert("RGB"))
-    columns = panel.columns or max(1, sheet.shape[1] // panel.tile)
-    cut = cut_tile(sheet, tile, sheet.shape[1] // columns, columns)
+    pixels = np.asarray(run.image(panel.image).convert("RGB"))
+    cut = panel.sheet(pixels.shape[1]).cut(pixels, tile)
     factor = max(1, LARGE // max(cut.shape[:2]))
     return cut.repeat(factor, axis=0).repeat(factor, axis=1)
 

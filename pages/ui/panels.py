@@ -10,8 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.figures import figure
-from fovea.engine.panels import Cells, GalleryPanel, Panel
+from fovea.engine.panels import Cells, GalleryPanel, Look, Panel
 from fovea.pages.ui.gallery import show_gallery
 from fovea.pages.ui.opened import show_opened
 from fovea.pages.ui.peek import peek
@@ -101,13 +100,18 @@ def show_panel(panel: Panel, run: Any, key: str, narrow: bool = False) -> None:
             st.subheader(panel.title, anchor=False)
         if panel.help:
             st.caption(panel.help)
-        try:
-            if narrow and panel.kind == "overlay":
-                _square_chart(figure(panel, run, theme=_theme()), key)
-            else:
-                st.fragment(_KINDS[panel.kind])(panel, run, key)
-        except (FoveaError, OSError, KeyError, ValueError) as error:
-            show_error(f"this panel cannot be drawn: {error}")
+        st.fragment(_draw)(panel, run, key, narrow)
+
+
+def _draw(panel: Panel, run: Any, key: str, narrow: bool) -> None:
+    """The panel, or one line; inside its fragment, because what a fragment raises reaches nobody outside of it."""
+    try:
+        if narrow and panel.kind == "overlay":
+            _square_chart(panel.figure(run, Look(_theme())), key)
+        else:
+            _WIDGETS.get(panel.kind, _chart)(panel, run, key)
+    except (FoveaError, OSError, KeyError, ValueError) as error:
+        show_error(f"This panel cannot be drawn: {error}")
 
 
 def _theme() -> Literal["light", "dark"]:
@@ -116,7 +120,9 @@ def _theme() -> Literal["light", "dark"]:
 
 
 def _chart(panel: Panel, run: Any, key: str) -> None:
-    st.plotly_chart(figure(panel, run, theme=_theme()), key=f"{key}:chart", config=CHART, theme=None)
+    chart = panel.figure(run, Look(_theme()))
+    if chart is not None:
+        st.plotly_chart(chart, key=f"{key}:chart", config=CHART, theme=None)
 
 
 def _image(panel: Panel, run: Any, key: str) -> None:
@@ -145,7 +151,7 @@ def _overlay(panel: Panel, run: Any, key: str) -> None:
             width="stretch",
             help="Sequential runs from the smallest value to the largest; diverging is centred on zero.",
         )
-    chart = figure(panel, run, theme=_theme(), opacity=opacity, scale=scale)
+    chart = panel.figure(run, Look(_theme(), opacity=opacity, scale=scale))
     with picture:
         event = _square_chart(chart, key, clickable=panel.cells is not None)
     if panel.cells is None:
@@ -222,7 +228,7 @@ def show_bars(table: pd.DataFrame) -> None:
 def _channels(panel: Panel, run: Any, key: str) -> None:
     """All channels as one picture of tiles; one of them, large, over the image."""
     event = st.plotly_chart(
-        figure(panel, run, theme=_theme()),
+        panel.figure(run, Look(_theme())),
         key=f"{key}:chart",
         config=CHART,
         theme=None,
@@ -240,7 +246,7 @@ def _channels(panel: Panel, run: Any, key: str) -> None:
 
 def channel_chart(panel: Panel, run: Any, channel: int, key: str) -> None:
     """One channel of a `channels` panel, over its image."""
-    one = figure(panel, run, theme=_theme(), channel=channel)
+    one = panel.figure(run, Look(_theme(), channel=channel))
     st.plotly_chart(one, key=f"{key}:channel", config=CHART, theme=None)
 
 
@@ -254,7 +260,7 @@ def _scatter(panel: Panel, run: Any, key: str) -> None:
     place = f"scatter-{key}".replace(":", "-")
     with st.container(key=place):
         event = st.plotly_chart(
-            figure(panel, run, theme=_theme(), colour=colour, height=620),
+            panel.figure(run, Look(_theme(), colour=colour, height=620)),
             key=f"{key}:chart",
             config=CHART | {"scrollZoom": True},
             theme=None,
@@ -303,19 +309,12 @@ def _table(panel: Panel, run: Any, key: str) -> None:
     st.dataframe(table[told] if told else table, hide_index=True, key=f"{key}:table", height=height)
 
 
-def _text(panel: Panel, run: Any, key: str) -> None:
-    """Title and help say it all."""
-
-
-_KINDS: dict[str, Callable[[Panel, Any, str], None]] = {
+_WIDGETS: dict[str, Callable[[Panel, Any, str], None]] = {
     "image": _image,
     "overlay": _overlay,
-    "heatmap": _chart,
     "gallery": show_gallery,
-    "curve": _chart,
-    "bars": _chart,
     "scatter": _scatter,
     "channels": _channels,
     "table": _table,
-    "text": _text,
 }
+"""What a kind of panel has beside its figure: controls, clicks. Any other kind is its figure alone."""

@@ -299,7 +299,8 @@ def _occluded(job: Job, subject: Subject) -> NDArray[np.float32]:
     import torch
 
     from fovea.engine.explain.backward.attribution import batch_for
-    from fovea.engine.look.occlusion import corners, cover_picture, mean_drop
+    from fovea.engine.look.occluding.covers import cover_picture
+    from fovea.engine.look.occluding.windows import corners, mean_drop
     from fovea.engine.unit_maps import unit_maps
     from fovea.models.torch_net import forward_taps
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.engine.explain.maps.pictures import as_colour
-from fovea.engine.sheet import fit_tile
+from fovea.engine.panels.sheet import fit_tile
 
 TILE = 224
 """Side of a tile in pixels."""

@@ -20,7 +20,7 @@ from fovea.engine.make.optimise.canvas import contact_sheet, to_image, to_pictur
 from fovea.engine.make.optimise.loop import Made
 from fovea.engine.method import Job, Result
 from fovea.engine.panels import BarsPanel, CurvePanel, GalleryPanel, ImagePanel, Panel
-from fovea.engine.sheet import compose_sheet, fit_tile
+from fovea.engine.panels.sheet import Sheet, fit_tile
 
 if TYPE_CHECKING:
     from fovea.engine.make.excite.options import AscentOptions
@@ -122,8 +122,8 @@ class AscentReport:
         return pd.DataFrame({"step": rows} | {n: pd.Series(v) for n, v in zip(self.names, columns, strict=True)})
 
     def _sheet(self) -> NDArray[np.uint8]:
-        return compose_sheet(
-            [fit_tile(_enlarged(frame, self._tile), self._tile) for frame in self.pixels], self._tile, self._columns
+        return Sheet(self._tile, self._columns).compose(
+            fit_tile(_enlarged(frame, self._tile), self._tile) for frame in self.pixels
         )
 
     @property

@@ -21,15 +21,15 @@ class RuntimeClassifier:
     """A session of ONNX Runtime with the normalisation inside; batches run on several cores at once."""
 
     def __init__(self, job: Job[Any]) -> None:
-        from fovea.engine.look.probing.probe import Probe, batch_size, lanes_for_cores
+        from fovea.engine.look.probing.probe import Probe, batch_size, parallel_batches
         from fovea.engine.look.probing.reducers import normalised_input
 
         def build(editor: Editor, tensors: Mapping[str, str]) -> None:
             normalised_input(editor, job.card.preprocessing)
             editor.answer(editor.float32(tensors[OUTPUT]), "scores")
 
-        self._probe = Probe(job, [OUTPUT], build, lanes=lanes_for_cores())
-        self.batch = job.network.graph().batch or batch_size(self._probe.provider, self._probe.lanes)
+        self._probe = Probe(job, [OUTPUT], build, parallel=parallel_batches())
+        self.batch = job.network.graph().batch or batch_size(self._probe.provider, self._probe.parallel)
         self._probabilities = job.card.output == "probabilities"
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from fovea.engine.explain.maps.pictures import as_colour
 from fovea.engine.make.match.style_options import GRID, Weights
 from fovea.engine.make.optimise.picture_size import photo_pixels
 from fovea.engine.panels import CurvePanel, GalleryPanel, ImagePanel, Panel
-from fovea.engine.sheet import compose_sheet, fit_tile
+from fovea.engine.panels.sheet import Sheet, fit_tile
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,7 +32,7 @@ def sources(
     tiles = [fit_tile(as_colour(photo_pixels(job, photo, SOURCE_TILE)), SOURCE_TILE) for photo in photos]
     captions = [{"photo": "content", "part": ""}]
     captions += [{"photo": "style", "part": f"{share:.0%}"} for _, share in styles]
-    return compose_sheet(tiles, SOURCE_TILE, len(tiles)), pd.DataFrame(captions)
+    return Sheet(SOURCE_TILE, len(tiles)).compose(tiles), pd.DataFrame(captions)
 
 
 def style_photos(job: Job[Any], styles: Sequence[tuple[Image.Image, float]], side: int) -> dict[str, NDArray[np.uint8]]:
@@ -93,7 +93,7 @@ def add_grid(result: Result, grid: Sequence[tuple[Weights, NDArray[np.uint8]]]) 
     side = max(grid[0][1].shape[:2])
     tiles = [fit_tile(as_colour(picture), side) for _, picture in grid]
     captions = [{"content": f"content {weights.content:g}", "style": f"style {weights.style:g}"} for weights, _ in grid]
-    result.images["grid"] = compose_sheet(tiles, side, len(GRID))
+    result.images["grid"] = Sheet(side, len(GRID)).compose(tiles)
     result.tables["grid"] = pd.DataFrame(captions)
     result.panels.insert(
         1,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fovea.engine.explain.maps.pictures import as_colour
 from fovea.engine.make.optimise.layers import ENLARGED, fine_layers
 from fovea.engine.panels import GalleryPanel
-from fovea.engine.sheet import compose_sheet, fit_tile
+from fovea.engine.panels.sheet import Sheet, fit_tile
 
 if TYPE_CHECKING:
     from fovea.engine.method import Result
@@ -55,7 +55,7 @@ def add_series(result: Result, series: Series, photo: NDArray[np.uint8], side: i
     """Add the series' sheet in tiles of `side` pixels after the photo, its captions, its losses and its panel."""
     tiles = [fit_tile(as_colour(picture), side) for picture in [photo, *series.pictures]]
     shows = ["", "neighbouring pixels alone", *("" for _ in series.names[1:])]
-    result.images["depths"] = compose_sheet(tiles, side, len(tiles))
+    result.images["depths"] = Sheet(side, len(tiles)).compose(tiles)
     result.tables["depths"] = pd.DataFrame({"layers": ["photo", *series.names], "shows": shows})
     result.tables["depth_losses"] = series.losses.reset_index(drop=True)
     result.panels.append(

@@ -346,7 +346,7 @@ def test_a_saturated_and_an_unlikely_class_are_told() -> None:
         ({"map": "smoothgrad", "settings": "windows=3"}, "settings: SmoothGrad has .*samples"),
         ({"map": "smoothgrad", "settings": "samples"}, "name=value"),
         ({"map": "smoothgrad", "settings": "samples=many"}, "samples"),
-        ({"map": "occlusion"}, "window: at most 24"),
+        ({"map": "occlusion"}, "window must be at most 24"),
         ({"map": "scorecam"}, "map must be"),
         ({"target": "2", "layer": "pool"}, "not both"),
     ],

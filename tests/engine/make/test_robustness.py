@@ -77,11 +77,9 @@ def test_accuracy_falls_with_epsilon(make: Callable[..., Job]) -> None:
 def test_the_curve_has_its_bands(make: Callable[..., Job]) -> None:
     from types import SimpleNamespace
 
-    from fovea.engine.figures import figure
-
     result = run(make(epsilons="2/255, 0.0101", steps=1))
     view: Any = SimpleNamespace(table=result.tables.__getitem__)
-    drawn = figure(result.panels[0], view)
+    drawn = result.panels[0].figure(view)
     bands = [trace for trace in drawn.data if trace.fill == "toself"]
     assert len(bands) == 2
     table = result.tables["accuracy"]
