@@ -76,7 +76,7 @@ class StyleOptions(Options):
         "larger strokes.",
         ge=32,
         le=4096,
-        unit="px",
+        unit="pixels",
         advanced=True,
     )
     content_layer: str = option(

@@ -111,7 +111,7 @@ class GuardedLBFGS(torch.optim.LBFGS):
 
     def _first(self, moved: list[Tensor]) -> float:
         """What torch's own first step, 1 / Σ|gradient| and at most 1, has to be multiplied with."""
-        gradients = [_gradient(one) for one in moved]
+        gradients = [_gradient(parameter) for parameter in moved]
         summed = sum(float(gradient.abs().sum()) for gradient in gradients)
         squared = sum(float(gradient.square().sum()) for gradient in gradients)
         return abs(self.best) / max(squared, 1e-30) * max(1.0, summed)

@@ -68,8 +68,8 @@ def test_lower_and_higher_layers_side_by_side(tiny_networks: Mapping[str, TinyNe
     assert np.array_equal(alone.images["dream"], result.images["dream"])
     named = run(make_job("dream", net, layers=f"{higher},{lower}", size=64, steps=3, octaves=2))
     assert np.array_equal(named.images["dream_2"], result.images["dream_2"]), "shallow to deep, whatever order is named"
-    with Image.open(io.BytesIO(result.images["dream.gif"])) as film:  # type: ignore[arg-type]
-        assert film.n_frames == 7
+    with Image.open(io.BytesIO(result.images["dream.gif"])) as gif:  # type: ignore[arg-type]
+        assert gif.n_frames == 7
 
 
 def test_octaves_are_whole_sizes_small_to_large() -> None:
