@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.engine.errors import OptionsError, UnsupportedError
-from fovea.engine.explain.maps.family import trust_lead
 from fovea.engine.look.occluding.covers import cover_picture
 from fovea.engine.look.occluding.watching import Watched, open_probe, watch_windows
 from fovea.engine.look.occluding.windows import corners, mean_drop, overlay
 from fovea.engine.look.probing.layers import with_units
+from fovea.engine.maps import ClassOrUnit, Map
 from fovea.engine.method import Job, Method, Result
 from fovea.engine.options import ClassKind, DatasetKind, LayerKind, Options, UnitKind, option
 from fovea.engine.panels import BarsPanel, Cells, OverlayPanel, Panel
@@ -245,6 +245,18 @@ def work(card: Card, options: OcclusionOptions, images: int) -> float:
     return float(windows + 1)
 
 
+def _few_windows(card: Card) -> dict[str, int]:
+    """Seven windows a side, whatever the size of the input."""
+    window = max(1, min(card.preprocessing.size) // 4)
+    return {"window": window, "stride": max(1, window // 2)}
+
+
+def _draw_copy(job: Job[OcclusionOptions], explained: ClassOrUnit) -> NDArray[np.float32]:
+    from fovea.engine.look.occluding.in_torch import occlude_in_torch
+
+    return occlude_in_torch(job, explained)
+
+
 METHOD = Method(
     name="occlusion",
     title="Occlusion",
@@ -258,5 +270,5 @@ METHOD = Method(
     report=report,
     work=work,
     check=check,
-    leads=(trust_lead("occlusion"),),
+    maps=(Map("occlusion", "Occlusion", "heatmap", order=40, quick=_few_windows, draw_copy=_draw_copy),),
 )

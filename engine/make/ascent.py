@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fovea.engine.errors import OptionsError, UnsupportedError
-from fovea.engine.explain.backward.choices import check_class_or_unit
 from fovea.engine.look.mining.mined import MINING
 from fovea.engine.make.excite.options import AscentOptions
 from fovea.engine.make.excite.presets import COMPARED, AscentSettings, settings_of
 from fovea.engine.make.excite.unit_lists import numbers_of, unit_and_layer, unit_position, weights_of
 from fovea.engine.method import Job, Method, Result
+from fovea.engine.options.unit import check_class_or_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,7 +249,7 @@ def _optimiser(settings: AscentSettings, scale: float) -> Optimiser:
 
 def check(card: Card, options: AscentOptions) -> None:
     """Raise OptionsError where two options do not go together, and what else keeps the network from them."""
-    check_class_or_unit(options.target, options.layer, options.unit, options.position)
+    check_class_or_unit(options.target, options.layer, options.unit)
     if options.position == "max":
         raise OptionsError("position max moves while the picture grows: choose centre, sum or row,column")
     _check_together(options)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fovea.engine.errors import OptionsError, UnsupportedError
 from fovea.engine.options import parts_of
+from fovea.engine.options.unit import position_of
 
 if TYPE_CHECKING:
     from fovea.models.card import Card, Layer
@@ -28,12 +29,10 @@ def _number_of(card: Card, layer: Layer | None, text: str) -> int:
     return card.unit(layer.name, int(text))
 
 
-def unit_position(text: str) -> tuple[int, int] | Literal["centre", "mean"]:
+def unit_position(text: str) -> tuple[int, int] | Literal["max", "centre", "mean"]:
     """What the option `position` means: "sum" is the mean over the map, a sum whatever the map's size."""
-    if text in ("sum", "centre"):
-        return "mean" if text == "sum" else "centre"
-    row, column = (int(part) for part in text.split(","))
-    return row, column
+    position = position_of(text)
+    return "mean" if position == "sum" else position
 
 
 def numbers_of(card: Card, layer: Layer | None, text: str) -> list[int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.engine.errors import NetworkError
 from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from fovea.engine.method import Job
 
 TORCH_BATCH = 16
+
+Ask = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+"""Frames uint8 (N, H, W, C) to class probabilities (N, classes)."""
 
 
 class RuntimeClassifier:
@@ -56,7 +60,7 @@ class TorchClassifier:
         """Probabilities (N, classes) of frames uint8 (N, H, W, C)."""
         import torch
 
-        from fovea.engine.explain.backward.scores import probabilities
+        from fovea.engine.scores import probabilities
         from fovea.models.torch_net import forward_taps
 
         job, parts = self._job, []
@@ -74,3 +78,15 @@ Classifier = RuntimeClassifier | TorchClassifier
 def classifier(job: Job[Any]) -> Classifier:
     """By torch where the network has gradients, else by ONNX Runtime."""
     return TorchClassifier(job) if job.card.gradients else RuntimeClassifier(job)
+
+
+def finite_probabilities(ask: Ask, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The class probabilities (N, classes) of frames (N, H, W, C). Raises NetworkError where one is not finite."""
+    probabilities = ask(frames)
+    wrong = probabilities[~np.isfinite(probabilities)]
+    if wrong.size:
+        raise NetworkError(
+            f"A class probability is not finite ({wrong[0]:g}): the network overflows on a picture that it is shown. "
+            f"Check its weights and preprocessing."
+        )
+    return probabilities
