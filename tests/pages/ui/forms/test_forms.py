@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from fovea.engine.method import Method, methods
+from fovea.engine.method import Method, Result, methods
 from fovea.engine.options import (
     ClassesKind,
     ClassKind,
