@@ -71,6 +71,11 @@ def user_code(architecture: str, anew: int = 0) -> UserCode:
             module = importlib.import_module(place)
     except NetworkError:
         raise
+    except SystemExit as error:
+        raise NetworkError(
+            f"{place} cannot be imported, because it ends the program when it is ({error.code}): keep what a script "
+            'does below if __name__ == "__main__"'
+        ) from None
     except Exception as error:
         text = project.plain(str(error)) if project else str(error)
         line = (text.splitlines() or [""])[0]

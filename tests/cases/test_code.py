@@ -455,6 +455,12 @@ def test_mistakes(name: str, arguments: dict[str, int], line: str, own: Path, br
     assert "\n" not in str(caught.value)
 
 
+def test_a_script_that_ends_the_program(write: Write, bring: Bring) -> None:
+    path = write("train.py", "import sys\nsys.exit(3)")
+    with pytest.raises(NetworkError, match=r"ends the program when it is \(3\): keep what a script does below"):
+        bring(architecture=f"{path}:Net")
+
+
 def test_the_generators_of_random_numbers_stay_where_they_were(own: Path, bring: Bring) -> None:
     torch.manual_seed(11)
     wanted = torch.rand(1)
