@@ -1,4 +1,4 @@
-"""Photos as cameras, scanners and scripts write them: what Pillow opens opens; deep pixels become 8 bits by one rule."""
+"""Photos as cameras, scanners and scripts write them: what Pillow opens opens, and deep pixels become 8 bits."""
 
 from __future__ import annotations
 
