@@ -114,3 +114,12 @@ def test_a_header_that_lies_about_its_size_is_refused(pixels: np.ndarray) -> Non
     lying = lying.replace(b"\x00\x01\x03\x00", b"\x00\x01\x04\x00", 1)
     with pytest.raises(ImageError, match=r"megapixels are read|broken"):
         decode(lying)
+
+
+def test_a_run_tells_of_it(pixels: np.ndarray, own_home: Path, tmp_path: Path) -> None:
+    import fovea
+
+    path = tmp_path / "float.tif"
+    path.write_bytes(tiff((pixels / 255).astype(np.float32), photometric="rgb"))
+    run = fovea.open("torchvision:squeezenet1_1@random").classify(path, device="cpu", provider="cpu")
+    assert any("float32 pixels were brought to 8 bits" in warning for warning in run.record.warnings)
