@@ -184,7 +184,9 @@ class Card(_Frozen):
     `output`: what the network returns. `weights`: where they come from ("bundled", "DEFAULT", "random",
     a file's name). `random`: weights are random, and every result says so. `sha256`: of the weights, the
     user's own code, the preprocessing and the kind of output: what makes it this network.
-    `notes`: what a user should know (licence, accuracy, a choice made while loading), one line each.
+    `batch`: the only number of images that the network takes at once (None: any). `squeezed`: axes of length one are
+    taken off its scores. `notes`: what a user should know (licence, accuracy, a choice made while loading), one line
+    each.
     """
 
     name: str
@@ -199,6 +201,8 @@ class Card(_Frozen):
     random: bool = False
     gradients: bool = True
     output: OutputKind = "logits"
+    batch: int | None = None
+    squeezed: bool = False
     notes: tuple[str, ...] = ()
 
     def layer(self, name: str) -> Layer:

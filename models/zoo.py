@@ -25,7 +25,7 @@ from fovea.models.registry import registered
 from fovea.models.user_code import code_file
 from fovea.models.weights import RANDOM, TORCHVISION_WEIGHTS
 
-CARD_VERSION = 4
+CARD_VERSION = 5
 """Raised when the card of the same network would come out different."""
 KEPT_LOADED = 4
 """Networks that stay in memory."""

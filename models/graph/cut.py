@@ -13,6 +13,9 @@ from fovea.models.errors import unknown
 if TYPE_CHECKING:
     import onnx
 
+    from fovea.models.graph.sessions import Session
+    from fovea.models.graph.torch_graph import TorchSession
+
 OPSET = 17
 """The set of ONNX operators in which graphs are written."""
 OWN = "net/"
@@ -21,6 +24,8 @@ TAPS = "fovea.taps"
 """The file's own entry that says which tensor each tap is, as JSON."""
 INPUT = "fovea.input"
 """The file's own entry that names its input."""
+BATCH = "fovea.batch"
+"""The file's own entry for the only batch size that it takes."""
 
 
 def own_names(graph: onnx.GraphProto) -> None:
@@ -38,7 +43,10 @@ def own_names(graph: onnx.GraphProto) -> None:
 
 class TappedGraph:
     """An ONNX graph with named taps. `taps`: tap to tensor; `input`: the input's name; `input_shape`: (C, H, W);
-    `batch`: the only batch size that it takes, None where any does (all but some users' ONNX files)."""
+    `batch`: the only batch size that it takes, None where any does (all but some users' networks); `reason`: why torch
+    answers in the place of ONNX Runtime (see `TorchGraph`), "" where it does not."""
+
+    reason = ""
 
     def __init__(
         self,
@@ -66,6 +74,7 @@ class TappedGraph:
         model: onnx.ModelProto = graph._load().model
         facts = {entry.key: entry.value for entry in model.metadata_props}
         graph.taps, graph.input = dict(json.loads(facts[TAPS])), facts[INPUT]
+        graph.batch = int(facts[BATCH]) if BATCH in facts else None
         return graph
 
     def tensor(self, tap: str) -> str:
@@ -83,6 +92,17 @@ class TappedGraph:
         with self._lock:
             model: onnx.ModelProto = self._load().extract_model([self.input], tensors)
         return model
+
+    def session(
+        self, model: onnx.ModelProto, provider: str, threads: int | None = None, device: str = "cpu"
+    ) -> Session | TorchSession:
+        """What runs a question: a `model` that was made of a cut. `device` is where torch would compute.
+
+        Raises ProviderError if a provider that is asked for by name does not work.
+        """
+        from fovea.models.graph.sessions import Session
+
+        return Session(model, provider, threads)
 
     def _load(self) -> Any:
         if self._extractor is None:
