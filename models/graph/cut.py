@@ -13,11 +13,9 @@ from fovea.models.errors import unknown
 if TYPE_CHECKING:
     import onnx
 
+    from fovea.models.graph.apart import ApartSession
     from fovea.models.graph.sessions import Session
-    from fovea.models.graph.torch_graph import TorchSession
 
-OPSET = 17
-"""The set of ONNX operators in which graphs are written."""
 OWN = "net/"
 """Every tensor's name begins with this."""
 TAPS = "fovea.taps"
@@ -93,10 +91,14 @@ class TappedGraph:
             model: onnx.ModelProto = self._load().extract_model([self.input], tensors)
         return model
 
+    def question(self, taps: Sequence[str]) -> onnx.ModelProto:
+        """A model, the caller's own, to which a question about `taps` adds its nodes; a session runs it then."""
+        return self.cut(taps)
+
     def session(
         self, model: onnx.ModelProto, provider: str, threads: int | None = None, device: str = "cpu"
-    ) -> Session | TorchSession:
-        """What runs a question: a `model` that was made of a cut. `device` is where torch would compute.
+    ) -> Session | ApartSession:
+        """What runs a question: a `model` that was made of `question`. `device` is where torch would compute.
 
         Raises ProviderError if a provider that is asked for by name does not work.
         """

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from fovea.models.card import OUTPUT, Card
 from fovea.models.errors import NetworkError
-from fovea.models.graph.cut import BATCH, INPUT, OPSET, OWN, TAPS, own_names
+from fovea.models.graph import OPSET
+from fovea.models.graph.cut import BATCH, INPUT, OWN, TAPS, own_names
 from fovea.models.graph.native import build_lock, native_output, quiet_python
 from fovea.models.graph.parity import check_parity
 from fovea.models.memory import out_of_memory
