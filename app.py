@@ -88,7 +88,7 @@ def photo(request: Request) -> Response:
 
     reference, size = request.path_params["reference"], request.query_params.get("size", "320")
     if not PHOTO.fullmatch(reference) or not size.isdecimal() or int(size) not in THUMBNAIL_SIZES:
-        return _missing("no such photo")
+        return _missing("There is no such photo.")
     buffer = io.BytesIO()
     thumbnail(reference, int(size)).save(buffer, "JPEG", quality=88)
     return Response(buffer.getvalue(), media_type="image/jpeg", headers=_headers(INERT, cache="private, max-age=86400"))
@@ -99,9 +99,9 @@ def export(request: Request) -> Response:
     name = request.path_params["name"]
     run_id, _, kind = name.rpartition(".")
     if kind not in ("html", "zip"):
-        return _missing("no such export: RUN.html and RUN.zip are there")
+        return _missing("There is no such export: a run is exported as RUN.html or RUN.zip.")
     if kind == "html":
-        from fovea.engine.report import report_html
+        from fovea.engine.report.report import report_html
 
         return Response(
             report_html(Store().run(run_id)),
@@ -121,7 +121,7 @@ class NoClimbing:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass everything else on."""
         if scope["type"] == "http" and _climbs(scope["path"]):
-            await _missing("no such file")(scope, receive, send)
+            await _missing("There is no such file.")(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

@@ -41,7 +41,7 @@ def subject(name: str, count: int, device: str) -> tuple[Any, Any, Any]:
     from PIL import Image
 
     from fovea.engine.make import adversarial
-    from fovea.engine.make.attack.gradient import scores_of
+    from fovea.engine.make.attack.shared.scores import scores_of
     from fovea.engine.make.optimise.canvas import to_picture
     from fovea.engine.method import Job
     from fovea.models.zoo import load
@@ -62,18 +62,15 @@ def subject(name: str, count: int, device: str) -> tuple[Any, Any, Any]:
 
 def ours(job: Any, name: str, epsilon: float = 8 / 255) -> Attack:
     """Fovea's attack of that name."""
-    from fovea.engine.make.attack.choices import ATTACKS
-    from fovea.engine.make.attack.gradient import ball_attack, carlini_wagner, deepfool, scores_of
+    from fovea.engine.make.attack.shared.attack import find_attack
 
-    scores, attack = scores_of(job, quick=True), ATTACKS[name]
-    if name == "deepfool":
-        return lambda clean, labels, first: deepfool(scores, clean, labels)
-    if name == "carlini_wagner":
-        return lambda clean, labels, first: carlini_wagner(scores, clean, labels, **CARLINI)
+    attack = find_attack(name)
+    short = dict(CARLINI) if name == "carlini_wagner" else {}
+    how = {"steps": short.pop("steps", None), "options": attack.options.parse(short), "epsilon": epsilon}
 
     def run(clean: Any, labels: Any, first: int) -> Any:
         seeds = [first + n for n in range(len(clean))]
-        return ball_attack(job, clean, labels, attack, epsilon, seeds=seeds).picture
+        return attack.run(attack.batch(job, clean, labels, seeds=seeds, **how))
 
     return run
 
@@ -143,7 +140,7 @@ def told(job: Any, clean: Any, labels: Any, pictures: Any) -> tuple[NDArray[Any]
     """Which pictures fool, and the L2 length of each change."""
     import torch
 
-    from fovea.engine.make.attack.gradient import scores_of
+    from fovea.engine.make.attack.shared.scores import scores_of
 
     scores = scores_of(job)
     with torch.no_grad():
@@ -153,11 +150,11 @@ def told(job: Any, clean: Any, labels: Any, pictures: Any) -> tuple[NDArray[Any]
 
 def agreement(job: Any, clean: Any, labels: Any, names: list[str]) -> list[list[str]]:
     """A row for each attack: success in percent, the mean length where both fool, and whether they agree."""
-    from fovea.engine.make.attack.choices import ATTACKS
+    from fovea.engine.make.attack.shared.attack import find_attack
 
     rows = []
     for name in names:
-        epsilon = EPSILON["2" if ATTACKS[name].norm == 2 else "inf"]
+        epsilon = EPSILON["2" if find_attack(name).norm == 2 else "inf"]
         found = []
         for made in (ours, foolbox):
             pictures = in_batches(made(job, name, epsilon), clean, labels)
@@ -175,7 +172,7 @@ def agreement(job: Any, clean: Any, labels: Any, names: list[str]) -> list[list[
 
 def few(job: Any, clean: Any, labels: Any, population: int, generations: int) -> list[list[str]]:
     """A row for each number of pixels: the share of photos that it fools, and the pictures asked for a success."""
-    from fovea.engine.make.attack.pixel import few_pixels
+    from fovea.engine.make.attack.few_pixel import few_pixels
     from fovea.engine.make.judge.classifier import RuntimeClassifier
     from fovea.engine.make.optimise.canvas import to_pixels
 

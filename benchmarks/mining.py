@@ -60,7 +60,7 @@ def measure(name: str, images: int, repeats: int, provider: str) -> tuple[list[s
     """One network's line of the table: header and cells."""
     from fovea.engine.data.catalogue import open_dataset
     from fovea.engine.look.patches import METHOD
-    from fovea.engine.look.probing.probe import batch_size, cores, lanes_for_cores
+    from fovea.engine.look.probing.probe import batch_size, cores, parallel_batches
     from fovea.models.graph.sessions import Session
 
     network = random_network(name)
@@ -75,22 +75,22 @@ def measure(name: str, images: int, repeats: int, provider: str) -> tuple[list[s
         preprocessing = network.card.preprocessing
         frames = [frame for _, frame in dataset.frames(preprocessing, range(images), threads=2)]
         batches = [preprocessing.normalise(np.stack(frames[n : n + size])) for n in range(0, images, size)]
-        lanes = lanes_for_cores()
-        one = Session(_quiet(graph.cut(taps), graph.taps[taps[-1]]), provider, max(1, cores() // lanes))
+        parallel = parallel_batches()
+        one = Session(_quiet(graph.cut(taps), graph.taps[taps[-1]]), provider, max(1, cores() // parallel))
 
         def run_bare() -> None:
             for batch in batches:
                 bare.run({graph.input: batch})
 
-        def run_lanes() -> None:
-            with ThreadPoolExecutor(lanes if provider == "cpu" else 1) as pool:
+        def run_in_parallel() -> None:
+            with ThreadPoolExecutor(parallel if provider == "cpu" else 1) as pool:
                 list(pool.map(lambda batch: one.run({graph.input: batch}), batches))
 
         seconds = interleaved(
             {
                 "ours": lambda: METHOD.run(job),
                 "bare": run_bare,
-                "bare, a batch a core": run_lanes,
+                "bare, a batch a core": run_in_parallel,
                 "decoding": lambda: sum(1 for _ in dataset.frames(preprocessing, range(images), threads=cores())),
                 "torch hooks": lambda: torch_hooks(network, dataset, taps, size, provider),
             },

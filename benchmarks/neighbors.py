@@ -40,7 +40,7 @@ def clustered(path: Path, count: int, width: int) -> NDArray[np.float32]:
 
 def measured(folder: Path, count: int, width: int, questions: int, metric: str) -> list[str]:
     """One row: how it is searched, seconds to make and to open, milliseconds a question, recall@10."""
-    from fovea.engine.look.vectors.search import Neighbors, exact_nearest
+    from fovea.engine.look.feature_space.search import Neighbors, exact_nearest
 
     path = folder / f"{count}.npy"
     vectors = np.load(path, mmap_mode="r") if path.is_file() else clustered(path, count, width)
@@ -57,7 +57,7 @@ def measured(folder: Path, count: int, width: int, questions: int, metric: str) 
         began = time.perf_counter()
         found.append(index.nearest(question[None], 10)[0][0])
         seconds.append(time.perf_counter() - began)
-    wanted = exact_nearest(vectors, asked, 10, metric, lambda fraction, message: None)
+    wanted = exact_nearest(vectors, asked, 10, metric)
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, wanted, strict=True)])
     worst = sorted(seconds)[int(0.95 * len(seconds))]
     return [

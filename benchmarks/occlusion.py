@@ -23,7 +23,10 @@ def measure(name: str, stride: int, repeats: int, threads: int, provider: str) -
     from captum.attr import Occlusion
 
     from fovea.engine.data.photos import open_photo
-    from fovea.engine.look import occlusion
+    from fovea.engine.look.occluding.covers import cover_picture
+    from fovea.engine.look.occluding.watching import open_probe, watch_windows
+    from fovea.engine.look.occluding.windows import corners
+    from fovea.engine.look.occlusion import METHOD
     from fovea.engine.look.probing.probe import batch_size
     from fovea.engine.method import Job
     from fovea.models.card import OUTPUT
@@ -31,13 +34,13 @@ def measure(name: str, stride: int, repeats: int, threads: int, provider: str) -
 
     torch.set_num_threads(threads)
     network = random_network(name)
-    options = occlusion.METHOD.options.parse({"stride": stride})
+    options = METHOD.options.parse({"stride": stride})
     job = Job(network=network, options=options, photo=open_photo("sample:cat"), provider=provider)
     height, width = network.card.preprocessing.size
-    ys = occlusion.corners(height, options.window, stride)
-    xs = occlusion.corners(width, options.window, stride)
-    cover, probe = occlusion.cover_picture(job), occlusion.open_probe(job, ys, xs)
-    target = occlusion.watch_windows(job, probe, cover, ys, xs).index
+    ys = corners(height, options.window, stride)
+    xs = corners(width, options.window, stride)
+    cover, probe = cover_picture(job), open_probe(job, ys, xs)
+    target = watch_windows(job, probe, cover, ys, xs).index
 
     graph = network.graph()
     bare = Session(graph.cut([OUTPUT]), provider)
@@ -63,15 +66,15 @@ def measure(name: str, stride: int, repeats: int, threads: int, provider: str) -
             )
 
     runs: dict[str, Callable[[], object]] = {
-        "ours": lambda: occlusion.watch_windows(job, probe, cover, ys, xs),
+        "ours": lambda: watch_windows(job, probe, cover, ys, xs),
         "bare": run_bare,
-        "whole": lambda: occlusion.METHOD.run(job),
+        "whole": lambda: METHOD.run(job),
         **{f"captum {each}": lambda each=each: run_captum(each) for each in (1, 8, 32)},
     }
     seconds = interleaved(runs, repeats)
     best = min((f"captum {each}" for each in (1, 8, 32)), key=lambda run: np.median(seconds[run]))
     windows = len(ys) * len(xs)
-    ours = occlusion.METHOD.run(job).arrays["heatmap"]
+    ours = METHOD.run(job).arrays["heatmap"]
     gap = float(np.abs(ours - run_captum(8)[0, 0].cpu().numpy()).max())
     header = ["network", "windows", *(f"{run}, ms/window" for run in runs), "of bare", "× Captum's best", "largest gap"]
     cells = [name, str(windows), *(f"{np.median(seconds[run]) / windows * 1e3:.2f}" for run in runs)]

@@ -43,10 +43,11 @@ def mined(network: Any, layers: str, file: Path, batch: int, shards: int) -> pd.
     """The table of patches."""
     from fovea.engine.data.catalogue import open_dataset
     from fovea.engine.look import patches
+    from fovea.engine.look.mining import miner
     from fovea.engine.method import Job
 
     dataset = open_dataset(str(file))
-    patches.SHARD = -(-len(dataset) // shards)
+    miner.SHARD = -(-len(dataset) // shards)
     options = patches.METHOD.options.parse({"dataset": str(file), "layers": layers, "top": TOP, "batch": batch})
     job = Job(network=network, options=options, provider="cpu", open_dataset=open_dataset)
     return patches.METHOD.run(job).tables["patches"]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fovea.engine.data.dataset import Dataset
+    from fovea.engine.maps import Map
     from fovea.engine.panels import Panel, RunView
     from fovea.models.card import Card
     from fovea.models.network import Network
@@ -167,6 +168,8 @@ class Method(Generic[OptionsT, FindingsT]):
     `home`: what the large button says with which Home offers it. `tells_classes`: it needs nothing but the photo, and
     its table `classes` stands beside the photo there.
     `example`: a sample photo that shows it well, which its page takes until somebody chooses a photo.
+    `maps`: the maps of the photo that it draws and that other methods may show. `leads_from(method)`: what a finished
+    run of that method leads to by this one, None for nothing.
     """
 
     name: str
@@ -192,7 +195,8 @@ class Method(Generic[OptionsT, FindingsT]):
     home: str = ""
     tells_classes: bool = False
     example: str = ""
-    leads: tuple[Lead, ...] = ()
+    maps: tuple[Map, ...] = ()
+    leads_from: Callable[[Method[Any, Any]], Lead | None] | None = None
 
     @property
     def takes_photo(self) -> bool:
@@ -240,3 +244,9 @@ def find_method(name: str) -> Method[Any, Any]:
         return methods()[name]
     except KeyError:
         raise unknown("method", name, methods()) from None
+
+
+def leads_of(method: Method[Any, Any]) -> list[Lead]:
+    """What a finished run of the method leads to."""
+    leads = [other.leads_from(method) for other in methods().values() if other.leads_from is not None]
+    return [lead for lead in leads if lead is not None]

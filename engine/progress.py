@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -30,6 +31,7 @@ class Progress:
 
     def __init__(self, tell: Tell | None = None, start: float = 0.0, end: float = 1.0) -> None:
         self._tell, self._start, self._end = tell, start, end
+        self._heading = self._message = ""
 
     def __call__(
         self,
@@ -39,10 +41,32 @@ class Progress:
         curve: Mapping[str, float] | None = None,
     ) -> None:
         """As `Tell`, with the fraction of this part. Raises Cancelled."""
-        if self._tell is not None:
-            self._tell(self._start + (self._end - self._start) * fraction, message, preview, curve)
+        if self._tell is None:
+            return
+        if self._message:
+            message, preview, curve = self._message, None, None
+        if self._heading:
+            message = f"{self._heading}: {message}"
+        self._tell(self._start + (self._end - self._start) * fraction, message, preview, curve)
 
     def span(self, start: float, end: float) -> Progress:
         """The progress of a part that goes from `start` to `end` of this one, both in [0, 1]."""
-        length = self._end - self._start
-        return Progress(self._tell, self._start + length * start, self._start + length * end)
+        part, length = copy.copy(self), self._end - self._start
+        part._start, part._end = self._start + length * start, self._start + length * end
+        return part
+
+    def under(self, heading: str) -> Progress:
+        """The same progress, each message after `heading` and a colon."""
+        part = copy.copy(self)
+        part._heading = heading
+        return part
+
+    def saying(self, message: str) -> Progress:
+        """The same progress, of which only `message` and the fraction are told: of a method that is part of another."""
+        part = copy.copy(self)
+        part._message = message
+        return part
+
+
+SILENT = Progress()
+"""The progress of what nobody watches."""

@@ -14,10 +14,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fovea.version import __version__
+
 if TYPE_CHECKING:
     from fovea.api import Network
-
-__version__ = "0.2.0"
 
 if not (Path(__file__).parent / "engine").is_dir():
     __path__.append(str(Path(__file__).resolve().parent.parent))

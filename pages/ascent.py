@@ -3,10 +3,10 @@
 from fovea.pages.ui.workbench import family_page
 
 ABOUT = (
-    "What regularisers are for: without any, the picture that excites a network most is noise to a person and to other "
-    "networks. A goldfish made on GoogLeNet without them is one for SqueezeNet with a probability of 0.002, made with "
-    "Lucid's with 0.999; GoogLeNet is sure of both. *Second network*, under *More options*, asks another network of "
-    "yours the same."
+    "Regularisers keep the picture natural. Without them, the picture that excites a network most is noise to a person "
+    "and to other networks. GoogLeNet is sure of a goldfish that was made on it either way, but SqueezeNet sees a "
+    "goldfish with a probability of 0.002 where it was made without regularisers, and of 0.999 where it was made with "
+    "those of Lucid. *Second network*, under *More options*, asks another network of yours the same."
 )
 
 family_page("ascent", about=ABOUT)

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 import streamlit as st
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.method import methods
+from fovea.engine.method import Method, methods
 from fovea.engine.run.record import Request
 from fovea.engine.work.runs import repeat, submit
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.links import photo_url
 from fovea.pages.ui.nav import method_page, page
-from fovea.pages.ui.panels import show_bars
-from fovea.pages.ui.pickers import network_title, photo_title
+from fovea.pages.ui.panels.classes import show_classes
 from fovea.pages.ui.progress import POLL_SECONDS, show_unfinished
+from fovea.pages.ui.runs import run_cards
 from fovea.pages.ui.text import errors_as_lines, escaped, plain
-from fovea.pages.ui.workbench import show_next
+from fovea.pages.ui.titles import network_title, photo_title
 
 
-def _sees() -> str:
+def _sees() -> Method:
     """The method whose table `classes` stands beside the photo."""
-    return next(method.name for method in methods().values() if method.tells_classes)
+    return next(method for method in methods().values() if method.tells_classes)
 
 
 def classes_beside() -> None:
@@ -32,18 +32,18 @@ def classes_beside() -> None:
     if card is None:
         return
     if not card.classes:
-        st.info("This network has no classes; the views of its layers and units all work.")
+        st.info("This network has no classes. The views of its layers and units all work.")
         return
     run_id = reads.newest_run(_sees(), state.network(), state.photo(), failed=True)
     if run_id is None:
-        request = Request(method=_sees(), network=state.network(), image=state.photo())
+        request = Request(method=_sees().name, network=state.network(), image=state.photo())
         run_id = submit(request)
     run = reads.store().run(run_id)
     if run.record.status not in reads.FINAL:
         st.fragment(_wait, run_every=POLL_SECONDS)(run_id)
     elif run.record.status == "done":
-        show_bars(run.table("classes").head(5))
-        st.caption(f"It knows {len(card.classes):,} classes and no others, such as {plain(_some(card.classes))}.")
+        show_classes(run.table("classes").head(5))
+        st.caption(f"It knows {len(card.classes):,} classes, such as {plain(_some(card.classes))}, and no others.")
         for line in run.record.warnings or []:
             st.caption(plain(line))
     else:
@@ -61,7 +61,7 @@ def _some(classes: Sequence[str], most: int = 4) -> str:
 def _wait(run_id: str) -> None:
     if reads.store().run(run_id).record.status in reads.FINAL:
         st.rerun()
-    st.status("looking at the photo…", state="running")
+    st.status("Looking at the photo…", state="running")
 
 
 def ways_on() -> None:
@@ -76,20 +76,18 @@ def ways_on() -> None:
 
 def _start(name: str) -> None:
     method = methods()[name]
-    request = Request(method=name, network=state.network(), image=state.photo() if method.takes_photo else None)
+    request = Request(method=name, network=state.network(), image=state.photo_for(method))
     try:
         run_id = submit(request)
     except FoveaError:
         st.switch_page(method_page(name))
-    show_next(name, run_id)
+    state.show_next(name, run_id)
     st.switch_page(method_page(name), query_params={"run": run_id})
 
 
 def newest() -> None:
     """The newest pictures of the library."""
-    from fovea.pages.ui.runs import run_cards
-
-    rows = [row for row in reads.store().list(status="done", limit=12) if row.method != _sees()][:6]
+    rows = [row for row in reads.store().list(status="done", limit=12) if row.method != _sees().name][:6]
     if rows:
         st.subheader("Newest runs", anchor=False)
         run_cards(rows, columns=6, key="home")

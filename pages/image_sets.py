@@ -22,7 +22,7 @@ from fovea.pages.ui import state
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.links import loopback_only
 from fovea.pages.ui.nav import page
-from fovea.pages.ui.pickers import change
+from fovea.pages.ui.paging import choose_page
 from fovea.pages.ui.text import errors_as_lines, escaped, plain, show_error
 
 TILES, TILE = 32, 114
@@ -35,7 +35,7 @@ LOOKED_AT = 1000
 """So many images are opened, at most, when broken ones are looked for here; the command line opens all."""
 
 
-@st.cache_resource(show_spinner="listing the images…", ttl=60, max_entries=4)
+@st.cache_resource(show_spinner="Listing the images…", ttl=60, max_entries=4)
 def _opened(root: str, name: str, path: str) -> Dataset:
     """A data set's list of images, kept for a minute: a folder of a million takes seconds to list."""
     return open_dataset(name, check=False)
@@ -51,7 +51,8 @@ def choose(known: dict[str, str]) -> str:
             list(known),
             key="sets:name",
             format_func=lambda name: f"{name}: {known[name]}",
-            help="`sample` is always there; others are registered below or with `python -m engine datasets add`.",
+            help="The set `sample` is always there. Register others on the tab Add or with "
+            "`python -m engine datasets add`.",
             persist_state="session",
         )
     )
@@ -87,16 +88,15 @@ def pictures(dataset: Dataset) -> None:
         "Label",
         dataset.classes,
         index=None,
-        placeholder="all",
+        placeholder="All",
         key="sets:label",
         disabled=not dataset.classes,
         width=260,
     )
     wanted = [index for index in range(len(dataset)) if label is None or dataset.label(index) == label]
-    pages = max(1, -(-len(wanted) // TILES))
-    number = bar.number_input("Page", 1, pages, 1, key=f"sets:page:{label}", help=f"1 to {pages:,}", width=140)
+    _, part = choose_page(bar, len(wanted), TILES, key=f"sets:page:{label}", always=True)
     row = st.container(horizontal=True, gap="small")
-    for index in wanted[(number - 1) * TILES : number * TILES]:
+    for index in wanted[part]:
         with row.container(width=TILE, gap="xsmall"):
             _tile(dataset, index)
 
@@ -110,7 +110,7 @@ def _tile(dataset: Dataset, index: int) -> None:
         return
     if st.button("Look at it", key=f"sets:item:{index}", width="stretch", help=plain(key), type="tertiary"):
         with errors_as_lines():
-            change(photo=keep_photo(dataset.photo(index), key))
+            state.change(photo=keep_photo(dataset.photo(index), key))
             st.switch_page(page("home"))
 
 
@@ -118,15 +118,17 @@ def broken(dataset: Dataset, name: str) -> None:
     """Open images and list those that cannot be read."""
     some = len(dataset) > LOOKED_AT
     label = f"Open {LOOKED_AT:,} of them, evenly spread" if some else "Open every image"
-    if st.button(label, icon=":material/troubleshoot:", key="sets:inspect", help="To find what cannot be read."):
-        bar = st.progress(0.0, text="opening images")
-        found = inspect_dataset(
+    if st.button(
+        label, icon=":material/troubleshoot:", key="sets:inspect", help="This finds images that cannot be read."
+    ):
+        bar = st.progress(0.0, text="Opening images")
+        inspection = inspect_dataset(
             dataset,
             limit=LOOKED_AT,
-            progress=lambda done, total: bar.progress(done / total, text=f"{done:,} of {total:,}"),
+            progress=lambda done, total: bar.progress(done / total, text=f"Opened {done:,} of {total:,}"),
         )
         bar.empty()
-        st.session_state[f"sets:inspected:{name}"] = found
+        st.session_state[f"sets:inspected:{name}"] = inspection
     seen = st.session_state.get(f"sets:inspected:{name}")
     if seen is None:
         return
@@ -149,16 +151,16 @@ def mean(dataset: Dataset, name: str) -> None:
     if card is None:
         return
     some = f" of {AVERAGED:,} of them, evenly spread" if len(dataset) > AVERAGED else ""
-    about = f"In the frame of {card.title}, as occlusion fills with it."
+    about = f"The mean is taken in the input frame of {card.title}. Occlusion can cover its window with it."
     key = f"sets:mean:{name}:{card.name}"
     if st.button("Mean image and colour", icon=":material/blur_on:", key="sets:average", help=about):
-        with st.spinner(f"the mean{some or ' of all images'}"):
+        with st.spinner(f"Taking the mean{some or ' of all images'}"):
             st.session_state[key] = mean_image(dataset, card.preprocessing, limit=AVERAGED)
-    found = st.session_state.get(key)
-    if found is None:
+    average = st.session_state.get(key)
+    if average is None:
         return
-    colour = np.rint(found.mean((0, 1))).astype(int).tolist()
-    picture = np.rint(found).astype(np.uint8)
+    colour = np.rint(average.mean((0, 1))).astype(int).tolist()
+    picture = np.rint(average).astype(np.uint8)
     st.image(picture if picture.shape[2] > 1 else picture[..., 0], width=320)
     swatch = "rgb({}, {}, {})".format(*(colour * 3)[:3] if len(colour) == 1 else colour[:3])
     square = f"display:inline-block;width:1.1em;height:1.1em;vertical-align:middle;background:{swatch}"
@@ -184,25 +186,33 @@ def add() -> None:
     if loopback_only():
         with st.form("sets:add", border=False):
             left, right = st.columns([1, 3])
-            name = left.text_input("Name", placeholder="birds", help="Letters, digits, '.', '-' and '_'.")
+            name = left.text_input(
+                "Name", placeholder="birds", help="A name may have letters, digits, '.', '-' and '_'."
+            )
             path = right.text_input(
                 "Folder, or list file",
                 placeholder="/path/to/images",
-                help="A folder of images, nested or not (sub-folders are labels), or a .csv, .tsv or .txt list with a "
-                "path and, if there is one, a label on each line.",
+                help="Give a folder of images, whose sub-folders are labels, or a .csv, .tsv or .txt list with a path "
+                "and, if there is one, a label on each line.",
             )
             if st.form_submit_button("Add the data set", type="primary", icon=":material/add:"):
                 with errors_as_lines():
                     _register(name, path)
     else:
-        st.markdown("This server listens to other machines, so folders are registered from its command line:")
+        st.markdown("This server listens to other machines, so register a folder from its command line:")
         st.code("python -m engine datasets add birds /path/to/images", language="bash")
-    st.markdown("**Public sets** that one command fetches:")
+    st.markdown("These **public sets** are fetched by one command each:")
     st.dataframe(
         pd.DataFrame(
             [
-                (one.title, one.images, one.megabytes, one.licence, f"python -m engine datasets download {one.name}")
-                for one in DOWNLOADS.values()
+                (
+                    each.title,
+                    each.images,
+                    each.megabytes,
+                    each.licence,
+                    f"python -m engine datasets download {each.name}",
+                )
+                for each in DOWNLOADS.values()
             ],
             columns=["set", "images", "MB", "licence", "command"],
         ),
@@ -213,13 +223,15 @@ def add() -> None:
 
 def _register(name: str, path: str) -> None:
     if not path.strip():
-        raise DatasetError("a folder or a list file must be given")
+        raise DatasetError("A folder or a list file must be given.")
     if name.strip() in known_datasets():
-        raise DatasetError(f"a data set named {name.strip()!r} is there already: take another name, or remove it")
-    with st.spinner("opening it"):
+        raise DatasetError(
+            f"A data set named {name.strip()!r} is there already. Take another name, or remove it first."
+        )
+    with st.spinner("Opening the data set"):
         register_dataset(name.strip(), Path(path.strip()))
     st.session_state["sets:next"] = name.strip()
-    st.session_state["sets:told"] = f"{name.strip()} is registered: look at it, or mine it."
+    st.session_state["sets:told"] = f"{name.strip()} is registered. You can look at it on the tab Look, or mine it."
     st.rerun()
 
 

@@ -11,10 +11,11 @@ from fovea.engine.method import methods
 from fovea.engine.run.title import run_title
 from fovea.pages.ui import reads
 from fovea.pages.ui.nav import page
-from fovea.pages.ui.pickers import network_title
+from fovea.pages.ui.paging import choose_page
 from fovea.pages.ui.progress import show_run
-from fovea.pages.ui.runs import method_title, run_cards
+from fovea.pages.ui.runs import run_cards
 from fovea.pages.ui.text import errors_as_lines, plain, show_error
+from fovea.pages.ui.titles import method_title, network_title
 
 CARDS_A_PAGE = 24
 SINCE = {"any time": None, "today": 1, "the last 7 days": 7, "the last 30 days": 30}
@@ -24,7 +25,7 @@ def filters() -> dict[str, str | None]:
     """The row of filters; what the store is asked for."""
     words, method, network, since = st.columns([2, 1, 1, 1])
     text = words.text_input(
-        "Words", key="library:text", placeholder="name, note, option, class …", persist_state="session"
+        "Words", key="library:text", placeholder="Name, note, option, class …", persist_state="session"
     )
     chosen = method.selectbox(
         "Method",
@@ -32,7 +33,7 @@ def filters() -> dict[str, str | None]:
         index=None,
         key="library:method",
         format_func=method_title,
-        placeholder="any",
+        placeholder="Any",
         persist_state="session",
     )
     net = network.selectbox(
@@ -41,7 +42,7 @@ def filters() -> dict[str, str | None]:
         index=None,
         key="library:network",
         format_func=network_title,
-        placeholder="any",
+        placeholder="Any",
         persist_state="session",
     )
     days = SINCE[since.selectbox("When", list(SINCE), key="library:since", persist_state="session")]
@@ -82,10 +83,12 @@ def compare(ids: list[str]) -> None:
 def import_a_zip() -> None:
     """Take in a run that a team-mate exported."""
     with st.popover("Import a run", icon=":material/upload:"):
-        given = st.file_uploader("A zip that Export zip wrote", type=["zip"], key="library:zip", max_upload_size=200)
-        if given is not None and st.button("Import", type="primary"):
+        upload = st.file_uploader(
+            "A zip that “Export zip” has saved", type=["zip"], key="library:zip", max_upload_size=200
+        )
+        if upload is not None and st.button("Import", type="primary"):
             try:
-                run_id = reads.store().import_zip(given.getvalue())
+                run_id = reads.store().import_zip(upload.getvalue())
             except FoveaError as error:
                 show_error(error)
             else:
@@ -98,8 +101,7 @@ def all_runs() -> None:
     count = reads.store().count(**wanted)
     bar = st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute")
     bar.markdown(f"**{count:,}** {'run' if count == 1 else 'runs'}")
-    pages = max(1, -(-count // CARDS_A_PAGE))
-    number = bar.number_input("Page", 1, pages, 1, key="library:page", width=140) if pages > 1 else 1
+    _, part = choose_page(bar, count, CARDS_A_PAGE, key="library:page")
     compare_here = bar.empty()
     with bar:
         import_a_zip()
@@ -108,18 +110,19 @@ def all_runs() -> None:
             st.info("No run fits these filters. Empty a filter to see more.", icon=":material/filter_alt_off:")
         else:
             st.info(
-                "No runs yet. Start one from Home: **Where does it look?** takes a few seconds.", icon=":material/home:"
+                "There are no runs yet. Start one from Home: **Where does it look?** takes a few seconds.",
+                icon=":material/home:",
             )
             st.page_link(page("home"), label="Home", icon=":material/home:")
         return
-    rows = reads.store().list(**wanted, limit=CARDS_A_PAGE, offset=(number - 1) * CARDS_A_PAGE)
+    rows = reads.store().list(**wanted, limit=CARDS_A_PAGE, offset=part.start)
     ticked = run_cards(rows, columns=4, key="library", selectable=True)
     if len(ticked) == 2:
         if compare_here.button("Show the two side by side", type="primary", icon=":material/compare:"):
             st.session_state["library:compare"] = ticked
             st.rerun()
     elif ticked:
-        compare_here.caption(f"{len(ticked)} ticked: tick two to see them side by side.")
+        compare_here.caption(f"{len(ticked)} ticked. Tick two runs to see them side by side.")
 
 
 st.title("Library", anchor=False)

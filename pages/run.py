@@ -6,19 +6,20 @@ import streamlit as st
 
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import find_method
+from fovea.engine.run.estimate import duration
 from fovea.engine.run.record import RunRecord
 from fovea.engine.run.title import run_title
 from fovea.engine.store.folder import StoredRun
 from fovea.engine.work.runs import repeat
 from fovea.pages.ui import reads, state
-from fovea.pages.ui.forms import prefill
+from fovea.pages.ui.forms.form import prefill
 from fovea.pages.ui.leads import lead_buttons, values_button
 from fovea.pages.ui.links import loopback_only, report_url, run_link, zip_url
 from fovea.pages.ui.nav import method_page, page
-from fovea.pages.ui.pickers import network_title
 from fovea.pages.ui.progress import show_run
-from fovea.pages.ui.runs import STATUS, method_title
-from fovea.pages.ui.text import ago, duration, errors_as_lines, plain, show_error
+from fovea.pages.ui.runs import STATUS
+from fovea.pages.ui.text import ago, errors_as_lines, plain, show_error
+from fovea.pages.ui.titles import method_title, network_title
 
 
 def headline(run: StoredRun) -> None:
@@ -53,23 +54,30 @@ def actions(run: StoredRun) -> None:
     with st.container(horizontal=True, key="run-actions", gap="xsmall"):
         if finished:
             lead_buttons(run, "run")
-        if st.button("Repeat", icon=":material/replay:", disabled=not over, help="The same request once more."):
+        if st.button(
+            "Repeat",
+            icon=":material/replay:",
+            disabled=not over,
+            help="Starts the same request once more, as a new run.",
+        ):
             _repeat(record)
-        if st.button("Repeat with changes", icon=":material/tune:", help="Its form, filled in with these options."):
+        if st.button(
+            "Repeat with changes", icon=":material/tune:", help="Opens the method's form with these options filled in."
+        ):
             _change(record)
         st.link_button(
             "Export HTML",
             report_url(record.id),
             icon=":material/html:",
             disabled=not finished,
-            help="One file that opens anywhere, offline.",
+            help="Saves the run as one HTML file that opens in any browser, also offline.",
         )
         st.link_button(
             "Export zip",
             zip_url(record.id),
             icon=":material/folder_zip:",
             disabled=not over,
-            help="The run's folder: pictures, arrays, tables; Library imports it.",
+            help="Saves the run's folder with its pictures, arrays and tables. A Fovea elsewhere opens it in Library.",
         )
         values_button(run)
         _copy_link(record.id)
@@ -88,9 +96,7 @@ def _repeat(record: RunRecord) -> None:
 
 def _change(record: RunRecord) -> None:
     method = find_method(record.method)
-    state.choose(network=record.network.name, layer="", unit="")
-    if record.image and state.PHOTO.fullmatch(record.image):
-        state.choose(photo=record.image)
+    state.take_over(record.network.name, record.image)
     prefill(method, record.options)
     st.switch_page(method_page(method.name), query_params={"run": record.id})
 
@@ -100,8 +106,8 @@ def _copy_link(run_id: str) -> None:
         st.code(run_link(run_id), language=None, wrap_lines=True)
         if loopback_only():
             st.caption(
-                "This server listens on this machine only, so the link opens here alone. To serve a team, start it "
-                "with `make app HOST=0.0.0.0`, or send the exported HTML."
+                "This server listens on this machine only, so the link opens here alone. To serve a team, start the "
+                "server with `make app HOST=0.0.0.0`, or send the exported HTML."
             )
 
 
@@ -135,14 +141,14 @@ if not run_id:
     st.page_link(page("library"), label="Library", icon=":material/collections_bookmark:")
 else:
     try:
-        found = reads.store().run(run_id)
+        run = reads.store().run(run_id)
     except FoveaError as error:
         show_error(error)
         st.page_link(page("library"), label="Library", icon=":material/collections_bookmark:")
     else:
-        headline(found)
+        headline(run)
         with errors_as_lines():
-            actions(found)
+            actions(run)
         with errors_as_lines():
-            show_run(found.id, "run")
-        record_of(found)
+            show_run(run.id, "run")
+        record_of(run)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 from fovea.pages.ui import state
-from fovea.pages.ui.nav import menu, navigation
+from fovea.pages.ui.nav import menu, navigation, remember
 from fovea.pages.ui.pickers import network_picker, photo_picker
 from fovea.pages.ui.style import style
 from fovea.pages.ui.text import errors_as_lines, plain
@@ -21,6 +21,7 @@ state.sync()
 style()
 sections = navigation()
 current = st.navigation(sections, position="hidden")
+remember(current)
 with st.sidebar:
     with errors_as_lines():
         network_picker()
@@ -29,6 +30,8 @@ with st.sidebar:
     menu(sections)
 asked = urlsplit(st.context.url or "").path.removesuffix("/").removeprefix("/" + st.get_option("server.baseUrlPath"))
 if not current.url_path and asked.strip("/") not in ("", "home"):
-    st.warning(f"There is no page {plain(asked)}: this is Home. A method that is new has its page after a restart.")
+    st.warning(
+        f"There is no page {plain(asked)}, so this is Home. A new method gets its page when the server is restarted."
+    )
 with errors_as_lines():
     current.run()

@@ -7,10 +7,11 @@ import streamlit as st
 from fovea.engine.options import LayersKind
 from fovea.models.card import Card
 from fovea.pages.ui import state
-from fovea.pages.ui.about_unit import card_of, methods_of_every_unit, methods_of_one_unit, share_of
+from fovea.pages.ui.about_unit import card_of, share_of
 from fovea.pages.ui.cards import card_or_wait
-from fovea.pages.ui.forms import layer_label
 from fovea.pages.ui.text import errors_as_lines, plain, show_error
+from fovea.pages.ui.titles import layer_title
+from fovea.pages.ui.unit_runs import methods_of_every_unit, methods_of_one_unit
 
 ACROSS = 4
 
@@ -21,16 +22,16 @@ def choose(card: Card) -> tuple[str, int] | None:
     layers, units, steps = st.columns([5, 2, 5], vertical_alignment="bottom")
     chosen = state.layer()
     if chosen and chosen not in names:
-        show_error(f"no layer {chosen} in {card.name}: choose one below")
+        show_error(f"There is no layer {chosen} in {card.name}. Choose one below.")
     st.session_state["unit:layer"] = chosen if chosen in names else None
     layers.selectbox(
         "Layer",
         names,
         index=None,
         key="unit:layer",
-        format_func=layer_label(card),
-        placeholder="choose a layer",
-        help="The layers of the network in forward order, with what they give.",
+        format_func=layer_title(card),
+        placeholder="Choose a layer",
+        help="These are the layers of the network in forward order, each with the shape of its output.",
         on_change=lambda: state.choose(layer=st.session_state["unit:layer"] or "", unit="0"),
     )
     layer = st.session_state["unit:layer"]
@@ -41,9 +42,9 @@ def choose(card: Card) -> tuple[str, int] | None:
     unit = state.unit() or 0
     asked = st.session_state.get("shell:unit", "")
     if asked and state.unit() is None:
-        show_error(f"unit: a number from 0 to {last} is expected, not {asked[:40]!r}")
+        show_error(f"The unit must be a number from 0 to {last}, not {asked[:40]!r}.")
     if unit > last:
-        show_error(f"no unit {unit} in layer {layer} of {card.name}: it has units 0 to {last}")
+        show_error(f"There is no unit {unit} in layer {layer} of {card.name}: it has units 0 to {last}.")
         unit = last
     st.session_state["unit:unit"] = unit
     units.number_input(
@@ -51,7 +52,7 @@ def choose(card: Card) -> tuple[str, int] | None:
         0,
         last,
         key="unit:unit",
-        help=f"0 to {last}",
+        help=f"The units of this layer are numbered from 0 to {last}.",
         on_change=lambda: state.choose(unit=str(st.session_state["unit:unit"])),
     )
     with steps:

@@ -76,7 +76,7 @@ def test_the_example_of_a_method_works_on_every_face(
     import fovea
     from fovea.engine import method
     from fovea.engine.data.photos import open_photo
-    from fovea.engine.report import report_html
+    from fovea.engine.report.report import report_html
     from fovea.engine.store import Store
 
     (tmp_path / "mean.py").write_text(example(), encoding="utf-8")

@@ -78,7 +78,7 @@ def metavar_of(info: Any) -> str:
     named = declared(info).kind.metavar
     if named:
         return named
-    plain = [kind for kind in (get_args(info.annotation) or (info.annotation,)) if kind is not type(None)]
+    plain = [kind for kind in (get_args(info.annotation) or (info.annotation,)) if kind not in (type(None), ...)]
     names = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
     return "|".join(dict.fromkeys(names.get(kind, "VALUE") for kind in plain))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-import fovea
+import fovea.version
 from fovea.engine import method as registry
 from fovea.engine.cli.say import Debug, Json, card_of, errors, print_json, print_table
 from fovea.engine.errors import OptionsError
@@ -86,7 +86,7 @@ def run_app(
             raise OptionsError('the dashboard needs Streamlit, which is not installed: pip install "fovea-vision[app]"')
         import subprocess
 
-        root = Path(fovea.__file__).resolve().parent
+        root = Path(fovea.version.__file__).resolve().parent
         script = root / "app.py" if (root / "app.py").is_file() else root.parent / "app.py"
         address = ["--server.address", host] if host else []
         command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port), *address]

@@ -105,7 +105,7 @@ def export_run(
 
         store = Store()
         if html:
-            from fovea.engine.report import report_html
+            from fovea.engine.report.report import report_html
 
             _write(Path(html), report_html(store.run(run)))
             print(html)

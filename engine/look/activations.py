@@ -8,93 +8,159 @@ scale of the first.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.engine.errors import UnsupportedError
-from fovea.engine.look.activity.pairs import cells
-from fovea.engine.look.probing.layers import last_of_each_resolution, with_units
+from fovea.engine.look.activation_maps.cells import clickable_cells, map_cells
+from fovea.engine.look.activation_maps.glance import LayerGlance, add_glance, look_over
+from fovea.engine.look.probing.layers import layer_or_middle
+from fovea.engine.look.probing.maps import layer_maps
 from fovea.engine.method import Job, Method, Result
 from fovea.engine.options import LayerKind, NetworkKind, Options, PhotoKind, option
-from fovea.engine.panels import Cells, ChannelsPanel, Panel, TablePanel
+from fovea.engine.panels import ChannelsPanel, TablePanel
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fovea.engine.look.probing.reducers import Editor
     from fovea.models.card import Card, Layer
 
 
 class ActivationsOptions(Options):
     """Which layer is shown, and in which order."""
 
-    layer: str = option("", "layer to show (default: one in the middle of the network)", kind=LayerKind())
+    layer: str = option(
+        "",
+        "The layer whose units are shown.",
+        kind=LayerKind(),
+        empty="the last layer of the middle resolution",
+    )
     order: Literal["index", "maximum", "mean"] = option(
-        "index", "units by index, or by their largest or mean value on the photo, largest first"
+        "index",
+        "The order of the units: by index, or by their largest or their mean value on the photo, largest first.",
     )
-    second: str = option("", "another photo, shown beside the first on the same scale", kind=PhotoKind())
-    beside: str = option("", "another network, shown beside this one on the same photo and scale", kind=NetworkKind())
+    second: str = option(
+        "",
+        "Another photo, whose maps are shown beside the first photo's on the same scale.",
+        kind=PhotoKind(),
+        empty="no second photo",
+    )
+    beside: str = option(
+        "",
+        "Another network, whose maps of the same photo are shown beside this network's on the same scale.",
+        kind=NetworkKind(),
+        empty="no other network",
+    )
     beside_layer: str = option(
-        "", "its layer (default: that of the same name, or one in its middle)", max_length=300, advanced=True
+        "",
+        "The layer of the other network that is shown.",
+        max_length=300,
+        advanced=True,
+        empty="the layer of the same name, or one in the middle",
     )
-    glance: bool = option(True, "also look over all layers: strongest units, mean, sparsity", advanced=True)
+    glance: bool = option(
+        True,
+        "Also look over all layers: their strongest units, their means, and how sparse they are. Switch it off for a "
+        "large network, since the photo then goes through it once more with every map kept.",
+        advanced=True,
+    )
 
 
-def chosen_layer(card: Card, name: str) -> Layer:
-    """The named layer, or the last one of the middle resolution.
-
-    Raises UnknownNameError, or UnsupportedError if it has no units or there is no layer of maps at all.
-    """
-    if name:
-        return with_units(card, name)
-    layers = last_of_each_resolution(card)
-    if not layers:
-        raise UnsupportedError(
-            f"{card.name} has no layer whose units are maps: name a layer such as {card.layers[-1].name}"
-        )
-    return layers[(len(layers) - 1) // 2]
-
-
-def check(card: Card, options: Any) -> None:
+def check(card: Card, options: ActivationsOptions) -> None:
     """Raises UnknownNameError or UnsupportedError if the layer cannot be shown."""
-    chosen_layer(card, options.layer)
+    layer_or_middle(card, options.layer)
 
 
-def run(job: Job) -> Result:
+@dataclass(frozen=True)
+class Counterpart:
+    """What stands beside the maps: `maps` (D, i, j) of another photo or network, the `frame` (H, W, C) that they are
+    of, the name of their layer, and whether unit i of both is the same unit (`alike`)."""
+
+    maps: NDArray[np.float32]
+    frame: NDArray[np.uint8]
+    layer: str
+    alike: bool
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The layer and its `maps` (C, h, w) of the photo, what stands beside them, and every layer at a glance."""
+
+    layer: Layer
+    maps: NDArray[np.float32]
+    second: Counterpart | None
+    beside: Counterpart | None
+    glance: Sequence[LayerGlance]
+
+
+def compute(job: Job[ActivationsOptions]) -> Findings:
+    """One forward pass for the layer's maps, one for what stands beside them, one for the look over all layers."""
+    options = job.options
+    layer = layer_or_middle(job.card, options.layer)
+    job.progress(0.0, f"reading {layer.name}")
+    maps = layer_maps(job, layer, job.input)
+    second = _of_second_photo(job, layer) if options.second else None
+    beside = None
+    if options.beside:
+        job.progress(0.2, f"reading {options.beside}")
+        beside = _of_other_network(job, layer)
+    glance: Sequence[LayerGlance] = ()
+    if options.glance:
+        job.progress(0.4, "looking over all layers")
+        glance = look_over(job)
+    return Findings(layer, maps, second, beside, glance)
+
+
+def _of_second_photo(job: Job[ActivationsOptions], layer: Layer) -> Counterpart:
+    preprocessing = job.card.preprocessing
+    frame = preprocessing.frame(job.read_photo(job.options.second))
+    return Counterpart(layer_maps(job, layer, preprocessing.normalise(frame)[None]), frame, layer.name, alike=True)
+
+
+def _of_other_network(job: Job[ActivationsOptions], layer: Layer) -> Counterpart:
+    """The other network's maps of the same photo. Raises what loading it or its layer does."""
+    from fovea.models.zoo import load
+
+    other = dataclasses.replace(job, network=load(job.options.beside))
+    same_name = any(known.name == layer.name and known.axes != "none" for known in other.card.layers)
+    theirs = layer_or_middle(other.card, job.options.beside_layer or (layer.name if same_name else ""))
+    alike = theirs.name == layer.name and theirs.units == layer.units
+    return Counterpart(layer_maps(other, theirs, other.input), other.frame, theirs.name, alike)
+
+
+def report(job: Job[ActivationsOptions], findings: Findings) -> Result:
     """Array `activations` (C, h, w), float32; with a second photo or network also `second` or `beside`.
 
     Tables `units` (unit, maximum, row, column, mean, active: share of positions above zero; in the chosen
     order) and `layers` (the same in sum for every layer). Arrays `ys`, `xs`: the frame's pixels where the cells
     of the map's rows and columns begin. `pair`, `pair_beside`: the maps of both side by side.
     """
-    from fovea.engine.look.activity.glance import look_over
-
-    options = job.options
-    layer = chosen_layer(job.card, options.layer)
-    job.progress(0.0, f"reading {layer.name}")
-    maps = _maps(job, layer, job.input)
-    units = _units_table(maps, options.order)
-    (ys, _), (xs, _) = cells(layer, job.card.preprocessing.size)
+    layer, maps = findings.layer, findings.maps
+    units = _units_table(maps, job.options.order)
+    (ys, _), (xs, _) = map_cells(layer, job.card.preprocessing.size)
     result = Result(arrays={"activations": maps, "ys": ys, "xs": xs}, tables={"units": units})
-    result.panels = _panels(job.card, layer)
-    if options.second:
-        _beside_photo(job, layer, result)
-    if options.beside:
-        job.progress(0.2, f"reading {options.beside}")
-        _beside_network(job, layer, result)
+    if layer.spatial:
+        result.panels.append(_maps_panel(job.card, layer))
+    if findings.second is not None:
+        result.arrays["second"] = findings.second.maps
+        _add_pair(job, layer, findings.second, "pair", "photo", result)
+    if findings.beside is not None:
+        result.arrays["beside"] = findings.beside.maps
+        result.summary["layer beside"] = findings.beside.layer
+        _add_pair(job, layer, findings.beside, "pair_beside", "network", result)
     result.panels.append(
         TablePanel(
             title=f"Units of {layer.name}",
-            help="Largest value and where in the map it lies, mean, and the share of positions above zero.",
+            help="Each row is a unit: its largest value and where in the map it lies, its mean, and the share of its "
+            "positions that are above zero.",
             table="units",
         )
     )
-    if options.glance:
-        job.progress(0.4, "looking over all layers")
-        look_over(job, result)
+    if findings.glance:
+        add_glance(findings.glance, result)
     strongest = units.loc[units["maximum"].idxmax()]
     result.summary |= {
         "layer": layer.name,
@@ -108,77 +174,39 @@ def run(job: Job) -> Result:
     return result
 
 
-def _beside_photo(job: Job, layer: Layer, result: Result) -> None:
-    """The second photo's maps, and both side by side."""
-    preprocessing = job.card.preprocessing
-    frame = preprocessing.frame(job.read_photo(job.options.second))
-    maps = _maps(job, layer, preprocessing.normalise(frame)[None])
-    result.arrays["second"] = maps
-    _pair(job, layer, result, maps, frame, "pair", alike=True)
-
-
-def _beside_network(job: Job, layer: Layer, result: Result) -> None:
-    """The other network's maps of the same photo, and both side by side. Raises what loading it or its layer does."""
-    from fovea.models.zoo import load
-
-    other = dataclasses.replace(job, network=load(job.options.beside))
-    wanted = job.options.beside_layer
-    same = any(one.name == layer.name and one.axes != "none" for one in other.card.layers)
-    theirs = chosen_layer(other.card, wanted or (layer.name if same else ""))
-    maps = _maps(other, theirs, other.input)
-    result.arrays["beside"] = maps
-    result.summary["layer beside"] = theirs.name
-    alike = theirs.name == layer.name and theirs.units == layer.units
-    _pair(job, layer, result, maps, other.frame, "pair_beside", alike=alike)
-
-
-def _pair(
-    job: Job,
-    layer: Layer,
-    result: Result,
-    maps: NDArray[np.float32],
-    frame: NDArray[np.uint8],
-    name: str,
-    *,
-    alike: bool,
+def _add_pair(
+    job: Job[ActivationsOptions], layer: Layer, counterpart: Counterpart, name: str, what: str, result: Result
 ) -> None:
-    """Add one pair: its array, its photos, its table and panel."""
-    from fovea.engine.look.activity.pairs import gap_between, pair_up, photos_beside
+    """Add the maps side by side as array, picture and table `name`, and their panels; `what` differs between them."""
+    from fovea.engine.look.activation_maps.pairs import gap_between, pair_up, photos_beside
 
     size = job.card.preprocessing.size
     gap, pixels = gap_between(layer, size)
     order = result.tables["units"]["unit"].to_numpy()
-    pair = pair_up(result.arrays["activations"], maps, order, gap, alike=alike)
+    pair = pair_up(result.arrays["activations"], counterpart.maps, order, gap, alike=counterpart.alike)
     result.arrays[name] = pair.maps
-    result.images[name] = photos_beside(job.frame, frame, pixels)
-    what = "photo" if name == "pair" else "network"
+    result.images[name] = photos_beside(job.frame, counterpart.frame, pixels)
     result.tables[name] = pair.table()
-    each = "each unit" if alike else "the strongest beside the strongest"
-    panel = ChannelsPanel(
-        title=f"The two {what}s side by side",
-        help=f"Left the first {what}'s map, right the second's: {each}, both on one scale. Click a pair to see it over "
-        "the photos.",
-        array=name,
-        image=name,
-        units="activation",
-        cells=_cells(layer, size, name),
-    )
     if layer.spatial:
-        result.panels.append(panel)
-    result.panels.append(TablePanel(title=f"Pairs of units, by {what}", table=name))
-
-
-def _maps(job: Job, layer: Layer, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The layer's maps (C, h, w) for one input (1, channels, H, W)."""
-    from fovea.engine.look.probing import reducers
-    from fovea.engine.look.probing.probe import Probe
-
-    def build(editor: Editor, tensors: Mapping[str, str]) -> None:
-        editor.answer(reducers.as_maps(editor, tensors[layer.name], layer), "maps")
-
-    probe = Probe(job, [layer.name], build)
-    feed = job.network.graph().input
-    return np.array(probe.run({feed: inputs}, batched=(feed,))["maps"][0], np.float32)
+        each = "A pair is one unit." if counterpart.alike else "The strongest unit stands beside the strongest."
+        result.panels.append(
+            ChannelsPanel(
+                title=f"The two {what}s side by side",
+                help=f"The first {what}'s map is on the left, the second's on the right, both on one scale. {each} "
+                "Click a pair to see it over the photos.",
+                array=name,
+                image=name,
+                units="activation",
+                cells=clickable_cells(layer, size, name),
+            )
+        )
+    result.panels.append(
+        TablePanel(
+            title=f"Pairs of units, by {what}",
+            help=f"Each row is a pair: a unit's largest value for the first {what}, and its partner's for the second.",
+            table=name,
+        )
+    )
 
 
 def _units_table(maps: NDArray[np.float32], order: str) -> pd.DataFrame:
@@ -203,36 +231,26 @@ def _units_table(maps: NDArray[np.float32], order: str) -> pd.DataFrame:
 
 def _preview(maps: NDArray[np.float32], order: NDArray[np.int64]) -> NDArray[np.uint8]:
     """The first maps in the chosen order as one small sheet."""
-    from fovea.engine.sheet import compose_sheet, map_tiles, square_columns
+    from fovea.engine.panels.sheet import Sheet, map_tiles, square_columns
 
     first = maps[order[:64]]
-    return compose_sheet(map_tiles(first, 40), 40, square_columns(len(first)))
+    return Sheet(40, square_columns(len(first))).compose(map_tiles(first, 40))
 
 
-def _cells(layer: Layer, size: tuple[int, int], values: str) -> Cells:
-    (_, height), (_, width) = cells(layer, size)
-    whole = (max(1, round(height)), max(1, round(width)))
-    return Cells(ys="ys", xs="xs", height=whole[0], width=whole[1], values=values, label="activation")
+def _maps_panel(card: Card, layer: Layer) -> ChannelsPanel:
+    return ChannelsPanel(
+        title=f"Every unit of {layer.name}",
+        help=f"These are {layer.units} maps of {layer.grid[0]} × {layer.grid[1]}, each drawn from its smallest to its "
+        "largest value. Click one to see it over the photo, where its receptive fields lie.",
+        array="activations",
+        table="units",
+        image="photo",
+        units="activation",
+        cells=clickable_cells(layer, card.preprocessing.size, "activations"),
+    )
 
 
-def _panels(card: Card, layer: Layer) -> list[Panel]:
-    if not layer.spatial:
-        return []
-    return [
-        ChannelsPanel(
-            title=f"Every unit of {layer.name}",
-            help=f"{layer.units} maps of {layer.grid[0]} × {layer.grid[1]}, each from its smallest to its "
-            "largest value. Click one to see it over the photo, where its receptive fields lie.",
-            array="activations",
-            table="units",
-            image="photo",
-            units="activation",
-            cells=_cells(layer, card.preprocessing.size, "activations"),
-        )
-    ]
-
-
-def work(card: Card, options: Any, images: int) -> float:
+def work(card: Card, options: ActivationsOptions, images: int) -> float:
     """Forward passes: one for each photo or network, one for the look over all layers, which keeps every map."""
     return 1.0 + float(bool(options.second)) + float(bool(options.beside)) + 3.0 * float(options.glance)
 
@@ -243,9 +261,10 @@ METHOD = Method(
     verb="look",
     family="Activation maps",
     question="What does each unit see in it?",
-    summary="Every unit's map of a layer for one photo, and the whole network at a glance (Yosinski et al. 2015).",
+    summary="Shows each unit's map of a layer for one photo, and the whole network at a glance (Yosinski et al. 2015).",
     options=ActivationsOptions,
-    compute=run,
+    compute=compute,
+    report=report,
     work=work,
     check=check,
     every_unit=True,

@@ -5,13 +5,18 @@ Probabilities are the softmax of the logits; a network that returns probabilitie
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fovea.engine.errors import UnsupportedError
 from fovea.engine.method import Job, Method, Result
 from fovea.engine.options import Options, option
 from fovea.engine.panels import BarsPanel, ImagePanel
 from fovea.models.card import OUTPUT, Card
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class ClassifyOptions(Options):
@@ -20,14 +25,24 @@ class ClassifyOptions(Options):
     top: int = option(5, "How many of the best classes are listed.", ge=1, le=100)
 
 
-def _check(card: Card, options: Any) -> None:
+def check(card: Card, options: ClassifyOptions) -> None:
+    """Raises UnsupportedError for a network without classes."""
     if not card.classes:
         raise UnsupportedError(f"{card.name} has no classes: look at the units of a layer instead, e.g. with patches")
 
 
-def _run(job: Job) -> Result:
+@dataclass(frozen=True)
+class Findings:
+    """What the network says of the photo: `probabilities` and `logits`, float64 (classes,)."""
+
+    probabilities: NDArray[np.float64]
+    logits: NDArray[np.float64]
+
+
+def compute(job: Job[ClassifyOptions]) -> Findings:
+    """One forward pass; logits of a network that returns probabilities are their logarithms."""
     import numpy as np
-    import pandas as pd
+    from scipy.special import softmax
 
     from fovea.engine.look.probing.probe import filled
     from fovea.models.graph.sessions import Session
@@ -39,15 +54,21 @@ def _run(job: Job) -> Result:
     scores = np.asarray(session.run({graph.input: filled(job.input, graph.batch)})[0][0], np.float64).reshape(-1)
     job.record(provider=session.provider)
     if job.card.output == "probabilities":
-        probabilities, logits = scores, np.log(np.maximum(scores, 1e-12))
-    else:
-        exponentials = np.exp(scores - scores.max())
-        probabilities, logits = exponentials / exponentials.sum(), scores
-    best = np.argsort(-probabilities, kind="stable")[: min(job.options.top, len(job.card.classes))]
+        return Findings(probabilities=scores, logits=np.log(np.maximum(scores, 1e-12)))
+    return Findings(probabilities=softmax(scores), logits=scores)
+
+
+def report(job: Job[ClassifyOptions], findings: Findings) -> Result:
+    """Arrays `probabilities`, `logits` (classes,); table `classes`: rank (from 1), class, index, probability, logit."""
+    import numpy as np
+    import pandas as pd
+
+    probabilities, logits, classes = findings.probabilities, findings.logits, job.card.classes
+    best = np.argsort(-probabilities, kind="stable")[: min(job.options.top, len(classes))]
     table = pd.DataFrame(
         {
             "rank": np.arange(1, len(best) + 1),
-            "class": [job.card.classes[index] for index in best],
+            "class": [classes[index] for index in best],
             "index": best,
             "probability": probabilities[best],
             "logit": logits[best],
@@ -59,19 +80,24 @@ def _run(job: Job) -> Result:
         panels=[
             BarsPanel(
                 title="Best classes",
-                help="The network's probability for each class: the softmax of its logits.",
+                help="Each bar is the network's probability for a class: the softmax of its logits.",
                 table="classes",
                 x="class",
                 y=("probability",),
             ),
-            ImagePanel(title="What the network sees", help="The photo after resize and crop.", image="photo"),
+            ImagePanel(
+                title="What the network sees",
+                help="This is the photo after the network's own resizing and cropping.",
+                image="photo",
+            ),
         ],
         summary={"class": str(table["class"][0]), "probability": float(table["probability"][0])},
         preview=job.frame,
     )
 
 
-def _work(card: Card, options: Any, images: int) -> float:
+def work(card: Card, options: ClassifyOptions, images: int) -> float:
+    """One forward pass."""
     return 1.0
 
 
@@ -81,10 +107,11 @@ METHOD = Method(
     verb="look",
     family="Classes",
     question="What does it see?",
-    summary="One forward pass: the network's best classes for the photo, with their probabilities and logits.",
+    summary="Lists the network's best classes for the photo, with their probabilities and logits, by one forward pass.",
     options=ClassifyOptions,
-    compute=_run,
-    work=_work,
-    check=_check,
+    compute=compute,
+    report=report,
+    work=work,
+    check=check,
     tells_classes=True,
 )

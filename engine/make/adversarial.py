@@ -1,97 +1,102 @@
 """Adversarial examples: the smallest change that a person does not see and the network falls for.
 
-FGSM, Goodfellow et al. 2015, section 4; basic iterative method, Kurakin et al. 2017, section 2.1; momentum, Dong et al.
-2018, algorithm 1; PGD, Madry et al. 2018, section 2.1; DeepFool, Moosavi-Dezfooli et al. 2016, algorithm 2;
-Carlini-Wagner, 2017, section VI.A; a few pixels, Su et al. 2019. All act on the input frame in pixel values from 0 to
-1, with the network's normalisation inside. Departure: success counts only after the picture has been rounded to 8
-bits, saved and read back, so a change is rounded within its ball, and one without a ball is lengthened until its
-rounded form fools.
+Each attack is one file in engine/make/attack/, which names its paper (FGSM, Goodfellow et al. 2015, to a few pixels, Su
+et al. 2019). All act on the input frame in pixel values from 0 to 1, with the network's normalisation inside.
+Departure: success counts only after the picture has been rounded to 8 bits, saved and read back, so a change is rounded
+within its ball, and one without a ball is lengthened until its rounded form fools.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from pydantic import field_validator
 
 from fovea.engine.errors import OptionsError, UnsupportedError
-from fovea.engine.make.attack.choices import ATTACKS, Attack, Trial, as_fraction, fraction
+from fovea.engine.make.attack.outcome.findings import AttackedPhoto, Attempt, Findings, Watch
+from fovea.engine.make.attack.shared.attack import Attack, attacks, find_attack
+from fovea.engine.make.attack.shared.options import by_attack, listed, own_options, with_attacks
+from fovea.engine.make.attack.shared.radius import as_fraction, fraction
 from fovea.engine.method import Job, Method, Result
-from fovea.engine.options import ClassKind, NetworksKind, Options, option, parts_of
-from fovea.engine.panels import BarsPanel, CurvePanel, ImagePanel, OverlayPanel, TablePanel
+from fovea.engine.options import ClassKind, CommaList, NetworksKind, Options, option
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from fovea.engine.progress import Progress
     from fovea.models.card import Card
 
-STEP_ROWS = 400
-"""At most so many steps are kept for the curve."""
 GROWTH = 1.02
 LONGEST = 160
 """A change without a ball is lengthened by this factor at a time, at most so often (to 23 times its length)."""
 
 
 class AdversarialOptions(Options):
-    """What an attack can be told."""
+    """What every attack can be told; each attack adds its own options."""
 
-    attack: Literal["fgsm", "bim", "momentum", "pgd", "pgd_l2", "deepfool", "carlini_wagner", "few_pixel"] = option(
-        "pgd",
-        "fgsm: one step (Goodfellow 2015); bim: small steps (Kurakin 2017); momentum: gathered gradients (Dong 2018); "
-        "pgd: a random start (Madry 2018); pgd_l2: in Euclidean length; deepfool: to the nearest border "
-        "(Moosavi-Dezfooli 2016); carlini_wagner: the shortest change (2017); few_pixel: no gradients (Su 2019)",
-    )
+    attack: str = option("pgd", "The attack that changes the photo.")
     epsilon: float | None = option(
         None,
-        "Largest change, of pixel values from 0 to 1; 8/255 may be written so. Empty: 8/255 (Madry 2018), or a "
-        "length of 1 for pgd_l2",
+        "The largest change: of any pixel value, from 0 to 1, or of all together in Euclidean length for an attack in "
+        "L2. A fraction such as 8/255 can be written so. Left empty it is "
+        f"{by_attack(lambda attack: as_fraction(attack.epsilon) if attack.bounded else '')}. 8/255 is the radius of "
+        "Madry et al. 2018. The other attacks look for a small change themselves and take none.",
         gt=0,
         le=100,
+        empty="the attack's own radius",
     )
     target: str = option(
-        "", "Class to reach; empty: away from the clean prediction", kind=ClassKind(), coerce_numbers_to_str=True
+        "",
+        "The class that the network is to see in the changed photo. Left empty, any class but the one that it sees now "
+        "is a success.",
+        kind=ClassKind(),
+        coerce_numbers_to_str=True,
+        empty="any other class",
     )
-    smallest: bool = option(False, "Look for the smallest epsilon that works, by bisection from the one given")
-    networks: str = option("", "Other networks that are shown the result: does it fool them, too?", kind=NetworksKind())
+    smallest: bool = option(
+        False,
+        "Look for the smallest epsilon at which the attack works, by bisection from the one given. It takes about "
+        "eight times as long.",
+    )
+    networks: CommaList = option(
+        "",
+        "Other networks that are shown the result, to see whether it fools them, too.",
+        kind=NetworksKind(),
+        empty="none",
+    )
     label: str = option(
         "",
-        "What the photo really shows: a network that errs already is told, and not counted as fooled",
+        "The class that the photo really shows. If the network is wrong about the photo already, this is told and not "
+        "counted as fooled.",
         kind=ClassKind(),
         advanced=True,
         coerce_numbers_to_str=True,
+        empty="what the network sees now",
     )
     steps: int | None = option(
         None,
-        "Steps, or generations of few_pixel; empty: the attack's own (1, 10, 50; 1000 a search for carlini_wagner, "
-        "whose paper allows 10000; 100 for few_pixel)",
+        "How many steps the attack takes at most. Left empty it is "
+        f"{by_attack(lambda attack: str(attack.steps))}. Raise it where an attack fails.",
         ge=1,
         le=10000,
         unit="steps",
         advanced=True,
+        empty="the attack's own number",
     )
     step_size: float | None = option(
-        None, "Size of a step in pixel values; empty: the attack's own part of epsilon", gt=0, le=100, advanced=True
+        None,
+        "The size of a step, in pixel values from 0 to 1. Left empty it is a part of epsilon: "
+        f"{by_attack(lambda attack: f'{attack.step:g}' if attack.bounded else '')}. The other attacks find it "
+        "themselves and take none.",
+        gt=0,
+        le=100,
+        advanced=True,
+        empty="the attack's own part of epsilon",
     )
-    overshoot: float = option(
-        0.02, "How far DeepFool goes beyond the border (Moosavi-Dezfooli 2016)", ge=0, le=1, advanced=True
-    )
-    searches: int = option(
-        9, "Carlini-Wagner: steps of the binary search for its constant (their code)", ge=1, le=20, advanced=True
-    )
-    constant: float = option(
-        1e-3, "Carlini-Wagner: the first constant, the weight of fooling (their code)", gt=0, le=1e6, advanced=True
-    )
-    rate: float = option(0.01, "Carlini-Wagner: Adam's learning rate (their code)", gt=0, le=1, advanced=True)
-    confidence: float = option(
-        0.0, "Carlini-Wagner: by how much another logit must lead (kappa, their code)", ge=0, le=1000, advanced=True
-    )
-    pixels: int = option(5, "few_pixel: pixels that may change (Su 2019: 1, 3 and 5)", ge=1, le=1000, advanced=True)
-    population: int = option(400, "few_pixel: candidates of each generation (Su 2019)", ge=5, le=10000, advanced=True)
 
     @field_validator("epsilon", "step_size", mode="before")
     @classmethod
@@ -99,194 +104,126 @@ class AdversarialOptions(Options):
         return fraction(value)
 
 
+def _alike(**facts: Any) -> str:
+    """The attacks that have these facts, as choices: "fgsm, pgd or bim"."""
+    return listed([a.name for a in attacks().values() if all(getattr(a, f) == v for f, v in facts.items())], "or")
+
+
 def check(card: Card, options: AdversarialOptions) -> None:
     """Raise in one line where there is no class to fool, or an option does not go with the attack."""
     if not card.classes or card.output == "features":
-        raise UnsupportedError(f"{card.name} has no classes, so there is no prediction to change")
-    attack, name, epsilon = ATTACKS[options.attack], options.attack, options.epsilon
+        raise UnsupportedError(f"{card.name} has no classes, so there is no prediction to change.")
+    attack, name, epsilon = find_attack(options.attack), options.attack, options.epsilon
     if not attack.bounded:
+        with_ball = f"choose {_alike(bounded=True)}, which stay within one."
         if epsilon is not None:
             how = "looks for the smallest change" if attack.norm else "is bounded by its number of pixels"
-            raise OptionsError(f"{name} {how} and takes no epsilon: choose pgd or pgd_l2 for a ball")
+            raise OptionsError(f"{name} {how} and takes no epsilon: leave it empty, or {with_ball}")
         if options.smallest:
-            raise OptionsError(f"{name} has no epsilon to be searched: choose smallest with pgd or another with a ball")
+            raise OptionsError(f"{name} has no epsilon to be searched: leave smallest out, or {with_ball}")
         if options.step_size is not None:
-            raise OptionsError(f"{name} finds the size of its steps itself: leave step_size empty")
+            raise OptionsError(f"{name} finds the size of its steps itself: leave step_size empty.")
     elif attack.norm == math.inf and epsilon is not None:
         if epsilon > 1:
             levels = epsilon.is_integer()
             hint = f"for grey levels write {epsilon:g}/255" if levels else "1 is all the way from black to white"
-            raise OptionsError(f"epsilon is of pixel values from 0 to 1, not {epsilon:g}: {hint}")
+            raise OptionsError(f"epsilon is of pixel values from 0 to 1, not {epsilon:g}: {hint}.")
         if epsilon < 1 / 255 - 1e-9:
-            raise OptionsError(f"epsilon {epsilon:g} is under one grey level (1/255): no 8-bit picture is so near")
+            raise OptionsError(f"epsilon {epsilon:g} is under one grey level (1/255): no 8-bit picture is so near.")
     if not attack.targeted and options.target:
-        raise OptionsError(f"{name} goes to the nearest class and takes no target: choose pgd or carlini_wagner")
+        raise OptionsError(
+            f"{name} goes to the nearest class and takes no target: choose {_alike(targeted=True)}, which take one."
+        )
 
 
-@dataclass
-class _Case:
-    """One photo under attack: what the network said of it (`before`), its class `label`, and where it is driven."""
-
-    job: Job
-    attack: Attack
-    ask: Any
-    before: NDArray[Any]
-    label: int
-    target: int | None
-    truth: int | None
-
-    def fools(self, index: int) -> bool:
-        """Whether this class is a success."""
-        return index == self.target if self.target is not None else index != self.label
-
-    @property
-    def errs(self) -> bool:
-        """Whether the network is wrong about the photo before anything is done to it."""
-        return self.truth is not None and self.truth != self.label
+# Compute -------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Outcome:
-    """An attacked frame (H, W, C), 8-bit; the class of the picture before rounding, None where there is none.
+def compute(job: Job[AdversarialOptions]) -> Findings:
+    """Attack the photo, save it, and ask what became of it: this network, others, after handling, in depth."""
+    from fovea.engine.make.attack.outcome.survival import norms, saved_and_read, survival, transfer
+    from fovea.engine.make.attack.outcome.twins import twins_of
 
-    `history` of the way to it; `lengthened` by how much, for want of a ball.
-    """
-
-    frame: NDArray[Any]
-    raw_class: int | None
-    history: _History
-    epsilon: float = math.inf
-    lengthened: float = 1.0
-    trials: list[Trial] = field(default_factory=list)
-
-
-class _History:
-    """What was kept of the class probabilities on the way.
-
-    `rows` of them (classes,), and the `steps` that they were met at, from 0; `taken` counts the steps that were told.
-    """
-
-    def __init__(self, case: _Case) -> None:
-        self._case, self._last, self._shown = case, -1, 0.0
-        self.rows: list[NDArray[Any]] = []
-        self.steps: list[int] = []
-        self.taken = 0
-
-    def add(self, fraction: float, probabilities: NDArray[Any]) -> dict[str, float]:
-        """Keep these of the next step, unless many are there; the curve to show."""
-        place = int(fraction * STEP_ROWS)
-        if place != self._last:
-            self.rows.append(probabilities)
-            self.steps.append(self.taken)
-            self._last = place
-        self.taken += 1
-        case = self._case
-        names = case.job.card.classes
-        shown = {f"probability of {names[case.label]}": float(probabilities[case.label])}
-        if case.target is not None:
-            shown[f"probability of {names[case.target]}"] = float(probabilities[case.target])
-        return shown
-
-    def due(self) -> bool:
-        """Whether it is time for another preview."""
-        now = time.monotonic()
-        if now - self._shown < 0.3:
-            return False
-        self._shown = now
-        return True
+    options, attack = job.options, find_attack(job.options.attack)
+    photo = asked_photo(job)
+    whole = job.progress.span(0, 0.9)
+    first = options.epsilon or attack.epsilon
+    attempt = (
+        smallest(job, attack, photo, first, whole) if options.smallest else attempted(job, attack, photo, first, whole)
+    )
+    pixels = saved_and_read(attempt.frame)
+    after = photo.ask(pixels[None])[0]
+    job.progress(0.92, "handling the picture")
+    survived = survival(job, photo.ask, pixels, photo.label, photo.target)
+    transferred = None
+    if options.networks:
+        job.progress(0.94, "asking other networks")
+        transferred = transfer(job, pixels, options.networks, photo.target)
+    twins = None
+    if job.card.gradients:
+        job.progress(0.96, "explaining both")
+        twins = twins_of(job, pixels, photo.label, int(after.argmax()))
+    if attack.gradients:
+        job.record(provider="torch", precision="fp32")
+    return Findings(attack, photo, attempt, pixels, after, norms(job.frame, pixels), survived, transferred, twins)
 
 
-def _ball(case: _Case, epsilon: float, portion: tuple[float, float]) -> _Outcome:
-    """One attack within a ball, rounded within it."""
+def asked_photo(job: Job[AdversarialOptions]) -> AttackedPhoto:
+    """Ask the network for the photo. Raises OptionsError, or NetworkError without an answer."""
+    from fovea.engine.make.judge.classifier import classifier, finite_probabilities
+
+    options, card = job.options, job.card
+    if job.photo is None:
+        raise OptionsError("An attack needs a photo: give --image PATH or --image sample:cat.")
+    ask = classifier(job)
+    before = finite_probabilities(ask, job.frame[None])[0]
+    label = int(before.argmax())
+    target = card.class_index(options.target) if options.target else None
+    truth = card.class_index(options.label) if options.label else None
+    if target == label:
+        raise OptionsError(f"The photo is {card.classes[label]} to {card.name} already: choose another target.")
+    return AttackedPhoto(job.frame, tuple(card.classes), ask, before, label, target, truth)
+
+
+def attempted(
+    job: Job[AdversarialOptions], attack: Attack[Any], photo: AttackedPhoto, epsilon: float, progress: Progress
+) -> Attempt:
+    """One attack, its change rounded within its ball; one without a ball lengthened until the rounded one fools."""
     import torch
 
-    from fovea.engine.make.attack.choices import attacked_frames
-    from fovea.engine.make.attack.gradient import ball_attack, scores_of
-    from fovea.engine.make.optimise.canvas import to_picture
+    from fovea.engine.make.attack.shared.rounding import attacked_frames
+    from fovea.engine.make.attack.shared.scores import scores_of
+    from fovea.engine.make.optimise.canvas import to_picture, to_pixels
 
-    job, attack, options = case.job, case.attack, case.job.options
-    clean, history = to_picture(job.frame, job.device), _History(case)
-    steps = options.steps or attack.steps
-    made = ball_attack(
+    options, watch = job.options, Watch(photo, progress)
+    clean = to_picture(job.frame, job.device)
+    batch = attack.batch(
         job,
         clean,
-        torch.tensor([case.label if case.target is None else case.target], device=job.device),
-        attack,
-        epsilon,
-        targeted=case.target is not None,
-        steps=steps,
+        torch.tensor([photo.label if photo.target is None else photo.target], device=job.device),
+        options=own_options(attack, options),
+        targeted=photo.target is not None,
+        epsilon=epsilon,
         step_size=options.step_size,
-        portion=portion,
-        told=lambda found: history.add(history.taken / steps, found[0].cpu().numpy()),
+        steps=options.steps,
+        told=watch,
     )
-    change = (made.picture - clean).double().cpu().numpy()
-    frame = attacked_frames(job.frame[None], change, attack, epsilon)[0]
-    with torch.no_grad():
-        raw = int(scores_of(job)(made.picture)[0].argmax())
-    return _Outcome(frame, raw, history, epsilon)
-
-
-def _smallest(case: _Case, first: float) -> _Outcome:
-    """The attack at the smallest epsilon that works; at the largest tried where none does."""
-    from fovea.engine.make.attack.choices import smallest_radius
-
-    outcomes: dict[float, _Outcome] = {}
-
-    def works(epsilon: float) -> bool:
-        tried = len(outcomes)
-        portion = (1 - 0.8**tried, 1 - 0.8 ** (tried + 1))
-        outcomes[epsilon] = _ball(case, epsilon, (0.9 * portion[0], 0.9 * portion[1]))
-        return case.fools(int(case.ask(outcomes[epsilon].frame[None])[0].argmax()))
-
-    infinity = case.attack.norm == math.inf
-    largest = 1.0 if infinity else math.sqrt(case.job.frame.size)
-    found, trials = smallest_radius(works, min(first, largest), levels=infinity, largest=largest)
-    outcome = outcomes[found if found is not None else trials[-1].epsilon]
-    outcome.trials = sorted(trials, key=lambda trial: trial.epsilon)
-    if found is None:
-        case.job.warn(f"it does not work at any epsilon up to {as_fraction(trials[-1].epsilon)}")
-    return outcome
-
-
-def _shortest(case: _Case) -> _Outcome:
-    """DeepFool or Carlini-Wagner, lengthened until the rounded change fools as well."""
-    import torch
-
-    from fovea.engine.make.attack.gradient import carlini_wagner, deepfool, scores_of
-    from fovea.engine.make.optimise.canvas import to_picture, to_preview
-
-    job, options, history = case.job, case.job.options, _History(case)
-    scores, clean = scores_of(job, quick=True), to_picture(job.frame, job.device)
-
-    def told(fraction: float, pictures: Tensor, found: Tensor) -> None:
-        curve = history.add(fraction, found[0].softmax(0).cpu().numpy())
-        preview = to_preview(pictures) if history.due() else None
-        job.progress(0.9 * fraction, options.attack.replace("_", "-"), preview, curve)
-
-    steps = options.steps or case.attack.steps
-    start = torch.tensor([case.label if case.target is None else case.target], device=job.device)
-    if options.attack == "deepfool":
-        picture = deepfool(scores, clean, start, steps=steps, overshoot=options.overshoot, told=told)
+    picture = attack.run(batch)
+    change, lengthened = picture - clean, 1.0
+    if attack.bounded:
+        frame = attacked_frames(job.frame[None], change.double().cpu().numpy(), attack.norm, epsilon)[0]
+    elif attack.whole_levels:
+        frame = to_pixels(picture)[0]
     else:
-        picture = carlini_wagner(
-            scores,
-            clean,
-            start,
-            targeted=case.target is not None,
-            steps=steps,
-            searches=options.searches,
-            rate=options.rate,
-            constant=options.constant,
-            confidence=options.confidence,
-            told=told,
-        )
-    with torch.no_grad():
-        raw = int(scores(picture)[0].argmax())
-    frame, lengthened = _lengthened(case, clean, picture - clean)
-    return _Outcome(frame, raw, history, lengthened=lengthened)
+        frame, lengthened = _lengthened(photo, clean, change)
+    raw_class = None
+    if attack.gradients:
+        with torch.no_grad():
+            raw_class = int(scores_of(job)(picture)[0].argmax())
+    return Attempt(frame, raw_class, watch, epsilon, lengthened)
 
 
-def _lengthened(case: _Case, clean: Tensor, change: Tensor) -> tuple[NDArray[Any], float]:
+def _lengthened(photo: AttackedPhoto, clean: Tensor, change: Tensor) -> tuple[NDArray[np.uint8], float]:
     """The frame with the least multiple of the change that fools when it is rounded, and that multiple.
 
     The shortest change ends so near to the border that rounding undoes it: one under half a grey level is none.
@@ -298,344 +235,117 @@ def _lengthened(case: _Case, clean: Tensor, change: Tensor) -> tuple[NDArray[Any
     for first in range(0, LONGEST, 8):
         factors = [GROWTH**power for power in range(first, first + 8)]
         frames = to_pixels(torch.cat([clean + factor * change for factor in factors]))
-        for factor, frame, found in zip(factors, frames, case.ask(frames).argmax(1), strict=True):
-            if case.fools(int(found)):
+        for factor, frame, index in zip(factors, frames, photo.ask(frames).argmax(1), strict=True):
+            if photo.fools(int(index)):
                 return frame, factor
     return to_pixels(clean + change)[0], 1.0
 
 
-def _pixels(case: _Case) -> _Outcome:
-    """A few pixels, by evolution; forwards by ONNX Runtime."""
-    from fovea.engine.explain.maps.pictures import as_colour
-    from fovea.engine.make.attack.pixel import few_pixels
-    from fovea.engine.make.judge.classifier import RuntimeClassifier
+def smallest(
+    job: Job[AdversarialOptions], attack: Attack[Any], photo: AttackedPhoto, first: float, progress: Progress
+) -> Attempt:
+    """The attack at the smallest epsilon that works; at the largest tried where none does."""
+    from fovea.engine.make.attack.shared.radius import smallest_radius
 
-    job, options, history = case.job, case.job.options, _History(case)
+    attempts: dict[float, Attempt] = {}
 
-    def told(fraction: float, frame: NDArray[Any], found: NDArray[Any]) -> None:
-        curve = history.add(fraction, found)
-        job.progress(0.9 * fraction, "generation", as_colour(frame) if history.due() else None, curve)
+    def works(epsilon: float) -> bool:
+        part = progress.span(1 - 0.8 ** len(attempts), 1 - 0.8 ** (len(attempts) + 1))
+        attempts[epsilon] = attempted(job, attack, photo, epsilon, part)
+        return photo.fools(int(photo.ask(attempts[epsilon].frame[None])[0].argmax()))
 
-    frame = few_pixels(
-        RuntimeClassifier(job),
-        job.frame,
-        case.label,
-        target=case.target,
-        pixels=options.pixels,
-        population=options.population,
-        generations=options.steps or case.attack.steps,
-        seed=job.seed,
-        told=told,
-    )
-    return _Outcome(frame, None, history)
+    infinity = attack.norm == math.inf
+    largest = 1.0 if infinity else math.sqrt(photo.frame.size)
+    radius, trials = smallest_radius(works, min(first, largest), levels=infinity, largest=largest)
+    if radius is None:
+        radius = trials[-1].epsilon
+        job.warn(f"The attack does not work at any epsilon up to {as_fraction(radius)}.")
+    return replace(attempts[radius], trials=sorted(trials, key=lambda trial: trial.epsilon))
 
 
-def _attacked(case: _Case) -> _Outcome:
-    options, attack = case.job.options, case.attack
-    if not attack.gradients:
-        return _pixels(case)
-    if not attack.bounded:
-        return _shortest(case)
-    epsilon = options.epsilon or attack.epsilon
-    return _smallest(case, epsilon) if options.smallest else _ball(case, epsilon, (0.0, 0.9))
+# Report --------------------------------------------------------------------------------------------------
 
 
-def _case(job: Job) -> _Case:
-    """Read the options and ask the network for the photo. Raises OptionsError, or NetworkError without an answer."""
-    from fovea.engine.make.attack.evolution import finite_answers
-    from fovea.engine.make.judge.classifier import classifier
-
-    options, card = job.options, job.card
-    if job.photo is None:
-        raise OptionsError("an attack needs a photo: give --image PATH or --image sample:cat")
-    ask = classifier(job)
-    before = finite_answers(ask, job.frame[None])[0]
-    label = int(before.argmax())
-    target = card.class_index(options.target) if options.target else None
-    truth = card.class_index(options.label) if options.label else None
-    if target == label:
-        raise OptionsError(f"the photo is {card.classes[label]} to {card.name} already: choose another target")
-    return _Case(job, ATTACKS[options.attack], ask, before, label, target, truth)
-
-
-def _magnified(levels: NDArray[Any]) -> tuple[NDArray[Any], float]:
-    """A change in grey levels (H, W, C) as a picture about grey, uint8 (H, W, 3), and how much it was magnified."""
-    import numpy as np
-
-    from fovea.engine.explain.maps.pictures import as_colour
-
-    largest = max(1, int(np.abs(levels).max()))
-    picture = np.rint(levels * (127 / largest) + 128).astype(np.uint8)
-    return as_colour(picture), 127 / largest
-
-
-def adversarial(job: Job) -> Result:
+def report(job: Job[AdversarialOptions], findings: Findings) -> Result:
     """Images `adversarial` (8-bit, input-sized), `perturbation` (magnified); array `delta` (C, H, W) in pixel values.
 
     Tables `before_after` (class, photo, adversarial: probabilities), `steps` (step, probability of both classes),
     `norms`, `survival`, `transfer`, `depth` (distance of the activations by layer), `search`. Arrays `saliency_photo`,
     `saliency_adversarial`, `gradcam_photo`, `gradcam_adversarial` (H, W).
     """
-    import numpy as np
+    from fovea.engine.make.attack.outcome import panels
 
-    from fovea.engine.make.attack.survival import norms, saved_and_read
-    from fovea.engine.make.optimise.canvas import to_image
-
-    case = _case(job)
-    outcome = _attacked(case)
-    pixels = saved_and_read(outcome.frame)
-    after = case.ask(pixels[None])[0]
-    now = int(after.argmax())
-    _tell(case, outcome, now)
-    levels = pixels.astype(int) - job.frame
-    picture, scale = _magnified(levels)
-    sizes = norms(job.frame, pixels)
-    result = Result(
-        arrays={"delta": (np.moveaxis(levels, -1, 0) / 255).astype(np.float32)},
-        images={"adversarial": to_image(pixels), "perturbation": picture},
-        summary=_summary(case, outcome, after, sizes),
-        preview="adversarial",
-    )
-    _add_pictures(case, outcome, after, scale, result)
-    _add_probabilities(case, outcome, after, result)
-    _add_figures(case, outcome, pixels, sizes, result)
-    if job.card.gradients:
-        _add_twins(case, pixels, now, result)
-    if case.attack.gradients:
-        job.record(provider="torch", precision="fp32")
+    result = Result(summary=_summary(findings), preview="adversarial")
+    warn_of_failure(job, findings.attack, findings.photo, findings.attempt, findings.now)
+    panels.add_pictures(findings, result)
+    panels.add_probabilities(findings, result)
+    panels.add_figures(findings, result)
+    if findings.twins is not None:
+        panels.add_twins(findings, findings.twins, result)
     return result
 
 
-def _summary(case: _Case, outcome: _Outcome, after: NDArray[Any], sizes: dict[str, float]) -> dict[str, Any]:
-    names, now = case.job.card.classes, int(after.argmax())
+def _summary(findings: Findings) -> dict[str, Any]:
+    attack, photo, attempt, sizes = findings.attack, findings.photo, findings.attempt, findings.sizes
+    names, now = photo.names, findings.now
     summary = {
-        "fooled": case.fools(now) and not case.errs,
-        "before": names[case.label],
-        "before_probability": float(case.before[case.label]),
+        "fooled": photo.fools(now) and not photo.errs,
+        "before": names[photo.label],
+        "before_probability": float(photo.before[photo.label]),
         "after": names[now],
-        "after_probability": float(after[now]),
+        "after_probability": float(findings.after[now]),
         "pixels": int(sizes["L0 (pixels changed)"]),
         "linf": sizes["L∞"],
         "linf_levels": int(sizes["L∞ (grey levels)"]),
         "l2": sizes["L2"],
         "ssim": sizes["SSIM"],
     }
-    if outcome.raw_class is not None:
-        summary["fooled_before_rounding"] = case.fools(outcome.raw_class)
-    if case.target is not None:
-        summary["target"] = names[case.target]
-    if case.attack.bounded:
-        summary["epsilon"] = outcome.epsilon
-    elif case.attack.gradients:
-        summary["lengthened"] = outcome.lengthened
-    if case.truth is not None:
-        summary |= {"label": names[case.truth], "erred_already": case.errs}
+    if attempt.raw_class is not None:
+        summary["fooled_before_rounding"] = photo.fools(attempt.raw_class)
+    if photo.target is not None:
+        summary["target"] = names[photo.target]
+    if attack.bounded:
+        summary["epsilon"] = attempt.epsilon
+    elif not attack.whole_levels:
+        summary["lengthened"] = attempt.lengthened
+    if photo.truth is not None:
+        summary |= {"label": names[photo.truth], "erred_already": photo.errs}
     return summary
 
 
-def _tell(case: _Case, outcome: _Outcome, now: int) -> None:
+def warn_of_failure(
+    job: Job[AdversarialOptions], attack: Attack[Any], photo: AttackedPhoto, attempt: Attempt, now: int
+) -> None:
     """Say when it failed, when only the picture before rounding fools, and when the network errs anyway."""
-    job, names = case.job, case.job.card.classes
-    if case.errs:
-        assert case.truth is not None
+    names = photo.names
+    if photo.errs:
+        assert photo.truth is not None
         job.warn(
-            f"{job.card.name} errs on the photo already: it says {names[case.label]}, not {names[case.truth]}; "
-            f"this is not counted as fooled"
+            f"{job.card.name} errs on the photo already: it says {names[photo.label]}, not {names[photo.truth]}. "
+            f"This is not counted as fooled."
         )
-    if case.fools(now):
-        if outcome.lengthened > 1:
+    if photo.fools(now):
+        if attempt.lengthened > 1:
             job.warn(
-                f"rounded to 8 bits the change fools only when it is made {outcome.lengthened:.2f} times as long: "
-                f"so it was"
+                f"Rounded to 8 bits the change fools only when it is made {attempt.lengthened:.2f} times as long, "
+                f"so this was done."
             )
-        return
-    if outcome.raw_class is not None and case.fools(outcome.raw_class):
+    elif attempt.raw_class is not None and photo.fools(attempt.raw_class):
         job.warn(
-            f"only the picture before rounding to 8 bits is {names[outcome.raw_class]}; as saved it is {names[now]}"
+            f"The picture is {names[attempt.raw_class]} to the network only before it is rounded to 8 bits; "
+            f"as it is saved it is {names[now]}."
         )
-        return
-    wanted = f"not {names[case.target]}" if case.target is not None else "still its first class"
-    more = "epsilon or steps" if case.attack.bounded else "steps" if case.attack.gradients else "pixels or steps"
-    job.warn(f"it did not fool the network: it is {names[now]}, {wanted}; raise {more}")
-
-
-def _add_pictures(case: _Case, outcome: _Outcome, after: NDArray[Any], scale: float, result: Result) -> None:
-    names, now = case.job.card.classes, int(after.argmax())
-    aim = f"towards {names[case.target]}" if case.target is not None else f"away from {names[case.label]}"
-    ball = f" within {as_fraction(outcome.epsilon)}" if case.attack.bounded else ""
-    magnified = f"magnified {scale:.3g} times" if scale >= 1 else f"scaled by {scale:.2g}"
-    result.panels += [
-        ImagePanel(
-            title=f"The photo: {names[case.label]}, {case.before[case.label]:.0%}",
-            help="What the network sees of it.",
-            image="photo",
-        ),
-        ImagePanel(
-            title="What was changed",
-            help=f"The difference with its sign, {magnified}: grey is no change, brighter is more of a colour.",
-            image="perturbation",
-            beside=True,
-        ),
-        ImagePanel(
-            title=f"The result: {names[now]}, {after[now]:.0%}",
-            help=f"Driven {aim}{ball}, as 8-bit pixels, saved and read back.",
-            image="adversarial",
-            beside=True,
-        ),
-    ]
-
-
-def _add_probabilities(case: _Case, outcome: _Outcome, after: NDArray[Any], result: Result) -> None:
-    import numpy as np
-    import pandas as pd
-
-    names, before = case.job.card.classes, case.before
-    shown = sorted({*np.argsort(-before)[:3].tolist(), *np.argsort(-after)[:3].tolist()}, key=lambda c: -after[c])
-    result.tables["before_after"] = pd.DataFrame(
-        {
-            "class": [names[c] for c in shown],
-            "photo": [float(before[c]) for c in shown],
-            "adversarial": [float(after[c]) for c in shown],
-        }
-    )
-    other = case.target if case.target is not None else int(after.argmax())
-    if other == case.label:
-        other = int(np.argsort(-after, kind="stable")[1]) if len(after) > 1 else case.label
-    history = outcome.history
-    steps, found = [*history.steps, history.taken], np.stack([*history.rows, after])
-    columns = [f"probability of {names[c]}" for c in dict.fromkeys((case.label, other))]
-    values = [found[:, c].astype(float) for c in dict.fromkeys((case.label, other))]
-    result.tables["steps"] = pd.DataFrame({"step": steps, **dict(zip(columns, values, strict=True))})
-    for column, title in (("photo", "What it said of the photo"), ("adversarial", "What it says of the result")):
-        result.panels.append(
-            BarsPanel(
-                title=title,
-                help="Probabilities of the same classes before and after.",
-                table="before_after",
-                x="class",
-                y=(column,),
-                units="probability",
-                beside=column == "adversarial",
-            )
-        )
-    result.panels.append(
-        CurvePanel(
-            title="Both classes on the way",
-            help="What the network thinks of the picture at each step; the last point, one further, is the saved 8-bit "
-            "picture.",
-            table="steps",
-            x="step",
-            y=tuple(columns),
-            units="probability",
-        )
-    )
-
-
-def _add_figures(case: _Case, outcome: _Outcome, pixels: NDArray[Any], sizes: dict[str, float], result: Result) -> None:
-    import pandas as pd
-
-    from fovea.engine.make.attack.survival import survival, transfer
-
-    job = case.job
-    result.tables["norms"] = pd.DataFrame({"norm": list(sizes), "value": list(sizes.values())})
-    result.panels.append(
-        TablePanel(
-            title="How large it is",
-            help="Of pixel values from 0 to 1; SSIM is 1 for equal pictures.",
-            table="norms",
-            beside=True,
-        )
-    )
-    job.progress(0.92, "handling the picture")
-    table = survival(job, case.ask, pixels, case.label, case.target)
-    result.tables["survival"] = table
-    result.summary |= {"survives": int(table["survives"].sum()), "treatments": len(table)}
-    result.panels.append(
-        TablePanel(
-            title="Does it survive?",
-            help="The result handled as pictures are. Where the same treatment takes the unattacked photo's class "
-            "away as well, the attack proves nothing.",
-            table="survival",
-        )
-    )
-    if parts_of(job.options.networks):
-        job.progress(0.94, "asking other networks")
-        table = transfer(job, pixels, parts_of(job.options.networks), case.target)
-        result.tables["transfer"] = table
-        result.summary["transfers"] = f"{int(table['fools'].sum())} of {len(table)}"
-        instead = "" if case.target is None else f" and it sees {job.card.classes[case.target]} instead"
-        result.panels.append(
-            TablePanel(
-                title="Does it fool others?",
-                help="Each network's class of the unattacked frame and of the result, both by its own preprocessing. "
-                f"It is fooled where its class of the frame is gone{instead}.",
-                table="transfer",
-            )
-        )
-    if outcome.trials:
-        rows = [(as_fraction(trial.epsilon), trial.epsilon, trial.works) for trial in outcome.trials]
-        result.tables["search"] = pd.DataFrame(rows, columns=["epsilon", "value", "fools"])
-        result.panels.append(
-            TablePanel(
-                title="The smallest epsilon that works",
-                help="Every radius that was tried. The one found fools, the next smaller one tried does not.",
-                table="search",
-            )
-        )
-
-
-def _add_twins(case: _Case, pixels: NDArray[Any], now: int, result: Result) -> None:
-    """Saliency and Grad-CAM of the photo and of its twin, and the depth at which the two part."""
-    from fovea.engine.make.attack.twins import distances, gradcam_of, saliency_of, shuffled_change
-
-    job, names = case.job, case.job.card.classes
-    job.progress(0.96, "explaining both")
-    twins = (("photo", job.frame, case.label), ("adversarial", pixels, now))
-    views: tuple[tuple[str, str, str, Callable[..., Any]], ...] = (
-        ("saliency", "Saliency", "Bright pixels change the class's logit most.", saliency_of),
-        ("gradcam", "Grad-CAM", "What the last layer with maps contributes to the class.", gradcam_of),
-    )
-    for view, title, how, explained in views:
-        for name, frame, label in twins:
-            values = explained(job, frame, label)
-            if values is None:
-                continue
-            result.arrays[f"{view}_{name}"] = values
-            result.panels.append(
-                OverlayPanel(
-                    title=f"{title} of {names[label]}, {'the photo' if name == 'photo' else 'the result'}",
-                    help=how,
-                    image=name,
-                    array=f"{view}_{name}",
-                    beside=name == "adversarial",
-                )
-            )
-    noise = "a shuffled change"
-    attack = "the attack"
-    mixed = shuffled_change(job.frame, pixels, job.seed)
-    result.tables["depth"] = distances(job, job.frame, {attack: pixels, noise: mixed})
-    result.panels.append(
-        CurvePanel(
-            title="Where in depth the two part",
-            help="How far all activations of a layer are from the photo's, relative to their length: for the attack, "
-            "and for the same change with its values shuffled.",
-            table="depth",
-            x="layer",
-            y=(attack, noise),
-            units="relative distance",
-        )
-    )
+    else:
+        wanted = "still its first class" if photo.target is None else f"not {names[photo.target]}"
+        remedies = listed(attack.remedies, "or")
+        job.warn(f"The attack did not fool the network: the photo is {names[now]}, {wanted}. Raise {remedies}.")
 
 
 def work(card: Card, options: AdversarialOptions, images: int) -> float:
-    """Forward passes: a step is a forward and a backward; what follows the attack costs some fifty."""
-    attack = ATTACKS[options.attack]
-    steps = options.steps or attack.steps
-    if not attack.gradients:
-        return 50.0 + options.population * min(steps, 20)
-    if attack.bounded:
-        return 50.0 + 3.0 * steps * (8 if options.smallest else 1)
-    return 50.0 + (19.0 * min(steps, 8) if options.attack == "deepfool" else 3.0 * options.searches * min(steps, 500))
+    """Forward passes: those of the attack, about eight times where epsilon is searched, and some fifty after it."""
+    attack = find_attack(options.attack)
+    passes = attack.work(options.steps or attack.steps, own_options(attack, options))
+    return 50.0 + passes * (8 if options.smallest else 1)
 
 
 METHOD = Method(
@@ -646,11 +356,16 @@ METHOD = Method(
     question="How little does it take to fool it?",
     summary="A change too small to see that changes the answer (FGSM, PGD, DeepFool, Carlini-Wagner, a few pixels), "
     "counted as success only on the saved 8-bit picture.",
-    options=AdversarialOptions,
-    compute=adversarial,
+    options=with_attacks(
+        AdversarialOptions,
+        "pgd",
+        "The attack that changes the photo. pgd, the usual test of robustness, is taken unless another is chosen.",
+    ),
+    compute=compute,
+    report=report,
     work=work,
     gradients=True,
-    gradient_free={"attack": ("few_pixel",)},
+    gradient_free={"attack": tuple(attack.name for attack in attacks().values() if not attack.gradients)},
     version=3,
     check=check,
 )

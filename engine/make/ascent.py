@@ -13,11 +13,11 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from fovea.engine.errors import OptionsError, UnsupportedError
-from fovea.engine.explain.backward.choices import check_class_or_unit
 from fovea.engine.look.mining.mined import MINING
 from fovea.engine.make.excite.presets import COMPARED, Recipe, recipe
 from fovea.engine.method import Job, Method, Result
 from fovea.engine.options import ClassKind, LayerKind, NetworkKind, Options, PositionKind, UnitKind, option
+from fovea.engine.options.unit import check_class_or_unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -155,7 +155,7 @@ class AscentOptions(Options):
 
 def check(card: Card, options: AscentOptions) -> None:
     """Raise OptionsError where two options do not go together."""
-    check_class_or_unit(options.target, options.layer, options.unit, options.position)
+    check_class_or_unit(options.target, options.layer, options.unit)
     if options.position == "max":
         raise OptionsError("position max moves while the picture grows: choose centre, sum or row,column")
     _check_together(options)

@@ -185,7 +185,7 @@ def inversion(job: Job) -> Result:
     from fovea.engine.make.optimise.canvas import to_image, to_picture, to_pixels
     from fovea.engine.make.optimise.film import Film
     from fovea.engine.make.optimise.sizes import features_of, large_enough
-    from fovea.engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.panels.sheet import Sheet, fit_tile
 
     if job.photo is None:
         raise OptionsError("an inversion needs a photo: give --image PATH or --image sample:cat")
@@ -210,7 +210,7 @@ def inversion(job: Job) -> Result:
     losses = pd.concat(curves, ignore_index=True)
     job.record(provider="torch", precision="fp32")
     tiles = [fit_tile(as_colour(picture), tile) for picture in [job.frame, *pictures]]
-    images: dict[str, Any] = {"inversion": compose_sheet(tiles, tile, len(tiles))}
+    images: dict[str, Any] = {"inversion": Sheet(tile, len(tiles)).compose(tiles)}
     images |= {f"inversion_{number}": to_image(picture) for number, picture in enumerate(pictures, 1)}
     images["growth.gif"] = film.gif(to_image(pictures[-1]))
     return Result(

@@ -7,11 +7,11 @@ at one epsilon is fooled at all larger ones, since the same picture lies in thei
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,14 +19,17 @@ from numpy.typing import NDArray
 from pydantic import field_validator
 
 from fovea.engine.errors import DatasetError, UnsupportedError
-from fovea.engine.make.attack.choices import ATTACKS, as_fraction, attacked_frames, fraction
+from fovea.engine.make.attack.fgsm import ATTACK as FGSM
+from fovea.engine.make.attack.pgd import ATTACK as PGD
+from fovea.engine.make.attack.shared.attack import Attack
+from fovea.engine.make.attack.shared.radius import as_fraction, fraction
 from fovea.engine.method import Job, Method, Result
 from fovea.engine.options import DatasetKind, Options, option, parts_of
 from fovea.engine.panels import CurvePanel, GalleryPanel, TablePanel
-from fovea.engine.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from fovea.engine.data.dataset import Dataset
     from fovea.models.card import Card
@@ -58,17 +61,31 @@ epsilon at which PGD fools it (their number if none); `left` the probability of 
 class RobustnessOptions(Options):
     """Which photos, and how far the attacks may go."""
 
-    dataset: str = option("sample", "The data set whose photos are attacked, a name or a folder", kind=DatasetKind())
+    dataset: str = option(
+        "sample", "The data set whose photos are attacked: its name, or a folder.", kind=DatasetKind()
+    )
     epsilons: str = option(
-        "1/255, 2/255, 4/255, 8/255", "Largest changes in L-infinity, with commas (Madry 2018: up to 8/255)"
+        "1/255, 2/255, 4/255, 8/255",
+        "The radii at which the photos are attacked, with commas: how far any pixel value may change, from 0 to 1. "
+        "Madry et al. 2018 go up to 8/255, which a person hardly sees.",
     )
     truth: Literal["auto", "labels", "prediction"] = option(
         "auto",
-        "What counts as right: the data set's labels, or the clean prediction; auto: labels where most are classes",
+        "What counts as right: the data set's labels, or the prediction for the unattacked photo. With auto these are "
+        "the labels if most of them are classes of the network, and the predictions otherwise.",
     )
-    limit: int = option(50, "At most so many photos, evenly spread (0: all)", ge=0)
-    steps: int = option(10, "Steps of PGD, each a quarter of epsilon (Madry 2018)", ge=1, le=1000, unit="steps")
-    examples: int = option(12, "Photos in each gallery", ge=1, le=200, advanced=True)
+    limit: int = option(
+        50, "How many photos are attacked at most, evenly spread over the data set; 0 attacks all of them.", ge=0
+    )
+    steps: int = option(
+        10,
+        "How many steps PGD takes, each a quarter of epsilon long. Fewer are faster and make the network look more "
+        "robust than it is.",
+        ge=1,
+        le=1000,
+        unit="steps",
+    )
+    examples: int = option(12, "How many photos each gallery shows.", ge=1, le=200, advanced=True)
 
     @field_validator("epsilons")
     @classmethod
@@ -79,38 +96,38 @@ class RobustnessOptions(Options):
 
 def radii(text: str) -> list[float]:
     """The radii of a comma list, each once, the smallest first. Raises ValueError."""
-    told = f"expected 1 to {MOST_EPSILONS} numbers such as 2/255, 8/255"
+    expected = f"expected 1 to {MOST_EPSILONS} numbers such as 2/255, 8/255"
     try:
-        found = sorted({float(fraction(part)) for part in parts_of(text)})
+        epsilons = sorted({float(fraction(part)) for part in parts_of(text)})
     except ValueError:
-        raise ValueError(told) from None
-    if not found or len(found) > MOST_EPSILONS:
-        raise ValueError(told)
-    if not all(1 / 255 - 1e-9 <= radius <= 1 for radius in found):
+        raise ValueError(expected) from None
+    if not epsilons or len(epsilons) > MOST_EPSILONS:
+        raise ValueError(expected)
+    if not all(1 / 255 - 1e-9 <= epsilon <= 1 for epsilon in epsilons):
         raise ValueError("expected numbers from 1/255, one grey level, to 1")
-    return found
+    return epsilons
 
 
 def check(card: Card, options: RobustnessOptions) -> None:
     """Raise in one line where there is no class to lose."""
     if not card.classes or card.output == "features":
-        raise UnsupportedError(f"{card.name} has no classes, so it has no accuracy to lose")
+        raise UnsupportedError(f"{card.name} has no classes, so it has no accuracy to lose.")
 
 
-def wilson(right: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's interval (1927) of a share, `z` 1.96 for 95 %: (low, high) in [0, 1]."""
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval (1927) of the share `right` of `count`: (low, high) in [0, 1]."""
+    from scipy.stats import binomtest
+
     if not count:
         return 0.0, 1.0
-    share, square = right / count, z * z / count
-    middle = (share + square / 2) / (1 + square)
-    half = z / (1 + square) * math.sqrt(share * (1 - share) / count + square / (4 * count))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    interval = binomtest(right, count).proportion_ci(0.95, "wilson")
+    return float(interval.low), float(interval.high)
 
 
-class _Survey:
+class Survey:
     """One request's way through the data set, batch by batch."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job[RobustnessOptions]) -> None:
         from fovea.engine.data.dataset import spread
         from fovea.engine.make.judge.classifier import TorchClassifier
 
@@ -124,11 +141,12 @@ class _Survey:
         self.wanted = [wanted[place] for place in spread(len(wanted), self.options.limit or None)]
         self.unreadable: list[Any] = []
         self.kept: list[NDArray[Any]] = []
+        self._count = 0
         self._saved = time.monotonic()
 
     def _labels(self) -> tuple[dict[str, tuple[int, ...]], str]:
         """What each label stands for, and in words what counts as right."""
-        from fovea.engine.look.checking.measure import match_labels
+        from fovea.engine.look.checking.accuracy import match_labels
 
         if self.options.truth != "prediction":
             try:
@@ -145,17 +163,24 @@ class _Survey:
         self._read_checkpoint()
         done = {int(index) for part in self.kept for index in part["index"]}
         left = [index for index in self.wanted if index not in done]
-        count = len(done)
+        self._count = len(done)
         for indices, frames in self._batches(left):
-            self._told = (count, len(self.wanted))
             self.kept.append(self._attack(indices, frames))
-            count += len(indices)
-            self.job.progress(0.97 * count / len(self.wanted), f"photo {count} of {len(self.wanted)}")
+            self._count += len(indices)
+            self._tell(self._count)
             self._write_checkpoint()
         if not self.kept:
-            raise DatasetError(f"data set {self.dataset.name} has no photo that can be read and is of a known class")
-        found = np.concatenate(self.kept)
-        return found[np.argsort(found["index"], kind="stable")]
+            raise DatasetError(f"Data set {self.dataset.name} has no photo that can be read and is of a known class.")
+        rows = np.concatenate(self.kept)
+        return rows[np.argsort(rows["index"], kind="stable")]
+
+    def _tell(self, photo: int) -> None:
+        """Say which photo it is at. Raises Cancelled."""
+        self.job.progress(0.97 * self._count / len(self.wanted), f"photo {photo} of {len(self.wanted)}")
+
+    def _tell_step(self, fraction: float, message: str, pictures: Tensor, probabilities: Tensor) -> None:
+        """Every step is a word on how far the whole is, and a chance to stop."""
+        self._tell(self._count + 1)
 
     def _batches(self, indices: list[int]) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
         batch: list[int] = []
@@ -186,38 +211,32 @@ class _Survey:
         if len(active):
             self._one_step(rows, active, frames)
             for place in range(len(self.epsilons)):
-                active = self._pgd(rows, active, frames, place)
+                active = self._search(rows, active, frames, place)
         return rows
 
     def _truth(self, index: int, clean: int) -> tuple[int, ...]:
         return self.by_label[self.dataset.label(index)] if self.by_label else (clean,)
 
-    def _job(self) -> Job:
-        """A job whose every step is a word on how far the whole is, and a chance to stop."""
-        done, count = self._told
-
-        def progress(fraction: float, message: str, preview: Any = None, curve: Any = None) -> None:
-            self.job.progress(0.97 * done / count, f"photo {done + 1} of {count}")
-
-        return dataclasses.replace(self.job, progress=Progress(progress))
-
-    def _run(
-        self, name: str, frames: NDArray[np.uint8], classes: NDArray[Any], epsilon: float, seeds: list[int]
+    def _attacked(
+        self,
+        attack: Attack[Any],
+        frames: NDArray[np.uint8],
+        classes: NDArray[Any],
+        epsilon: float,
+        seeds: list[int],
+        steps: int | None = None,
     ) -> NDArray[np.uint8]:
         """The attacked frames, rounded within their ball."""
         import torch
 
-        from fovea.engine.make.attack.gradient import ball_attack
+        from fovea.engine.make.attack.shared.rounding import attacked_frames
         from fovea.engine.make.optimise.canvas import to_picture
 
-        attack = ATTACKS[name]
-        clean = to_picture(frames, self.job.device)
-        labels = torch.from_numpy(classes.astype(np.int64)).to(self.job.device)
-        steps = self.options.steps if attack.random_start else attack.steps
-        made = ball_attack(self._job(), clean, labels, attack, epsilon, steps=steps, seeds=seeds)
-        change = (made.picture - clean).double().cpu().numpy()
-        attacked: NDArray[np.uint8] = attacked_frames(frames, change, attack, epsilon)
-        return attacked
+        job, clean = self.job, to_picture(frames, self.job.device)
+        labels = torch.from_numpy(classes.astype(np.int64)).to(job.device)
+        batch = attack.batch(job, clean, labels, epsilon=epsilon, steps=steps, seeds=seeds, told=self._tell_step)
+        change = (attack.run(batch) - clean).double().cpu().numpy()
+        return attacked_frames(frames, change, attack.norm, epsilon)
 
     def _seeds(self, rows: NDArray[Any]) -> list[int]:
         """A seed of its own for each photo, so that a result does not depend on its batch."""
@@ -227,27 +246,28 @@ class _Survey:
         """FGSM at every epsilon: one gradient serves them all."""
         some = rows[active]
         largest = self.epsilons[-1]
-        attacked = self._run("fgsm", frames[active], some["clean"], largest, self._seeds(some))
+        attacked = self._attacked(FGSM, frames[active], some["clean"], largest, self._seeds(some))
         signs = np.sign(attacked.astype(int) - frames[active])
         for place, epsilon in enumerate(self.epsilons):
             levels = math.floor(epsilon * 255 + 1e-6)
             pictures = np.clip(frames[active] + levels * signs, 0, 255).astype(np.uint8)
             rows["fgsm"][active, place] = self._still_right(some, self.ask(pictures).argmax(1))
 
-    def _still_right(self, rows: NDArray[Any], found: NDArray[Any]) -> NDArray[np.bool_]:
+    def _still_right(self, rows: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.bool_]:
         truths = [self._truth(int(row["index"]), int(row["clean"])) for row in rows]
-        return np.array([int(one) in truth for one, truth in zip(found, truths, strict=True)], bool)
+        return np.array([int(index) in truth for index, truth in zip(predictions, truths, strict=True)], bool)
 
-    def _pgd(self, rows: NDArray[Any], active: NDArray[Any], frames: NDArray[np.uint8], place: int) -> NDArray[Any]:
+    def _search(self, rows: NDArray[Any], active: NDArray[Any], frames: NDArray[np.uint8], place: int) -> NDArray[Any]:
         """Attack those that are still right; returns those that still are."""
         if not len(active):
             return active
         some = rows[active]
-        attacked = self._run("pgd", frames[active], some["clean"], self.epsilons[place], self._seeds(some))
-        found = self.ask(attacked)
-        still = self._still_right(some, found.argmax(1))
-        rows["left"][active] = found[np.arange(len(active)), some["clean"]]
-        rows["becomes"][active] = found.argmax(1)
+        steps, epsilon = self.options.steps, self.epsilons[place]
+        attacked = self._attacked(PGD, frames[active], some["clean"], epsilon, self._seeds(some), steps)
+        probabilities = self.ask(attacked)
+        still = self._still_right(some, probabilities.argmax(1))
+        rows["left"][active] = probabilities[np.arange(len(active)), some["clean"]]
+        rows["becomes"][active] = probabilities.argmax(1)
         rows["fooled_at"][active[~still]] = place
         return active[still]
 
@@ -297,17 +317,19 @@ def curves(rows: NDArray[Any], epsilons: list[float]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def _photos(survey: _Survey, rows: NDArray[Any]) -> pd.DataFrame:
-    """The photos that were right at first, the most fragile first."""
+def fragility(rows: NDArray[Any], epsilons: list[float], names: Sequence[str], keys: Sequence[str]) -> pd.DataFrame:
+    """The photos that were right at first, the most fragile first; `names` of the classes, `keys` of the photos.
+
+    Columns image, class, probability, fooled at, becomes, probability left, index.
+    """
     import pandas as pd
 
-    names, dataset = survey.job.card.classes, survey.dataset
     right = rows[rows["right"]]
     right = right[np.lexsort((right["index"], right["left"], right["fooled_at"]))]
-    radius = [*(as_fraction(epsilon) for epsilon in survey.epsilons), "none"]
+    radius = [*(as_fraction(epsilon) for epsilon in epsilons), "none"]
     return pd.DataFrame(
         {
-            "image": [dataset.keys[index] for index in right["index"]],
+            "image": [keys[index] for index in right["index"]],
             "class": [names[index] for index in right["clean"]],
             "probability": right["probability"].astype(float),
             "fooled at": [radius[place] for place in right["fooled_at"]],
@@ -318,51 +340,52 @@ def _photos(survey: _Survey, rows: NDArray[Any]) -> pd.DataFrame:
     )
 
 
-def _add_gallery(survey: _Survey, name: str, title: str, how: str, photos: pd.DataFrame, result: Result) -> None:
-    from fovea.engine.explain.maps.pictures import as_colour
-    from fovea.engine.sheet import compose_sheet, fit_tile, square_columns
+@dataclass(frozen=True)
+class Findings:
+    """What attacks on a data set found.
 
-    preprocessing = survey.job.card.preprocessing
-    columns = square_columns(len(photos), 6)
-    tiles = (fit_tile(as_colour(survey.dataset.frame(int(n), preprocessing)), TILE) for n in photos["index"])
-    result.images[name] = compose_sheet(tiles, TILE, columns)
-    told = [
-        f"{first} {'holds' if at == 'none' else f'→ {then} at ±{255 * float(fraction(at)):.3g}'}"
-        for first, then, at in zip(photos["class"], photos["becomes"], photos["fooled at"], strict=True)
-    ]
-    result.tables[name] = photos.drop(columns="index").assign(told=told).reset_index(drop=True)
-    result.panels.append(
-        GalleryPanel(
-            title=title,
-            help=how,
-            image=name,
-            table=name,
-            tile=TILE,
-            columns=columns,
-            caption=("told",),
-        )
+    `truth` says in words what counted as right. `accuracy` by epsilon (see `curves`), and the `photos` that were right
+    at first of `count` (see `fragility`). `unreadable`: columns image and reason.
+    """
+
+    dataset: Dataset
+    truth: str
+    count: int
+    accuracy: pd.DataFrame
+    photos: pd.DataFrame
+    unreadable: pd.DataFrame
+
+
+def compute(job: Job[RobustnessOptions]) -> Findings:
+    """Attack the photos at every epsilon, and count those that stay right."""
+    import pandas as pd
+
+    survey = Survey(job)
+    rows = survey.run()
+    job.record(provider="torch", precision="fp32", decoder=survey.dataset.decoder)
+    return Findings(
+        survey.dataset,
+        survey.truth,
+        len(rows),
+        curves(rows, survey.epsilons),
+        fragility(rows, survey.epsilons, job.card.classes, survey.dataset.keys),
+        pd.DataFrame(survey.unreadable, columns=["image", "reason"]),
     )
 
 
-def robustness(job: Job) -> Result:
+def report(job: Job[RobustnessOptions], findings: Findings) -> Result:
     """Tables `accuracy` (by epsilon), `photos`, `most_fragile`, `least_fragile`, `unreadable`."""
-    import pandas as pd
-
-    survey = _Survey(job)
-    rows = survey.run()
-    table = curves(rows, survey.epsilons)
-    photos = _photos(survey, rows)
-    job.record(provider="torch", precision="fp32", decoder=survey.dataset.decoder)
+    table, photos = findings.accuracy, findings.photos
     last = table.iloc[-1]
     result = Result(
         tables={
             "accuracy": table,
             "photos": photos.drop(columns="index").head(LISTED),
-            "unreadable": pd.DataFrame(survey.unreadable, columns=["image", "reason"]),
+            "unreadable": findings.unreadable,
         },
         summary={
-            "photos": len(rows),
-            "right is": survey.truth,
+            "photos": findings.count,
+            "right is": findings.truth,
             "clean_accuracy": float(table["PGD"].iloc[0]),
             "fgsm_accuracy": float(last["FGSM"]),
             "pgd_accuracy": float(last["PGD"]),
@@ -371,8 +394,8 @@ def robustness(job: Job) -> Result:
         panels=[
             CurvePanel(
                 title="Accuracy against the size of the change",
-                help=f"Share of {len(rows)} photos that stay right ({survey.truth}) when every value may change by so "
-                "many grey levels; the bands are 95 % intervals (Wilson).",
+                help=f"The curves show the share of {findings.count} photos that stay right ({findings.truth}) when "
+                "every pixel value may change by so many grey levels. The bands are 95 % intervals (Wilson).",
                 table="accuracy",
                 x="grey levels",
                 y=("FGSM", "PGD"),
@@ -383,32 +406,67 @@ def robustness(job: Job) -> Result:
         ],
         preview="most_fragile",
     )
-    if survey.unreadable:
-        job.warn(f"{len(survey.unreadable)} photos cannot be read and are left out; see the table unreadable")
+    if len(findings.unreadable):
+        job.warn(f"{len(findings.unreadable)} photos cannot be read and are left out; see the table unreadable.")
     if not len(photos):
-        job.warn("no photo was right to begin with, so none could be fooled")
+        job.warn("No photo was right to begin with, so none could be fooled.")
         result.preview = ""
         return result
     job.progress(0.98, "drawing the galleries")
     count = job.options.examples
     _add_gallery(
-        survey,
+        job,
+        findings.dataset,
         "most_fragile",
         "Most fragile",
-        "Fooled by the smallest change (in grey levels), the surest first.",
+        "These photos were fooled by the smallest change (in grey levels). Among equals those come first whose class "
+        "has the least probability left.",
         photos[:count],
         result,
     )
     _add_gallery(
-        survey,
+        job,
+        findings.dataset,
         "least_fragile",
         "Least fragile",
-        "Fooled by the largest change alone (in grey levels), or by none that was tried.",
+        "These photos were fooled by the largest change alone (in grey levels), or by none that was tried.",
         photos[::-1][:count],
         result,
     )
-    result.panels.append(TablePanel(title="The figures", help="By epsilon.", table="accuracy"))
+    result.panels.append(
+        TablePanel(
+            title="The figures",
+            help="Each row is one epsilon: the accuracy against either attack, with its 95 % interval.",
+            table="accuracy",
+        )
+    )
     return result
+
+
+def _add_gallery(
+    job: Job[RobustnessOptions],
+    dataset: Dataset,
+    name: str,
+    title: str,
+    help: str,
+    photos: pd.DataFrame,
+    result: Result,
+) -> None:
+    from fovea.engine.explain.maps.pictures import as_colour
+    from fovea.engine.panels.sheet import Sheet, fit_tile, square_columns
+
+    preprocessing = job.card.preprocessing
+    columns = square_columns(len(photos), 6)
+    tiles = (fit_tile(as_colour(dataset.frame(int(n), preprocessing)), TILE) for n in photos["index"])
+    result.images[name] = Sheet(TILE, columns).compose(tiles)
+    told = [
+        f"{first} {'holds' if at == 'none' else f'→ {then} at ±{255 * float(fraction(at)):.3g}'}"
+        for first, then, at in zip(photos["class"], photos["becomes"], photos["fooled at"], strict=True)
+    ]
+    result.tables[name] = photos.drop(columns="index").assign(told=told).reset_index(drop=True)
+    result.panels.append(
+        GalleryPanel(title=title, help=help, image=name, table=name, tile=TILE, columns=columns, caption=("told",))
+    )
 
 
 def work(card: Card, options: RobustnessOptions, images: int) -> float:
@@ -426,7 +484,8 @@ METHOD = Method(
     question="How much does it take to fool it on many photos?",
     summary="Accuracy on a data set against the size of the change that FGSM and PGD may make (Madry et al. 2018).",
     options=RobustnessOptions,
-    compute=robustness,
+    compute=compute,
+    report=report,
     work=work,
     photo=False,
     gradients=True,

@@ -357,7 +357,7 @@ def _grid(transfer: Transfer, share: float) -> tuple[Any, int, pd.DataFrame]:
 
     from fovea.engine.explain.maps.pictures import as_colour
     from fovea.engine.make.optimise.sizes import photo_pixels
-    from fovea.engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.panels.sheet import Sheet, fit_tile
 
     job, options = transfer.job, transfer.options
     side = min(options.smallest, max(job.card.preprocessing.size))
@@ -370,7 +370,7 @@ def _grid(transfer: Transfer, share: float) -> tuple[Any, int, pd.DataFrame]:
             weights = (options.content_weight * down, options.style_weight * across)
             tiles.append(fit_tile(as_colour(transfer.finished(transfer.make([side], *weights, part), content)), side))
             shown.append({"content": f"content {weights[0]:g}", "style": f"style {weights[1]:g}"})
-    return compose_sheet(tiles, side, len(GRID)), side, pd.DataFrame(shown)
+    return Sheet(side, len(GRID)).compose(tiles), side, pd.DataFrame(shown)
 
 
 def _runner(job: Job, height: int, width: int) -> Job:
@@ -452,13 +452,13 @@ def _sources(job: Job, transfer: Transfer) -> tuple[Any, pd.DataFrame]:
 
     from fovea.engine.explain.maps.pictures import as_colour
     from fovea.engine.make.optimise.sizes import photo_pixels
-    from fovea.engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.panels.sheet import Sheet, fit_tile
 
     photos = [transfer.content, *(photo for photo, _ in transfer.styles)]
     tiles = [fit_tile(as_colour(photo_pixels(job, photo, SOURCE_TILE)), SOURCE_TILE) for photo in photos]
     shown = [{"photo": "content", "part": ""}]
     shown += [{"photo": "style", "part": f"{share:.0%}"} for _, share in transfer.styles]
-    return compose_sheet(tiles, SOURCE_TILE, len(tiles)), pd.DataFrame(shown)
+    return Sheet(SOURCE_TILE, len(tiles)).compose(tiles), pd.DataFrame(shown)
 
 
 def _style_photos(job: Job, styles: list[tuple[Image.Image, float]], side: int) -> dict[str, Any]:

@@ -323,7 +323,7 @@ def _depths(job: Job, layers: list[Layer], source: NDArray[Any], share: float) -
 
     from fovea.engine.explain.maps.pictures import as_colour
     from fovea.engine.make.optimise.canvas import to_picture
-    from fovea.engine.sheet import compose_sheet, fit_tile
+    from fovea.engine.panels.sheet import Sheet, fit_tile
 
     side = max(job.card.preprocessing.size)
     height, width = (max(LEAST_SIDE, round(side * n / max(source.shape[:2]))) for n in source.shape[:2])
@@ -338,7 +338,7 @@ def _depths(job: Job, layers: list[Layer], source: NDArray[Any], share: float) -
         shown.append({"layers": name, "shows": "" if depth else "neighbouring pixels alone"})
     curves = pd.concat(synthesis.losses, ignore_index=True)
     return (
-        compose_sheet([fit_tile(as_colour(tile), side) for tile in tiles], side, len(tiles)),
+        Sheet(side, len(tiles)).compose(fit_tile(as_colour(tile), side) for tile in tiles),
         side,
         pd.DataFrame(shown),
         curves,

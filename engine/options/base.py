@@ -42,6 +42,10 @@ class Kind:
         """What the thing that is named must have, in one word ("spatial", "weights"), or ""."""
         return ""
 
+    def choices(self) -> tuple[str, ...]:
+        """The values that it can have, where they are a list that is known only when it is read; else none."""
+        return ()
+
     def references(self, value: Any) -> tuple[str, ...]:
         """The photos, data sets or networks that a value names."""
         return (str(value),) if self.input and value else ()
@@ -118,7 +122,11 @@ def option(
         "needs": chosen.needs,
         "slider": slider,
     }
-    info: FieldInfo = Field(default, description=help, json_schema_extra=told, **limits)
+
+    def describe(schema: dict[str, Any]) -> None:
+        schema.update(told | ({"enum": list(chosen.choices())} if chosen.choices() else {}))
+
+    info: FieldInfo = Field(default, description=help, json_schema_extra=describe, **limits)
     info.metadata.append(Declared(chosen, unit, advanced, slider, empty))
     return info
 

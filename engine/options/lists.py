@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 
 def parts_of(value: Any) -> tuple[str, ...]:
-    """The parts of a comma list, each once; a list or tuple keeps its own parts."""
+    """The parts of a comma list, each once; a list or tuple keeps its own parts, and a number is one part.
+
+    Raises ValueError for what is neither.
+    """
+    if isinstance(value, int | float):
+        value = str(value)
+    if not isinstance(value, str | Iterable):
+        raise ValueError("expected values with commas between them")
     parts = value.split(",") if isinstance(value, str) else map(str, value)
     return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -11,37 +12,36 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, SerializeAsAny
 
 from fovea.engine.panels.base import Panel
+from fovea.engine.panels.unknown import UnknownPanel
 
 
 @functools.cache
 def panel_kinds() -> dict[str, type[Panel]]:
     """The classes of panels by the name of their kind."""
     folder = importlib.import_module("fovea.engine.panels")
-    for module in pkgutil.iter_modules(folder.__path__):
-        importlib.import_module(f"{folder.__name__}.{module.name}")
     kinds: dict[str, type[Panel]] = {}
-    waiting = list(Panel.__subclasses__())
-    while waiting:
-        panel = waiting.pop()
-        waiting += panel.__subclasses__()
-        kind = panel.model_fields["kind"].default
-        if isinstance(kind, str):
-            kinds[kind] = panel
+    for file in pkgutil.iter_modules(folder.__path__):
+        module = importlib.import_module(f"{folder.__name__}.{file.name}")
+        for _, panel in inspect.getmembers(module, inspect.isclass):
+            if issubclass(panel, Panel) and isinstance(kind := panel.model_fields["kind"].default, str):
+                kinds[kind] = panel
     return kinds
 
 
 def read_panel(value: Any) -> Any:
     """A panel from a record; fields that its kind has not are left out, as records once held every kind's fields.
 
-    Raises ValueError on a kind that is not known here.
+    Raises ValueError where no kind is told.
     """
     if not isinstance(value, Mapping):
         return value
-    kind = panel_kinds().get(str(value.get("kind")))
+    name = value.get("kind")
+    if not isinstance(name, str):
+        raise ValueError(f"expected a panel of one of the kinds {', '.join(sorted(panel_kinds()))}, got {name!r}")
+    kind = panel_kinds().get(name)
     if kind is None:
-        known = ", ".join(sorted(panel_kinds()))
-        raise ValueError(f"expected a panel of one of the kinds {known}, got {value.get('kind')!r}")
-    return kind.model_validate({name: item for name, item in value.items() if name in kind.model_fields})
+        return UnknownPanel.model_validate(value)
+    return kind.model_validate({field: item for field, item in value.items() if field in kind.model_fields})
 
 
 AnyPanel = Annotated[SerializeAsAny[Panel], BeforeValidator(read_panel)]

@@ -8,9 +8,9 @@ import json
 import platform
 from pathlib import Path
 
-from fovea import __version__
 from fovea.engine.errors import ProviderError
 from fovea.models.home import home
+from fovea.version import __version__
 
 DEVICES = ("auto", "cpu", "cuda")
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")

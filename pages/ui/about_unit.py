@@ -1,10 +1,8 @@
-"""What finished runs know of one unit, and the runs that would know more; each method says itself what it holds."""
+"""What finished runs know of one unit, drawn, and the buttons of the runs that would know more."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,87 +10,28 @@ import pandas as pd
 import streamlit as st
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.look.kernels.weights import weighted_layers
 from fovea.engine.look.mining.mined import Mined, by_maximum
-from fovea.engine.method import Method, methods
-from fovea.engine.options import LayerKind, LayersKind, UnitKind, declared
-from fovea.engine.panels import CurvePanel, Panel, TableView
-from fovea.engine.run.record import Request
+from fovea.engine.method import Method
+from fovea.engine.options import LayersKind
+from fovea.engine.panels import ChannelsPanel, CurvePanel, GalleryPanel, Panel, TablePanel
 from fovea.engine.run.resolve import resolve
 from fovea.engine.run.title import run_title
+from fovea.engine.store.folder import StoredRun
 from fovea.engine.work.runs import submit
 from fovea.models.card import Card
 from fovea.pages.ui import reads, state
-from fovea.pages.ui.gallery import show_group, show_units
+from fovea.pages.ui.facts import show_facts
 from fovea.pages.ui.links import artifact_url
 from fovea.pages.ui.nav import page
-from fovea.pages.ui.panels import channel_chart, show_panel
-from fovea.pages.ui.text import duration, escaped, label, plain, value
+from fovea.pages.ui.panels.channels import show_channel
+from fovea.pages.ui.panels.gallery import show_group, show_units
+from fovea.pages.ui.panels.show import show_panel
+from fovea.pages.ui.panels.tiles import bare
+from fovea.pages.ui.progress import POLL_SECONDS, show_bar
+from fovea.pages.ui.text import escaped, label, plain, value
+from fovea.pages.ui.unit_runs import layer_for, mined_gallery, neighbours_of, request_for, runs_for
 
-RUNS_READ = 60
 BINS = 32
-POLL_SECONDS = 0.8
-
-
-def methods_of_every_unit() -> list[Method]:
-    """The methods whose result holds each unit of a layer."""
-    return [method for method in methods().values() if method.every_unit]
-
-
-def methods_of_one_unit() -> list[Method]:
-    """The methods that can be asked about one unit."""
-    return [method for method in methods().values() if method.options.names(UnitKind) and not method.every_unit]
-
-
-def layer_for(method: Method, card: Card, layer: str) -> str:
-    """The layer to ask this method about: where it needs weights, the nearest one before with the same units."""
-    needs = {declared(method.options.model_fields[name]).kind.needs for name in method.options.names(LayerKind)}
-    names = [one.name for one in card.layers]
-    weighted = weighted_layers(card)
-    if "weights" not in needs or layer in weighted:
-        return layer
-    before = [one for one in names[: names.index(layer)] if one in weighted]
-    same = [one for one in before if card.layer(one).units == card.layer(layer).units]
-    return same[-1] if same else layer
-
-
-def request_for(method: Method, card: Card, layer: str, unit: int) -> Request:
-    """The run that would tell of this unit, with the method's defaults."""
-    options: dict[str, Any] = {name: layer_for(method, card, layer) for name in method.options.names(LayerKind)[:1]}
-    if method.every_unit:
-        options |= {name: layer for name in method.options.names(LayersKind)}
-    else:
-        options |= {name: unit for name in method.options.names(UnitKind)[:1]}
-    image = state.photo() if method.takes_photo else None
-    return Request(method=method.name, network=card.name, image=image, options=options)
-
-
-def runs_for(method: Method, card: Card, layer: str, unit: int) -> Iterator[Any]:
-    """The runs that tell of this unit with the network's present weights, newest first, unfinished ones too."""
-    request = request_for(method, card, layer, unit)
-    singles = {name: value for name, value in request.options.items() if name not in method.options.names(LayersKind)}
-    words = " ".join(f"{name}={value}" for name, value in singles.items())
-    store = reads.store()
-    for row in store.list(method=method.name, network=card.name, text=words or None, limit=RUNS_READ):
-        if row.status not in ("done", "queued", "running") or (method.takes_photo and row.image != request.image):
-            continue
-        record = store.run(row.id).record
-        if record.network.sha256 not in ("", card.sha256):
-            continue
-        if any(record.options.get(name) != wanted for name, wanted in singles.items()):
-            continue
-        if method.every_unit and method.options.names(LayersKind) and not _mined(record, method, layer):
-            continue
-        yield store.run(row.id)
-
-
-def _mined(record: Any, method: Method, layer: str) -> bool:
-    """Whether a run over several layers holds this one."""
-    asked = {name.strip() for option in method.options.names(LayersKind) for name in record.options[option].split(",")}
-    return layer in asked or any(
-        isinstance(panel, TableView) and panel.where.get("layer") == layer for panel in record.panels
-    )
-
 
 # --- every unit of the layer
 
@@ -115,13 +54,6 @@ def share_of(method: Method, card: Card, layer: str, unit: int) -> bool:
     return True
 
 
-def neighbours_of(card: Card, layer: str) -> dict[str, str]:
-    """The layers in whose place this one's best patches are the same above zero, each with what it is to this one."""
-    behind = {one.name: f"the {one.kind} behind {layer}" for one in card.layers if one.activates == layer}
-    before = card.layer(layer).activates
-    return behind | ({before: f"what this {card.layer(layer).kind} reads"} if before else {})
-
-
 def _borrowed(method: Method, card: Card, layer: str, unit: int) -> bool:
     """Draw the unit's best patches as an activation before or behind the layer has them, if they were mined there."""
     if not method.options.names(LayersKind):
@@ -132,56 +64,58 @@ def _borrowed(method: Method, card: Card, layer: str, unit: int) -> bool:
                 continue
             panel, group = Mined(run).gallery(other), {"layer": other, "unit": str(unit)}
             if panel is not None and show_group(panel, run, group, f"unit:borrowed:{run.id}", above=0.0):
-                st.caption(plain(f"Patches of {other}, {what}: above zero both have the same, in this order."))
+                st.caption(
+                    plain(f"These are the patches of {other}, {what}. Above zero both have the same, in this order.")
+                )
                 _source(run)
                 return True
     return False
 
 
-def _share(panel: Panel, run: Any, card: Card, layer: str, unit: int, key: str) -> None:
-    if panel.kind == "gallery" and {"layer", "unit"} <= set(panel.group):
+def _share(panel: Panel, run: StoredRun, card: Card, layer: str, unit: int, key: str) -> None:
+    """What one panel of a run over the whole layer holds of the unit."""
+    if isinstance(panel, GalleryPanel) and {"layer", "unit"} <= set(panel.group):
         if panel.where.get("layer", layer) == layer:
             show_group(panel, run, {"layer": layer, "unit": str(unit)}, key)
-    elif panel.kind == "channels" and not panel.beside and panel.image:
+    elif isinstance(panel, ChannelsPanel) and not panel.beside and panel.image:
         st.subheader("On this photo", anchor=False)
-        channel_chart(panel, run, unit, key)
-    elif panel.kind == "table":
-        table = run.table(panel.table)
-        if "unit" not in table:
-            return
-        keep = (table["unit"] == unit) & (table["layer"] == layer if "layer" in table else True)
-        if "other" in table:
-            st.subheader(panel.title, anchor=False)
-            st.caption(panel.help)
-            _neighbours(table[keep], card, layer, key)
-        elif keep.any():
-            _facts(table[keep].iloc[0])
+        show_channel(panel, run, unit, key)
+    elif isinstance(panel, TablePanel):
+        _share_of_table(panel, run, card, layer, unit, key)
+
+
+def _share_of_table(panel: TablePanel, run: StoredRun, card: Card, layer: str, unit: int, key: str) -> None:
+    """The unit's row; or, where the table tells of pairs of units, its neighbours."""
+    table = run.table(panel.table)
+    if "unit" not in table:
+        return
+    keep = (table["unit"] == unit) & (table["layer"] == layer if "layer" in table else True)
+    if "other" in table:
+        st.subheader(panel.title, anchor=False)
+        st.caption(panel.help)
+        _neighbours(table[keep], card, layer, key)
+    elif keep.any():
+        _facts(table[keep].iloc[0])
 
 
 def _facts(row: pd.Series[Any]) -> None:
     """A row of a table of units: its numbers in a line."""
-    told = {name: one for name, one in row.items() if name not in ("layer", "unit", "tile") and str(one) != ""}
-    facts = "".join(
-        f'<div class="fovea-fact"><span>{escaped(label(str(name)))}</span><b>{escaped(_word(one))}</b></div>'
-        for name, one in told.items()
-    )
-    st.html(f'<div class="fovea-facts">{facts}</div>')
-
-
-def _word(one: Any) -> str:
-    return value(one.item() if isinstance(one, np.generic) else one)
+    told = {name: item for name, item in row.items() if name not in ("layer", "unit", "tile") and str(item) != ""}
+    show_facts({label(str(name)): value(bare(item)) for name, item in told.items()})
 
 
 def _neighbours(rows: pd.DataFrame, card: Card, layer: str, key: str) -> None:
     """Other units with how alike they are; with their best patches where these were mined."""
     if rows.empty:
-        st.info("No other unit is like this one: it answers the same to every image.", icon=":material/hub:")
+        st.info(
+            "No other unit is like this one, because this one answers the same to every image.", icon=":material/hub:"
+        )
         return
     measure = next(name for name in rows if name not in ("layer", "unit", "rank", "other", "tile"))
     notes = {int(row["other"]): f"{measure} {row[measure]:.2f}" for _, row in rows.iterrows()}
-    found = _mined_gallery(card, layer)
-    if found is not None:
-        show_units(*found, notes, key, lambda other: state.choose(unit=str(other)))
+    mined = mined_gallery(card, layer)
+    if mined is not None:
+        show_units(*mined, notes, key, lambda other: state.choose(unit=str(other)))
         return
     with st.container(horizontal=True):
         for other, note in notes.items():
@@ -191,17 +125,6 @@ def _neighbours(rows: pd.DataFrame, card: Card, layer: str, key: str) -> None:
                 key=f"{key}:{other}",
                 on_click=lambda other=other: state.choose(unit=str(other)),
             )
-
-
-def _mined_gallery(card: Card, layer: str) -> tuple[Panel, Any] | None:
-    """The newest gallery of patches of this layer, or of an activation before or behind it, and its run."""
-    mining = [method for method in methods_of_every_unit() if method.options.names(LayersKind)]
-    for name in (layer, *neighbours_of(card, layer)):
-        for run in itertools.chain.from_iterable(runs_for(method, card, name, 0) for method in mining):
-            panel = Mined(run).gallery(name) if name == layer or by_maximum(run) else None
-            if panel is not None:
-                return panel, run
-    return None
 
 
 class _OneTable:
@@ -215,7 +138,7 @@ class _OneTable:
         return self._table
 
 
-def _histogram(run: Any, layer: str, unit: int) -> None:
+def _histogram(run: StoredRun, layer: str, unit: int) -> None:
     """How many images give which maximum."""
     units = run.table("units")
     row = np.nonzero(((units["layer"] == layer) & (units["unit"] == unit)).to_numpy())[0]
@@ -224,7 +147,7 @@ def _histogram(run: Any, layer: str, unit: int) -> None:
     table = even_bins(run.array("histograms")[row[0]], run.array("histogram_edges"))
     panel = CurvePanel(
         title="How strongly it answers",
-        help="How many images have this as the largest value of the unit's map.",
+        help="This curve shows how many images have each value as the largest one in the unit's map.",
         table="histogram",
         x="largest value",
         y=("images",),
@@ -250,7 +173,7 @@ def even_bins(counts: np.ndarray[Any, Any], edges: np.ndarray[Any, Any]) -> pd.D
     return pd.DataFrame({"largest value": (lines[1:] + lines[:-1]) / 2, "images": np.diff(below)})
 
 
-def _source(run: Any) -> None:
+def _source(run: StoredRun) -> None:
     about = plain(f"From: {run_title(run.record)}, {run.record.started[:16].replace('T', ' ')}")
     st.page_link(page("run"), label=about, query_params={"id": run.id}, icon=":material/open_in_full:")
 
@@ -273,7 +196,7 @@ def card_of(method: Method, card: Card, layer: str, unit: int) -> None:
         st.page_link(page("run"), label="Open", query_params={"id": run.id}, icon=":material/open_in_full:")
 
 
-def _ask(method: Method, card: Card, layer: str, unit: int, run: Any, button: str = "") -> None:
+def _ask(method: Method, card: Card, layer: str, unit: int, run: StoredRun | None, button: str = "") -> None:
     """How far the unfinished run is, or the button that starts one, or why there can be none.
 
     `button` names what is asked where something is shown already; without it the method is introduced.
@@ -289,7 +212,7 @@ def _ask(method: Method, card: Card, layer: str, unit: int, run: Any, button: st
         return
     if not button:
         st.caption(plain(method.summary))
-    about = f"{method.question} With the defaults; its own page has all options."
+    about = f"{method.question} This starts a run with the defaults. The method's own page has all options."
     if st.button(plain(button or "Find out"), key=f"unit:ask:{method.name}", icon=":material/play_arrow:", help=about):
         try:
             submit(request)
@@ -303,5 +226,4 @@ def _waiting(run_id: str) -> None:
     live = reads.store().live(run_id)
     if live is None:
         st.rerun()
-    left = f" · about {duration(live.seconds_left)} left" if live.seconds_left and live.seconds > 1.5 else ""
-    st.progress(min(max(live.fraction, 0.0), 1.0), text=plain(live.message + left))
+    show_bar(live)

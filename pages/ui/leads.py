@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from fovea.engine.method import find_method
+from fovea.engine.method import find_method, leads_of
 from fovea.engine.run.record import Request
 from fovea.engine.work.runs import submit
 from fovea.pages.ui import state
-from fovea.pages.ui.forms import prefill
+from fovea.pages.ui.forms.form import prefill
 from fovea.pages.ui.links import artifact_url
 from fovea.pages.ui.nav import method_page
 from fovea.pages.ui.text import errors_as_lines
@@ -24,14 +24,15 @@ def values_button(run: Any, *, type: Literal["secondary", "tertiary"] = "seconda
             artifact_url(run.record.id, "arrays.npz"),
             icon=":material/data_array:",
             type=type,
-            help=f"{', '.join(run.arrays[:6])} as NumPy's .npz. Tables can be saved as CSV at their top right.",
+            help=f"Saves {', '.join(run.arrays[:6])} as one file in NumPy's format .npz. A table is saved as CSV "
+            f"by the button at its top right.",
         )
 
 
 def lead_buttons(run: Any, key: str) -> None:
     """A button for each question that the run's method leads to; a press starts that run and shows it."""
     record = run.record
-    for place, lead in enumerate(find_method(record.method).leads):
+    for place, lead in enumerate(leads_of(find_method(record.method))):
         if st.button(
             lead.title, icon=":material/verified:", key=f"lead:{key}:{place}", help=find_method(lead.method).summary
         ):
@@ -46,9 +47,7 @@ def lead_buttons(run: Any, key: str) -> None:
                     device=record.requested_device,
                     provider=record.requested_provider,
                 )
-                found = submit(request)
-                state.choose(network=record.network.name, layer="", unit="")
-                if record.image and state.PHOTO.fullmatch(record.image):
-                    state.choose(photo=record.image)
+                run_id = submit(request)
+                state.take_over(record.network.name, record.image)
                 prefill(find_method(lead.method), options)
-                st.switch_page(method_page(lead.method), query_params={"run": found})
+                st.switch_page(method_page(lead.method), query_params={"run": run_id})

@@ -13,6 +13,9 @@ from fovea.engine.method import VERBS, Method, methods
 
 PAGES = Path(__file__).resolve().parent.parent
 
+ANY_METHOD = PAGES / "ui" / "any_method.py"
+"""The page of methods whose family has no file of its own."""
+
 ICONS = {"look": ":material/visibility:", "explain": ":material/lightbulb:", "make": ":material/brush:"}
 
 
@@ -59,32 +62,34 @@ def family_of(method: str) -> Family:
     return next(family for family in families() if method in family.names)
 
 
-def _generic(names: tuple[str, ...]) -> Any:
-    def show() -> None:
-        from fovea.pages.ui.workbench import workbench
-
-        workbench(*names)
-
-    show.__name__ = f"generic_{names[0]}"
-    return show
-
-
 def method_page(method: str) -> Any:
-    """The page where a method is run: its family's own file, or the generic page."""
+    """The page where a method is run: its family's own file, or the one that serves every method."""
     family = family_of(method)
-    source = family.file if family.file.is_file() else _generic(family.names)
+    source = family.file if family.file.is_file() else ANY_METHOD
     return st.Page(source, title=family.title, url_path=family.path, icon=ICONS[family.verb])
 
 
 def _alone(method: Method) -> Any:
     """A page of one method alone, so that an address may name any method; its family's page stands in the menu."""
     return st.Page(
-        _generic((method.name,)),
+        ANY_METHOD,
         title=method.title,
         url_path=method.name,
         icon=ICONS[method.verb],
         visibility="hidden",
     )
+
+
+def remember(current: Any) -> None:
+    """Keep which page is open, for a page that serves several addresses."""
+    st.session_state["nav:path"] = current.url_path
+
+
+def methods_here() -> tuple[str, ...]:
+    """The methods of the address that is open: those of a family, or one that has an address of its own."""
+    path = str(st.session_state["nav:path"])
+    family = family_of(path)
+    return family.names if family.path == path else (path,)
 
 
 def page(name: str) -> Any:

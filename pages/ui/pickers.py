@@ -6,12 +6,17 @@ from typing import Any
 
 import streamlit as st
 
+from fovea.engine.data.catalogue import open_dataset
+from fovea.engine.data.photos import keep_photo
+from fovea.engine.data.samples import SAMPLES
 from fovea.engine.errors import FoveaError
-from fovea.models.home import home
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.links import photo_url
+from fovea.pages.ui.paging import choose_page
 from fovea.pages.ui.text import escaped, show_error
+from fovea.pages.ui.titles import network_title, photo_title
 
+THUMBNAILS_A_PAGE = 12
 UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"]
 
 
@@ -27,41 +32,11 @@ def network_picker() -> None:
         names,
         key="picker:network",
         format_func=network_title,
-        help="Type to search: the bundled network, those registered with `python -m engine networks add`, "
-        "and torchvision's. `@random` stands for untrained weights.",
-        on_change=lambda: change(network=st.session_state["picker:network"], layer="", unit=""),
+        help="Type to search among the bundled network, those that you registered and those of torchvision. Names with "
+        "`@random` stand for untrained weights. Register a network of your own with "
+        "`python -m engine networks add`.",
+        on_change=lambda: state.change(network=st.session_state["picker:network"], layer="", unit=""),
     )
-
-
-def network_title(name: str) -> str:
-    """A network's name as people read it."""
-    if name == "fovea":
-        return "fovea (bundled)"
-    family, _, rest = name.partition(":")
-    if not rest:
-        return name
-    architecture, _, weights = rest.partition("@")
-    return f"{architecture} · {weights} weights" if weights == "random" else f"{architecture} · {weights or family}"
-
-
-def change(**values: str) -> None:
-    """Choose a network or a photo: the runs shown on the pages belong to the old one, so they are let go."""
-    for key in [key for key in st.session_state if str(key).startswith("shown:")]:
-        del st.session_state[key]
-    if "run" in st.query_params:
-        del st.query_params["run"]
-    state.choose(**values)
-
-
-def photo_title(reference: str) -> str:
-    """A photo's name as people read it."""
-    from fovea.engine.data.photos import photo_name
-    from fovea.engine.data.samples import SAMPLES
-
-    kind, _, name = reference.partition(":")
-    if kind == "sample":
-        return SAMPLES[name].title if name in SAMPLES else name
-    return photo_name(reference)
 
 
 def photo_picker() -> None:
@@ -73,7 +48,7 @@ def photo_picker() -> None:
             f'<div class="fovea-current"><img src="{escaped(photo_url(reference, 200))}" alt="">'
             f"<span>{escaped(title)}</span></div>"
         )
-    words = "A sample, an upload, or an item of a data set."
+    words = "Take a sample, upload a photo, or take an image of a data set."
     if st.button("Change photo", icon=":material/photo_library:", width="stretch", key="picker:photo", help=words):
         choose_photo()
 
@@ -97,60 +72,44 @@ def _thumbnails(references: list[str], prefix: str) -> None:
             title = photo_title(reference)
             st.html(f'<img class="fovea-thumb" src="{escaped(photo_url(reference, 240))}" alt="{escaped(title)}">')
             if st.button(title, key=f"{prefix}:{reference}", width="stretch"):
-                change(photo=reference)
+                state.change(photo=reference)
                 st.rerun()
 
 
 def _samples() -> None:
-    from fovea.engine.data.samples import SAMPLES
-
     _thumbnails([f"sample:{name}" for name, sample in SAMPLES.items() if name == sample.picture], "sample")
-    st.caption("Whole pictures, as they were before the crop")
+    st.caption("These are the whole pictures, as they were before they were cropped.")
     _thumbnails([f"sample:{name}" for name, sample in SAMPLES.items() if name != sample.picture], "sample")
 
 
-def kept_photos(limit: int = 8) -> list[str]:
-    """The newest photos that were uploaded here."""
-    folder = home() / "photos"
-    files = sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True) if folder.is_dir() else []
-    found = [f"photo:{path.stem}" for path in files if path.suffix != ".name"]
-    return [reference for reference in found if state.PHOTO.fullmatch(reference)][:limit]
-
-
 def _upload() -> None:
-    from fovea.engine.data.photos import keep_photo
-
-    given = st.file_uploader(
+    upload = st.file_uploader(
         "A photo of yours",
         type=UPLOAD_TYPES,
         max_upload_size=20,
-        help="At most 20 MB and 50 megapixels. It stays on this machine, in Fovea's own folder.",
+        help="A photo may have at most 20 MB and 50 megapixels. It stays on this machine, in Fovea's own folder.",
     )
-    if given is not None:
+    if upload is not None:
         try:
-            reference = keep_photo(given.getvalue(), given.name)
+            reference = keep_photo(upload.getvalue(), upload.name)
         except FoveaError as error:
             show_error(error)
         else:
-            change(photo=reference)
+            state.change(photo=reference)
             st.rerun()
-    earlier = kept_photos()
+    earlier = reads.kept_photos()
     if earlier:
-        st.caption("Uploaded before")
+        st.caption("You uploaded these before.")
         _thumbnails(earlier, "kept")
 
 
 def _dataset_item() -> None:
-    from fovea.engine.data.catalogue import open_dataset
-    from fovea.engine.data.photos import keep_photo
-
     name = st.selectbox("Data set", reads.known_datasets(), key="picker:dataset")
     try:
         dataset: Any = open_dataset(name)
-        count = len(dataset)
-        page = st.number_input("Page", 1, max(1, -(-count // 12)), 1, help=f"{count:,} images, twelve a page")
+        _, part = choose_page(st, len(dataset), THUMBNAILS_A_PAGE, always=True)
         columns = st.columns(4)
-        for place, index in enumerate(range((page - 1) * 12, min(page * 12, count))):
+        for place, index in enumerate(range(len(dataset))[part]):
             with columns[place % 4]:
                 try:
                     st.image(dataset.thumbnail(index, 240), width="stretch")
@@ -158,7 +117,7 @@ def _dataset_item() -> None:
                     show_error(error)
                     continue
                 if st.button("Take this", key=f"item:{name}:{index}", width="stretch", help=str(dataset.keys[index])):
-                    change(photo=keep_photo(dataset.photo(index), str(dataset.keys[index])))
+                    state.change(photo=keep_photo(dataset.photo(index), str(dataset.keys[index])))
                     st.rerun()
     except FoveaError as error:
         show_error(error)

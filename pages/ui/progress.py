@@ -11,10 +11,12 @@ from typing import Any
 import streamlit as st
 from PIL import Image
 
+from fovea.engine.run.estimate import duration
 from fovea.pages.ui import reads, state
+from fovea.pages.ui.facts import show_facts
 from fovea.pages.ui.links import artifact_url, photo_url
-from fovea.pages.ui.panels import show_panels
-from fovea.pages.ui.text import duration, errors_as_lines, escaped, label, plain, show_error, value
+from fovea.pages.ui.panels.show import show_panels
+from fovea.pages.ui.text import errors_as_lines, escaped, label, plain, show_error, value
 
 POLL_SECONDS = 0.8
 
@@ -41,15 +43,15 @@ def show_unfinished(run: Any) -> None:
     """One line for a run that failed, was cancelled or interrupted."""
     status, error = run.record.status, run.record.error
     if status == "failed":
-        show_error(error or "this run failed and left no reason")
+        show_error(error or "This run failed and left no reason.")
     elif status == "cancelled":
         st.info(
-            "This run was cancelled: press Run to start it again. Below is the last picture it made, if any.",
+            "This run was cancelled. Press Run to start it again. The last picture that it made stands below, if any.",
             icon=":material/block:",
         )
     else:
         st.info(
-            "This run was interrupted when the worker stopped. Repeat it: long runs go on from their last checkpoint.",
+            "This run was interrupted when the worker stopped. Repeat it: a long run goes on from its last checkpoint.",
             icon=":material/power_off:",
         )
     if run.preview is not None:
@@ -64,13 +66,13 @@ def show_warnings(run: Any) -> None:
 
 def show_summary(run: Any) -> None:
     """The numbers that name the outcome, in a row."""
-    facts = "".join(
-        f'<div class="fovea-fact"><span>{escaped(label(name))}</span><b>{escaped(value(number))}</b></div>'
-        for name, number in (run.record.summary or {}).items()
-        if number is not None and (not isinstance(number, dict | list) or len(number) <= 5)
+    show_facts(
+        {
+            label(name): value(number)
+            for name, number in (run.record.summary or {}).items()
+            if number is not None and (not isinstance(number, dict | list) or len(number) <= 5)
+        }
     )
-    if facts:
-        st.html(f'<div class="fovea-facts">{facts}</div>')
 
 
 def live_run(run_id: str, key: str) -> None:
@@ -82,19 +84,25 @@ def live_run(run_id: str, key: str) -> None:
     live = store.live(run_id)
     if live is None:
         st.rerun()
-    words = [plain(live.message)]
-    if live.ahead:
-        words.append(f"{live.ahead} before it")
-    if live.seconds_left is not None and live.seconds > 1.5:
-        words.append(f"about {duration(live.seconds_left)} left")
     bar, stop = st.columns([5, 1], vertical_alignment="center")
-    bar.progress(min(max(live.fraction, 0.0), 1.0), text="cancelling…" if live.cancelling else " · ".join(words))
+    with bar:
+        show_bar(live)
     if stop.button(
         "Cancel", icon=":material/stop_circle:", key=f"{key}:cancel", width="stretch", disabled=live.cancelling
     ):
         with errors_as_lines():
             store.cancel(run_id)
     _growing(live, run)
+
+
+def show_bar(live: Any) -> None:
+    """How far a running run is, and how long it will still take."""
+    words = [plain(live.message)]
+    if live.ahead:
+        words.append(f"{live.ahead} {'run' if live.ahead == 1 else 'runs'} before it")
+    if live.seconds_left is not None and live.seconds > 1.5:
+        words.append(f"about {duration(live.seconds_left)} left")
+    st.progress(min(max(live.fraction, 0.0), 1.0), text="Cancelling…" if live.cancelling else " · ".join(words))
 
 
 def _growing(live: Any, run: Any) -> None:
@@ -110,7 +118,7 @@ def _growing(live: Any, run: Any) -> None:
         with left, st.container(key="growing-picture"):
             st.html(f'<img class="fovea-hero" alt="the picture so far" src="{_inline(picture)}">')
     if curve:
-        right.caption("Losses so far")
+        right.caption("These are the losses so far, each between its smallest and its largest value.")
         right.html(loss_curves(curve))
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from functools import lru_cache
 
 import streamlit as st
 from PIL import Image
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.method import find_method
+from fovea.engine.method import Method
 from fovea.engine.store import Store
+from fovea.engine.store.folder import StoredRun
 from fovea.models.card import Card
 from fovea.models.home import home
+from fovea.pages.ui import state
 
 FINAL = frozenset({"done", "failed", "cancelled", "interrupted"})
 """The statuses that change no more."""
+
+
+RUNS_READ = 60
+"""So many runs are looked through, newest first."""
 
 
 @lru_cache(maxsize=8)
@@ -86,6 +93,14 @@ def root() -> str:
     return str(home())
 
 
+def kept_photos(limit: int = 8) -> list[str]:
+    """The newest photos that were uploaded here."""
+    folder = home() / "photos"
+    files = sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True) if folder.is_dir() else []
+    references = [f"photo:{path.stem}" for path in files if path.suffix != ".name"]
+    return [reference for reference in references if state.PHOTO.fullmatch(reference)][:limit]
+
+
 def card(name: str) -> Card | None:
     """The network's card if it has been read before."""
     from fovea.models.zoo import cached_card
@@ -93,22 +108,27 @@ def card(name: str) -> Card | None:
     return cached_card(name)
 
 
-def newest_run(method: str, network: str, photo: str, *, failed: bool = False) -> str | None:
-    """The newest finished or unfinished run of a method on this network, and on this photo where it takes one.
+def runs_of(
+    method: Method, network: str, photo: str | None, *, failed: bool = False, words: str | None = None
+) -> Iterator[StoredRun]:
+    """The runs of a method on this network's present weights, and on this photo where it takes one, newest first.
 
-    With `failed`, also one that ended badly.
+    Unfinished ones too; with `failed` also those that ended badly. `words`: what the record must hold.
     """
-    takes_photo = find_method(method).takes_photo
     known = None
     with contextlib.suppress(FoveaError):  # a network that cannot be is told of where its card is drawn
         known = card(network)
-    for row in store().list(method=method, network=network, limit=60):
+    for row in store().list(method=method.name, network=network, text=words, limit=RUNS_READ):
         if not failed and row.status not in ("done", "running", "queued"):
             continue
-        if takes_photo and row.image != photo:
+        if method.takes_photo and row.image != photo:
             continue
+        run = store().run(row.id)
         # A network that was trained on keeps its name: what its old weights gave is not shown as its answer.
-        weights = store().run(row.id).record.network.sha256
-        if known is None or weights in ("", known.sha256):
-            return row.id
-    return None
+        if known is None or run.record.network.sha256 in ("", known.sha256):
+            yield run
+
+
+def newest_run(method: Method, network: str, photo: str | None, *, failed: bool = False) -> str | None:
+    """The newest of `runs_of`, by its id."""
+    return next((run.id for run in runs_of(method, network, photo, failed=failed)), None)

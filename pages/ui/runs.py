@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from fovea.engine.errors import FoveaError
-from fovea.engine.method import find_method
 from fovea.engine.store.index import RunRow
 from fovea.pages.ui import reads
 from fovea.pages.ui.links import artifact_url
 from fovea.pages.ui.nav import page
-from fovea.pages.ui.pickers import network_title
 from fovea.pages.ui.text import ago, escaped, plain
+from fovea.pages.ui.titles import method_title, network_title
 
 STATUS = {
     "queued": ("waiting", "gray"),
@@ -25,15 +23,7 @@ STATUS = {
 """How a run that is not done is marked."""
 
 
-def method_title(name: str) -> str:
-    """A method's title; its name if this Fovea does not know it."""
-    try:
-        return find_method(name).title
-    except FoveaError:
-        return name
-
-
-def run_title(row: RunRow) -> str:
+def card_title(row: RunRow) -> str:
     """What a card is headed with."""
     return row.name or method_title(row.method)
 
@@ -59,11 +49,11 @@ def _growing(row: RunRow) -> bool:
 def _card(row: RunRow) -> None:
     if row.preview is not None or _growing(row):
         source = artifact_url(row.id, "preview.png")
-        st.html(f'<img class="fovea-preview" loading="lazy" src="{escaped(source)}" alt="{escaped(run_title(row))}">')
+        st.html(f'<img class="fovea-preview" loading="lazy" src="{escaped(source)}" alt="{escaped(card_title(row))}">')
     else:
         st.html('<div class="fovea-preview"></div>')
     pin = ":material/keep: " if row.pinned else ""
-    st.page_link(page("run"), label=f"{pin}{plain(run_title(row))}", query_params={"id": row.id})
+    st.page_link(page("run"), label=f"{pin}{plain(card_title(row))}", query_params={"id": row.id})
     about = " · ".join(filter(None, [row.subject, network_title(row.network), ago(row.created)]))
     st.caption(plain(about))
     if row.status in STATUS:

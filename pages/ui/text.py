@@ -12,7 +12,6 @@ from typing import Any
 import streamlit as st
 
 from fovea.engine.errors import FoveaError
-from fovea.engine.run.estimate import duration as duration
 
 
 @contextlib.contextmanager
@@ -56,10 +55,14 @@ def ago(moment: Any) -> str:
     return when.date().isoformat()
 
 
+def sentence(text: str) -> str:
+    """Text that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def label(name: str, unit: str = "") -> str:
     """An option's name as a label: "top_k" -> "Top k"; its unit in brackets."""
-    words = name.replace("_", " ")
-    words = words[:1].upper() + words[1:]
+    words = sentence(name.replace("_", " "))
     return f"{words} ({unit})" if unit and unit not in name else words
 
 

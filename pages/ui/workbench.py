@@ -15,16 +15,15 @@ from fovea.engine.run.record import Request
 from fovea.engine.run.resolve import resolve
 from fovea.engine.work.runs import submit
 from fovea.models.card import Card
-from fovea.models.home import home
 from fovea.pages.ui import reads, state
 from fovea.pages.ui.cards import card_or_wait
-from fovea.pages.ui.forms import options_form, where_it_runs
+from fovea.pages.ui.forms.form import options_form, where_it_runs
 from fovea.pages.ui.leads import lead_buttons, values_button
 from fovea.pages.ui.links import report_url
 from fovea.pages.ui.nav import family_of, page
-from fovea.pages.ui.pickers import photo_title
 from fovea.pages.ui.progress import show_run
 from fovea.pages.ui.text import errors_as_lines, plain, show_error
+from fovea.pages.ui.titles import method_title, photo_title
 
 
 def workbench(*names: str, about: str = "") -> None:
@@ -69,7 +68,7 @@ def _choose(names: tuple[str, ...]) -> Method:
             names,
             key=key,
             required=True,
-            format_func=lambda name: find_method(name).title,
+            format_func=method_title,
             label_visibility="collapsed",
             persist_state="session",
         )
@@ -81,10 +80,10 @@ def _takes_example(method: Method) -> bool:
     return bool(method.example) and state.photo() == state.DEFAULTS["photo"]
 
 
-def _photo_of(method: Method) -> str:
-    """The chosen photo, or the method's example as long as that is wanted."""
+def _photo_of(method: Method) -> str | None:
+    """The photo that the method takes, if it does: the chosen one, or its example as long as that is wanted."""
     wanted = _takes_example(method) and st.session_state.get(f"example:{method.name}", True)
-    return method.example if wanted else state.photo()
+    return method.example if wanted else state.photo_for(method)
 
 
 def _form(method: Method, card: Card) -> None:
@@ -93,7 +92,8 @@ def _form(method: Method, card: Card) -> None:
             f"Example photo: {photo_title(method.example)}",
             value=True,
             key=f"example:{method.name}",
-            help="A photo that shows this well, in the place of the one on the left. Choose a photo there to leave it.",
+            help="The method runs on this photo, which shows it well, in place of the photo in the sidebar. Turn this "
+            "off, or choose another photo in the sidebar, to run it on that one.",
             persist_state="session",
         )
     values = options_form(method, card)
@@ -102,7 +102,7 @@ def _form(method: Method, card: Card) -> None:
         request = Request(
             method=method.name,
             network=state.network(),
-            image=_photo_of(method) if method.takes_photo else None,
+            image=_photo_of(method),
             options=values,
             **where_it_runs(method),
         )
@@ -121,16 +121,10 @@ def _form(method: Method, card: Card) -> None:
     ):
         assert request is not None
         with errors_as_lines():
-            show_next(method.name, submit(request))
+            state.show_next(method.name, submit(request))
             st.rerun()
     if problem is None:
         st.caption(_estimate(method, values))
-
-
-def show_next(method: str, run_id: str) -> None:
-    """Make a run the one that its method's page shows, also after a reload."""
-    st.session_state[f"shown:{method}"] = run_id
-    st.query_params["run"] = run_id
 
 
 def _estimate(method: Method, values: dict[str, Any]) -> str:
@@ -138,7 +132,7 @@ def _estimate(method: Method, values: dict[str, Any]) -> str:
     images = 0
     for name in filter(values.get, method.options.names(DatasetKind)):
         try:
-            images = max(images, reads.dataset_size(str(home()), str(values[name])))
+            images = max(images, reads.dataset_size(reads.root(), str(values[name])))
         except FoveaError:
             return ""
     return in_words(expect(reads.store(), method.name, state.network(), values, images), images)
@@ -146,19 +140,19 @@ def _estimate(method: Method, values: dict[str, Any]) -> str:
 
 def _result(method: Method) -> None:
     """The run in the address, else the one shown last, else the newest that fits, else what to do."""
-    run_id = st.query_params.get("run") or st.session_state.get(f"shown:{method.name}")
+    run_id: str | None = state.shown(method.name)
     if run_id and not _belongs(run_id, method):
         run_id = None
     if not run_id:
-        run_id = reads.newest_run(method.name, state.network(), _photo_of(method))
+        run_id = reads.newest_run(method, state.network(), _photo_of(method))
     if not run_id:
         st.info(
-            f"Nothing here yet for this network{' and photo' if method.takes_photo else ''}. "
+            f"There is nothing here yet for this network{' and photo' if method.takes_photo else ''}. "
             f"Press **Run**: the defaults give a first picture.",
             icon=":material/arrow_back:",
         )
         return
-    show_next(method.name, run_id)
+    state.show_next(method.name, run_id)
     # What the page itself puts into the address is no news to it: it must not undo the user's choice of a method.
     st.session_state[f"seen:{family_of(method.name).names[0]}"] = run_id
     run = show_run(run_id, "bench")

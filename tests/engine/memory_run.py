@@ -24,8 +24,8 @@ from fovea.engine.panels import (
     TablePanel,
     TextPanel,
 )
+from fovea.engine.panels.sheet import Sheet, fit_tile
 from fovea.engine.run.record import Input, NetworkRef, RunRecord
-from fovea.engine.sheet import compose_sheet, fit_tile
 
 KINDS = ("image", "overlay", "heatmap", "gallery", "curve", "bars", "scatter", "channels", "table", "text")
 
@@ -151,6 +151,6 @@ def every_panel(label: str = "tabby cat") -> MemoryRun:
             "photo": photo,
             "cover": Image.new("RGB", (224, 224), (124, 116, 104)),
             "made": photo.rotate(180),
-            "sheet": Image.fromarray(compose_sheet(tiles, 64, 4)),
+            "sheet": Image.fromarray(Sheet(64, 4).compose(tiles)),
         },
     )

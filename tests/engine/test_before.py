@@ -18,7 +18,7 @@ import pytest
 from fovea.engine.data.catalogue import register_dataset
 from fovea.engine.data.photos import keep_photo, open_photo
 from fovea.engine.method import Method
-from fovea.engine.report import report_html
+from fovea.engine.report.report import report_html
 from fovea.engine.run.execute import execute
 from fovea.engine.run.record import Request
 from fovea.engine.run.resolve import new_record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fovea.engine.method import find_method
+from fovea.engine.method import find_method, leads_of
 from tests.pages.conftest import NETWORK
 
 Open = Callable[..., Any]
@@ -23,7 +23,7 @@ def run_of(method: str, **options: Any) -> str:
 def test_a_run_of_a_map_leads_to_the_trust_in_it(open_page: Open) -> None:
     run_id = run_of("saliency", reduction="positive", target="7")
     app = open_page("run", id=run_id)
-    (lead,) = find_method("saliency").leads
+    (lead,) = leads_of(find_method("saliency"))
     button = next(button for button in app.button if button.label == lead.title)
     assert button.help
     options = lead.options({"sampling": "plain", "reduction": "positive", "target": "7"}, {"target": "7"})

@@ -102,10 +102,10 @@ def test_unit_page_shows_what_was_mined_and_asks_for_the_rest(open_page: Open, m
 def test_a_unit_borrows_the_patches_of_the_activation_behind_it(open_page: Open, mined: str) -> None:
     app = open_page("unit", layer="features.3.squeeze_activation", unit="2")
     told = [str(one.value) for one in app.caption]
-    assert any(f"Patches of {LAYER}, what this ReLU reads" in text for text in told)
+    assert any(f"patches of {LAYER}, what this ReLU reads" in text for text in told)
     assert "unit:ask:patches" in [button.key for button in app.button]
     expand = [str(one.value) for one in open_page("unit", layer="features.3.expand1x1", unit="2").caption]
-    assert not any("Patches of" in text for text in expand)
+    assert not any("the patches of" in text for text in expand)
 
 
 def test_steps_to_the_next_unit_and_layer(open_page: Open) -> None:
@@ -117,15 +117,3 @@ def test_steps_to_the_next_unit_and_layer(open_page: Open) -> None:
     assert app.selectbox(key="unit:layer").value == "features.3.squeeze_activation"
     assert app.number_input(key="unit:unit").value == 0
     assert "units 0 to 15" in lines(open_page("unit", layer=LAYER, unit="99"))
-
-
-def test_a_histogram_of_uneven_bins_keeps_its_counts() -> None:
-    from fovea.pages.ui.about_unit import even_bins
-
-    edges = np.array([-np.inf, -1.0, 0.5, 1.0, 2.0, 4.0, np.inf])
-    table = even_bins(np.array([0, 3, 0, 5, 8, 0]), edges)
-    assert table["images"].sum() == pytest.approx(16)
-    assert table["largest value"].between(-1, 4).all()
-    assert table[table["largest value"] < 0.5]["images"].sum() == pytest.approx(3, rel=0.2)
-    assert even_bins(np.array([0, 0, 0, 0, 0, 4]), edges)["images"].sum() == pytest.approx(4)
-    assert even_bins(np.zeros(6, int), edges)["images"].tolist() == [0]

@@ -115,7 +115,7 @@ def test_mistakes_are_one_line_and_change_nothing(
     evil = pickle.dumps({"conv": io.BytesIO})
     cases = [
         (("", weights, None), "name must be given"),
-        (("mine", None, None), "weights must be given"),
+        (("mine", None, None), "Weights must be given"),
         (("../x", weights, None), "cannot be the name of a network"),
         (("mine", evil, None), "pickle"),
         (("mine", other, None), "are not for torchvision:squeezenet1_1"),

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from fovea.engine.method import methods
@@ -71,7 +70,7 @@ def test_every_method_has_a_form_made_from_its_options(name: str, open_page: Ope
 
 def test_run_shows_its_panels_and_is_found_again(open_page: Open) -> None:
     app = open_page("occlusion", photo="sample:coffee")
-    assert "Nothing here yet" in texts(app)
+    assert "There is nothing here yet" in texts(app)
     control(app, "number_input", "occlusion", "window").set_value(112)
     control(app, "number_input", "occlusion", "stride").set_value(112)
     press(app.run(), "Run")
@@ -110,7 +109,7 @@ def test_hostile_address_is_one_line(query: dict[str, str], told: str, open_page
 def test_library_is_empty_and_says_what_to_do(open_page: Open, own_home: Path) -> None:
     app = open_page("library")
     assert not app.exception
-    assert "No runs yet" in texts(app)
+    assert "There are no runs yet" in texts(app)
 
 
 def test_library_finds_runs_by_words(open_page: Open, occlusion_run: str) -> None:
@@ -169,27 +168,6 @@ def test_unit_page_names_the_layer_and_the_ways_on(open_page: Open) -> None:
     assert app.number_input(key="unit:unit").value == 2
     assert any(button.key.startswith("unit:ask:") for button in app.button)
     assert "no layer" in lines(open_page("unit", layer="nowhere"))
-
-
-def test_covered_picture_replaces_one_window() -> None:
-    from PIL import Image
-
-    from fovea.engine.panels import Cells
-    from fovea.pages.ui.panels import covered_picture
-
-    class View:
-        def image(self, name: str) -> Image.Image:
-            return Image.new("RGB", (8, 6), "white" if name == "photo" else "black")
-
-        def array(self, name: str) -> np.ndarray:
-            return np.array({"ys": [0, 4], "xs": [0, 4, 7]}[name])
-
-    cells = Cells(ys="ys", xs="xs", height=4, width=4, values="score", cover="cover")
-    shown = covered_picture(cells, View(), 1, 2)
-    assert shown.shape == (6, 8, 3)
-    assert (shown[4:, 7:] == 0).all()
-    assert shown[:4].min() == 255
-    assert shown[:, :7].min() == 255
 
 
 def test_server_process_imports_no_torch(fovea_home: Path, occlusion_run: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fovea.engine.errors import NetworkError
 from fovea.engine.explain.backward.rules import Rule, backward_rule
-from fovea.engine.explain.backward.scores import Score
+from fovea.engine.scores import Score
 from fovea.models.memory import out_of_memory
 from fovea.models.torch_net import forward_taps
 
@@ -52,14 +52,6 @@ def explain(
     return Explained(score, gradient, values.detach(), output.detach(), notes)
 
 
-def choose_at(module: nn.Module, x: Tensor, tap: str, choose: Callable[[Tensor], Score]) -> tuple[Score, Tensor]:
-    """The score that `choose(output of tap)` picks and its values (N,) at `x`, by a forward pass alone."""
-    with torch.no_grad():
-        output = forward_taps(module, x, [tap])[tap]
-        score = choose(output)
-        return score, score.of(output)
-
-
 def gradient_of(module: nn.Module, score: Score, rule: Rule = "gradient") -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """What a sampling asks: a function from inputs (N, C, H, W) to the score's gradients and values (N,).
 
@@ -80,8 +72,3 @@ def gradient_of(module: nn.Module, score: Score, rule: Rule = "gradient") -> Cal
         return torch.cat([half[0] for half in halves]), torch.cat([half[1] for half in halves])
 
     return gradient
-
-
-def batch_for(x: Tensor) -> int:
-    """How many samples of this input (1, C, H, W) go through the network at once: eight at 224 x 224 pixels."""
-    return max(1, 8 * 224 * 224 // (x.shape[-1] * x.shape[-2]))

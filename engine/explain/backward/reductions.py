@@ -18,16 +18,16 @@ class Reduction:
     words: str
 
 
-ReductionName = Literal["max_abs", "sum", "positive", "grad_times_input"]
-
 REDUCTIONS: dict[str, Reduction] = {
-    "max_abs": Reduction(lambda values, x: values.abs().amax(0), "sequential", "largest |·| of the channels"),
-    "sum": Reduction(lambda values, x: values.sum(0), "diverging", "signed sum over the channels"),
+    "max_abs": Reduction(
+        lambda values, x: values.abs().amax(0), "sequential", "the largest absolute value of the channels"
+    ),
+    "sum": Reduction(lambda values, x: values.sum(0), "diverging", "the signed sum over the channels"),
     "positive": Reduction(
-        lambda values, x: values.clamp_min(0).amax(0), "sequential", "largest positive value of the channels"
+        lambda values, x: values.clamp_min(0).amax(0), "sequential", "the largest positive value of the channels"
     ),
     "grad_times_input": Reduction(
-        lambda values, x: (values * x).sum(0), "diverging", "gradient times input, summed over the channels"
+        lambda values, x: (values * x).sum(0), "diverging", "the gradient times the input, summed over the channels"
     ),
 }
 """max_abs is Simonyan's section 3.1; grad_times_input is Shrikumar's 2016 form, on the normalised input."""

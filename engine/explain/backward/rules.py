@@ -57,8 +57,8 @@ def _rectifier_ceiling(function: Any, args: tuple[Any, ...], kwargs: Mapping[str
         return 6.0
     if function in _CLAMPS:
         names, low, high = _CLAMPS[function]
-        given = dict(zip(names, args[1:], strict=False)) | dict(kwargs)
-        low, high = given.get(names[0], low), given.get(names[1], high) if len(names) > 1 else None
+        limits = dict(zip(names, args[1:], strict=False)) | dict(kwargs)
+        low, high = limits.get(names[0], low), limits.get(names[1], high) if len(names) > 1 else None
         if isinstance(low, int | float) and low == 0 and (high is None or isinstance(high, int | float)):
             return float("inf") if high is None else float(high)
     return None
@@ -151,12 +151,12 @@ class ReluRule(TorchFunctionMode):
         names = ", ".join(f"{count} {name}" for name, count in sorted(self.others.items()))
         if not self.relus:
             why = f"only {names}" if names else "none that it called before this layer"
-            return [f"the network has no ReLU here ({why}): the {self.rule} rule changes nothing, equal to gradient"]
+            return [f"the network has no ReLU here ({why}), so the {self.rule} rule is the plain gradient"]
         lines = [f"the {self.rule} rule acts on {self.relus} ReLUs; {names} keep their own derivative"] if names else []
         for ceiling, count in sorted(self.ceilings.items()):
-            does = f"is shut below 0 and above {ceiling:g}"
+            does = f"lets nothing through where their input is below 0 or above {ceiling:g}"
             if self.rule == "deconvnet":
-                does = "does not ask whether their input is between"
+                does = "does not ask where their input lies"
             lines.append(f"{count} of the ReLUs end at {ceiling:g} (ReLU6, hardtanh): the {self.rule} rule {does}")
         return lines
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fovea.engine.progress import SILENT, Progress
+
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
-Told = Callable[[float], None]
-"""Called with the fraction that is done."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def smoothgrad(
     seed: int,
     squared: bool = False,
     batch: int = 8,
-    told: Told = lambda fraction: None,
+    progress: Progress = SILENT,
 ) -> Attribution:
     """The mean gradient, or mean squared gradient, at noisy copies of `x` (Smilkov et al. 2017, section 3).
 
@@ -60,7 +60,7 @@ def smoothgrad(
         gradients, _ = gradient(x + deviation * draws.to(x))
         gradients = gradients.double()
         total += (gradients.square() if squared else gradients).sum(0)
-        told(part.stop / samples)
+        progress(part.stop / samples, f"{part.stop} of {samples} noisy copies")
     return Attribution((total / samples).to(x))
 
 
@@ -71,23 +71,23 @@ def integrated_gradients(
     *,
     steps: int,
     batch: int = 8,
-    told: Told = lambda fraction: None,
+    progress: Progress = SILENT,
 ) -> Attribution:
     """(x − baseline) times the mean gradient on the straight line between them (Sundararajan et al. 2017, eq. 1).
 
     The integral is taken by Gauss-Legendre quadrature with `steps` points. Its values add up to the change of
     score from `baseline` (1, C, H, W) to `x` (the paper's completeness); the relative error of that is reported.
     """
-    places, weights = np.polynomial.legendre.leggauss(steps)
-    places, weights = (places + 1) / 2, weights / 2
+    points, weights = np.polynomial.legendre.leggauss(steps)
+    points, weights = (points + 1) / 2, weights / 2
     total = torch.zeros_like(x[0], dtype=torch.float64)
     _, ends = gradient(torch.cat([x, baseline]))
     for part in _batches(steps, batch):
-        where = torch.tensor(places[part.start : part.stop], dtype=x.dtype, device=x.device).view(-1, 1, 1, 1)
+        where = torch.tensor(points[part.start : part.stop], dtype=x.dtype, device=x.device).view(-1, 1, 1, 1)
         share = torch.tensor(weights[part.start : part.stop], device=x.device).view(-1, 1, 1, 1)
         gradients, _ = gradient(baseline + where * (x - baseline))
         total += (gradients.double() * share).sum(0)
-        told(part.stop / steps)
+        progress(part.stop / steps, f"{part.stop} of {steps} points")
     values = total * (x[0] - baseline[0]).double()
     change = float(ends[0] - ends[1])
     error = abs(float(values.sum()) - change) / max(abs(change), 1e-12)

@@ -16,19 +16,19 @@ from fovea.engine.look.probing.probe import Probe, batch_size
 from fovea.engine.look.probing.reducers import Editor, as_maps, class_scores, read_layer
 
 if TYPE_CHECKING:
-    from fovea.engine.explain.maps.family import Subject
+    from fovea.engine.maps import ClassOrUnit
     from fovea.engine.method import Job
 
 
 class PixelCurves:
-    """A session that scores a photo with part of its pixels replaced, for one subject of one network.
+    """A session that scores a photo with part of its pixels replaced, for one class or unit of a network.
 
     `score`: "probability" or "logit" of a class; of a unit it is its value. Raises UnsupportedError where the
     network does not know that score.
     """
 
-    def __init__(self, job: Job, subject: Subject, score: str) -> None:
-        self._probe = Probe(job, [subject.tap], _question(job, subject, score))
+    def __init__(self, job: Job[Any], explained: ClassOrUnit, score: str) -> None:
+        self._probe = Probe(job, [explained.tap], _question(job, explained, score))
 
     def run(
         self,
@@ -36,7 +36,6 @@ class PixelCurves:
         end: NDArray[np.float32],
         ranks: NDArray[np.int64],
         counts: NDArray[np.int64],
-        told: Callable[[float], None] = lambda fraction: None,
     ) -> NDArray[np.float64]:
         """The scores (N,) of `start` with the pixels of rank below counts[n] taken from `end`, both (1, C, H, W)."""
         size = batch_size(self._probe.provider)
@@ -45,28 +44,27 @@ class PixelCurves:
             part = counts[first : first + size]
             feeds: dict[str, NDArray[Any]] = {"start": start, "end": end, "ranks": ranks[None, None], "counts": part}
             scores.append(self._probe.run(feeds, batched=("counts",))["score"])
-            told(min(1.0, (first + size) / len(counts)))
         return np.concatenate(scores).astype(np.float64)
 
 
-def _question(job: Job, subject: Subject, score: str) -> Callable[[Editor, Mapping[str, str]], None]:
+def _question(job: Job[Any], explained: ClassOrUnit, score: str) -> Callable[[Editor, Mapping[str, str]], None]:
     card = job.card
 
     def build(editor: Editor, tensors: Mapping[str, str]) -> None:
         _mixed_input(editor, job)
-        tensor = tensors[subject.tap]
-        if not subject.layer:
+        tensor = tensors[explained.tap]
+        if not explained.layer:
             scores = class_scores(editor, tensor, card, score)
-            editor.answer(_picked(editor, scores, card.class_index(subject.target), axis=1), "score")
+            editor.answer(_picked(editor, scores, card.class_index(explained.target), axis=1), "score")
             return
-        assert subject.unit is not None, "a subject of a layer names its unit"
-        maps = as_maps(editor, tensor, read_layer(card, subject.tap))
-        fired = _picked(editor, maps, subject.unit, axis=1)
-        if subject.place is None:
-            editor.answer(editor.reduce("ReduceSum", fired, [1, 2]), "score")
+        assert explained.unit is not None, "what is explained of a layer names its unit"
+        maps = as_maps(editor, tensor, read_layer(card, explained.tap))
+        maps_of_unit = _picked(editor, maps, explained.unit, axis=1)
+        if explained.position is None:
+            editor.answer(editor.reduce("ReduceSum", maps_of_unit, [1, 2]), "score")
         else:
-            row = _picked(editor, fired, subject.place[0], axis=1)
-            editor.answer(_picked(editor, row, subject.place[1], axis=1), "score")
+            row = _picked(editor, maps_of_unit, explained.position[0], axis=1)
+            editor.answer(_picked(editor, row, explained.position[1], axis=1), "score")
 
     return build
 
@@ -75,7 +73,7 @@ def _picked(editor: Editor, tensor: str, index: int, axis: int) -> str:
     return editor.node("Gather", tensor, editor.constant(index), axis=axis)
 
 
-def _mixed_input(editor: Editor, job: Job) -> None:
+def _mixed_input(editor: Editor, job: Job[Any]) -> None:
     """Feeds `start` and `end` (1, C, H, W), `ranks` (1, 1, H, W) and `counts` (N,), mixed as the class says."""
     (height, width), channels = job.card.preprocessing.size, job.card.preprocessing.channels
     start = editor.feed("start", "float32", [1, channels, height, width])
@@ -87,7 +85,7 @@ def _mixed_input(editor: Editor, job: Job) -> None:
     editor.replace_input(editor.node("Where", changed, end, start, front=True))
 
 
-def cover(job: Job, fill: str) -> NDArray[np.float32]:
+def cover(job: Job[Any], fill: str) -> NDArray[np.float32]:
     """What stands for a missing pixel, as network input (1, C, H, W): "black", the network's "mean", or "blur".
 
     The blur's deviation is a sixteenth of the short side, 14 px of 224: RISE's 5 px leaves most photos legible.

@@ -34,16 +34,16 @@ def layers_from_top(module: nn.Module, calls: Sequence[str]) -> list[str]:
     `calls` are the network's layers in forward order, as its card has them ("path", "path#2"). A module that is
     never called (attention reads its projection's weights itself) counts with the nearest one around it.
     """
-    last = {name.partition("#")[0]: place for place, name in enumerate(calls)}
+    last_call = {name.partition("#")[0]: number for number, name in enumerate(calls)}
     owners = [path for path, child in module.named_modules() if _values(child)]
 
-    def place(path: str) -> int:
-        while path and path not in last:
+    def called_last(path: str) -> int:
+        while path and path not in last_call:
             path = path.rpartition(".")[0]
-        return last.get(path, -1)
+        return last_call.get(path, -1)
 
     # Python's sort keeps the order of definition among equals; reversed, the later definition comes first.
-    return sorted(reversed(owners), key=place, reverse=True)
+    return sorted(reversed(owners), key=called_last, reverse=True)
 
 
 def cascade(module: nn.Module, calls: Sequence[str], stages: int, seed: int) -> Iterator[Stage]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fovea.engine.explain.maps.family import RECIPES
+from fovea.engine.explain.maps.family import family
 
 if TYPE_CHECKING:
-    from fovea.engine.explain.faithfulness.trial import Changed, Curves, CurveTest
+    from fovea.engine.explain.faithfulness.map_tests import Changed, Curves, CurveTest
 
 MARGIN = 0.05
 """A difference of areas counts from this share of the score's fall between the photo and nothing of it."""
@@ -38,25 +38,25 @@ class Verdict:
 
 def judge(name: str, test: CurveTest, curves: Curves | None, changed: Sequence[Changed]) -> Verdict:
     """The verdict on one map of the family from its curves and its randomised versions (none: not tested)."""
-    title = RECIPES[name].title
+    member = family()[name]
+    title = member.title
     if curves is None:
         text = (
             f"The map has the same value everywhere, so it ranks no pixel above another: the score of "
-            f"{test.subject.words} does not change with any pixel here. There is nothing to test, and nothing to trust."
+            f"{test.explained.words} does not change with any pixel here. There is nothing to test, and nothing to "
+            f"trust."
         )
         return Verdict("no order", f"{title} says nothing here", text, f"{title} is constant: {NO_ORDER}", _NAN, _NAN)
     gain = curves.insertion_area - curves.deletion_area
-    found, told = _finding(test, curves, gain)
+    finds, sentence = _finding(test, curves, gain)
     kept = mean_rank(changed)
-    learned, told_learned = _learning(kept, changed)
-    word = _word(found, learned)
+    learned, sentence_learned = _learning(kept, changed)
+    word = _word(finds, learned)
     warning = ""
     if learned == "no":
-        known = RECIPES[name].known
-        warning = f"{title} hardly changes when the network forgets (rank correlation {kept:.2f}): " + (
-            f"{known}" if known else "it says little about what was learned"
-        )
-    return Verdict(word, f"{title}: {_TITLES[word]}", f"{told} {told_learned}".strip(), warning, gain, kept)
+        why = member.map.known or "it says little about what was learned"
+        warning = f"{title} hardly changes when the network forgets (rank correlation {kept:.2f}): {why}"
+    return Verdict(word, f"{title} {_TITLES[word]}", f"{sentence} {sentence_learned}".strip(), warning, gain, kept)
 
 
 _NAN = math.nan
@@ -64,47 +64,54 @@ NO_ORDER = "it ranks no pixel above another, so its curves would be those of cha
 
 _TITLES = {
     "holds up": "holds up in these tests",
-    "with care": "read it with care",
+    "with care": "should be read with care",
     "photo, not network": "shows the photo more than the network",
     "misses": "does not find what the score needs",
 }
-"""How a verdict is headed, by its word."""
+"""How a verdict is headed after the map's title, by its word."""
 
 
-def _word(found: str, learned: str) -> str:
+def _word(finds: str, learned: str) -> str:
     if learned == "no":
         return "photo, not network"
-    if found == "no":
+    if finds == "no":
         return "misses"
-    return "holds up" if found == "yes" and learned in ("yes", "") else "with care"
+    return "holds up" if finds == "yes" and learned in ("yes", "") else "with care"
 
 
 def _finding(test: CurveTest, curves: Curves, gain: float) -> tuple[str, str]:
-    """Whether the map's first pixels are those that the score needs: "yes", "blob" (no more than a
-    plain blob), "half" (in one of the two curves), "no"."""
+    """Whether the map's first pixels are those that the score needs, in a word and in a sentence.
+
+    The word: "yes", "blob" (no more than a plain blob), "half" (in one of the two curves), "no".
+    """
     chance = test.random_insertion - test.random_deletion
     blob = test.centre.insertion_area - test.centre.deletion_area
     margin = MARGIN * test.span
-    sooner = _clear(test.random_deletion - curves.deletion_area, [one.deletion_area for one in test.random])
-    later = _clear(curves.insertion_area - test.random_insertion, [one.insertion_area for one in test.random])
+    sooner = _clear(test.random_deletion - curves.deletion_area, test.random_deletions)
+    later = _clear(curves.insertion_area - test.random_insertion, test.random_insertions)
     if gain <= chance + margin and sooner:
-        found, words = "half", "Taken away, its pixels matter more than a random order's; put back, they do not"
+        word = "half"
+        words = "When they are taken away, its first pixels matter more than those of a random order; when they are "
+        words += "put back, they do not"
     elif gain <= chance + margin and later:
-        found, words = "half", "Put back, its pixels matter more than a random order's; taken away, they do not"
+        word = "half"
+        words = "When they are put back, its first pixels matter more than those of a random order; when they are "
+        words += "taken away, they do not"
     elif gain <= chance + margin:
-        found, words = "no", "Its pixels matter no more than a random order's"
+        word, words = "no", "Its first pixels matter no more than those of a random order"
     elif gain <= blob + margin:
-        found, words = (
-            "blob",
-            "Its pixels matter more than a random order's, but no more than a plain blob's in the centre",
-        )
+        word = "blob"
+        words = "Its first pixels matter more than those of a random order, but no more than those of a plain blob in "
+        words += "the centre"
     else:
-        found, words = "yes", "The pixels that it ranks first matter, more than a random order's or a centre blob's"
-    spread = float(np.std([one.deletion_area for one in test.random]))
-    return found, (
-        f"{words}: deletion area {curves.deletion_area:.3g} (random {test.random_deletion:.3g} ± {spread:.2g}, "
-        f"centre {test.centre.deletion_area:.3g}; less is better), insertion area {curves.insertion_area:.3g} "
-        f"(random {test.random_insertion:.3g}, centre {test.centre.insertion_area:.3g}; more is better)."
+        word = "yes"
+        words = "The pixels that it ranks first matter more than those of a random order or of a blob in the centre"
+    spread = float(np.std(test.random_deletions))
+    return word, (
+        f"{words}. Its deletion area is {curves.deletion_area:.3g}, where less is better (a random order has "
+        f"{test.random_deletion:.3g} ± {spread:.2g}, the blob {test.centre.deletion_area:.3g}); its insertion area is "
+        f"{curves.insertion_area:.3g}, where more is better (a random order has {test.random_insertion:.3g}, the blob "
+        f"{test.centre.insertion_area:.3g})."
     )
 
 
@@ -124,10 +131,10 @@ def _learning(kept: float, changed: Sequence[Changed]) -> tuple[str, str]:
         "no": "It hardly depends on what the network learned",
     }
     learned = "yes" if kept < FORGETS else "partly" if kept < KEEPS else "no"
-    end = "the map is constant" if math.isnan(last.rank) else f"{last.rank:.2f}, SSIM {last.ssim:.2f}"
+    end = "the map is constant" if math.isnan(last.rank) else f"it is {last.rank:.2f}, the SSIM {last.ssim:.2f}"
     return learned, (
-        f"{words[learned]}: re-initialised from the top, layer after layer, its mean rank correlation with the "
-        f"original is {kept:.2f} (with {last.layers} of {last.of} layers: {end})."
+        f"{words[learned]}: as layers are re-initialised from the top, the mean rank correlation with the original map "
+        f"is {kept:.2f}; with {last.layers} of {last.of} layers re-initialised {end}."
     )
 
 
@@ -136,27 +143,27 @@ def telling(changed: Sequence[Changed]) -> list[Changed]:
 
     Without any layer the photo's edges are gone, too, so that every map changes, also one that draws edges alone.
     """
-    return [one for one in changed if one.layers < one.of] or list(changed)
+    return [stage for stage in changed if stage.layers < stage.of] or list(changed)
 
 
 def mean_rank(changed: Sequence[Changed]) -> float:
     """The mean rank correlation over the telling stages, NaN where there is none; a constant map counts as 0."""
-    found = [0.0 if math.isnan(one.rank) else one.rank for one in telling(changed)]
-    return float(np.mean(found)) if found else math.nan
+    ranks = [0.0 if math.isnan(stage.rank) else stage.rank for stage in telling(changed)]
+    return float(np.mean(ranks)) if ranks else math.nan
 
 
 def mean_ssim(changed: Sequence[Changed]) -> float:
     """The mean SSIM over the telling stages, NaN where there is none."""
-    return float(np.mean([one.ssim for one in telling(changed)])) if changed else math.nan
+    return float(np.mean([stage.ssim for stage in telling(changed)])) if changed else math.nan
 
 
-def told_of_score(test: CurveTest) -> str:
+def caveat_of_score(test: CurveTest) -> str:
     """What a reader must know of the score itself: saturated, or nearly nothing; "" if it is neither."""
-    if test.subject.layer or test.score != "probability":
+    if test.explained.layer or test.score != "probability":
         return ""
-    words = f"the probability of {test.subject.words} is {test.clean:.5g} on this photo"
+    words = f"the probability of {test.explained.words} is {test.clean:.5g} on this photo"
     if test.clean > 0.9999:
-        return f"{words}, saturated: it stays flat while much is deleted; score logit shows more"
+        return f"{words}, which is saturated: it stays flat while much is deleted; score logit shows more"
     if test.clean < 0.02:
-        return f"{words}, so there is little to delete: these areas say little, score logit says more"
+        return f"{words}, so there is little to delete and these areas say little; score logit says more"
     return ""

@@ -27,12 +27,12 @@ def as_colour(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame[..., :3]
 
 
-def seen_box(layer: Layer, place: tuple[int, int] | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def seen_box(layer: Layer, position: tuple[int, int] | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """(x0, y0, x1, y1) of what a position of the layer sees of a frame of `size` (H, W); all of it if unknown."""
     field = layer.receptive_field
-    if place is None or field is None:
+    if position is None or field is None:
         return 0, 0, size[1], size[0]
-    box = field.box(*place, size)
+    box = field.box(*position, size)
     return box if box[0] < box[2] and box[1] < box[3] else (0, 0, size[1], size[0])
 
 
@@ -69,7 +69,7 @@ def labelled_grid(
     top = tile // 5 if column_names else 0
     close, apart = 2, max(6, tile // 12)
     columns = max(len(row) for row in rows)
-    at = [left + place * (tile + close) + place // together * (apart - close) for place in range(columns)]
+    at = [left + column * (tile + close) + column // together * (apart - close) for column in range(columns)]
     figure = Image.new("RGB", (at[-1] + tile, top + len(rows) * (tile + apart) - apart), "white")
     draw = ImageDraw.Draw(figure)
     for x, name in zip(at, column_names, strict=False):

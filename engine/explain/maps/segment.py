@@ -53,8 +53,8 @@ def segment(
     cv2.grabCut(frame, mask, ANY, of_background, of_object, 1, cv2.GC_EVAL_FREEZE_MODEL)
     if rounds and _both(mask == cv2.GC_PR_FGD):
         cv2.grabCut(frame, mask, ANY, of_background, of_object, rounds, cv2.GC_EVAL)
-    found = _largest_part(mask == cv2.GC_PR_FGD)
-    return None if found is None or found.all() else found
+    largest = _largest_part(mask == cv2.GC_PR_FGD)
+    return None if largest is None or largest.all() else largest
 
 
 def _both(mask: NDArray[np.bool_]) -> bool:

@@ -111,9 +111,9 @@ def layer_weights(network: Network, layer: str) -> LayerWeights:
         if node is not None and node.op_type in ("Identity", "Cast"):
             return constant(node.input[0])
         if node is not None and node.op_type == "Transpose":
-            found = constant(node.input[0])
+            turned = constant(node.input[0])
             order = next((list(entry.ints) for entry in node.attribute if entry.name == "perm"), None)
-            return None if found is None else found.transpose(order)
+            return None if turned is None else turned.transpose(order)
         return None
 
     for node in _back(graph.tensor(layer), producers):

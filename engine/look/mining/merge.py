@@ -67,7 +67,7 @@ def merge(partials: Iterable[Partial]) -> Partial:
     """
     parts: list[Partial] = []
     seen: set[int] = set()
-    for partial in sorted(partials, key=lambda one: (-len(one.shards), one.shards)):
+    for partial in sorted(partials, key=lambda part: (-len(part.shards), part.shards)):
         shards = set(partial.shards)
         if shards <= seen and parts:
             continue
@@ -126,7 +126,7 @@ def layer_part(
     known = ~np.isnan(scores)
     everywhere = np.broadcast_to(images, scores.shape)
     best = np.argsort(np.where(known, -scores, np.float32(np.nan)), axis=1, kind="stable")[:, :top]
-    found = np.take_along_axis(known, best, axis=1)
+    there = np.take_along_axis(known, best, axis=1)
     fixed = fixed_point(maxima)
     by_label = np.zeros((len(scores), label_count), np.int64)
     if labels is not None and label_count:
@@ -139,9 +139,9 @@ def layer_part(
         return np.pad(values, ((0, 0), (0, width)), constant_values=empty) if width > 0 else values
 
     return LayerPart(
-        scores=padded(np.where(found, np.take_along_axis(scores, best, 1), np.float32(-np.inf)), -np.inf),
-        images=padded(np.where(found, np.take_along_axis(everywhere, best, 1), -1), -1),
-        places=padded(np.where(found, np.take_along_axis(places, best, 1), 0), 0),
+        scores=padded(np.where(there, np.take_along_axis(scores, best, 1), np.float32(-np.inf)), -np.inf),
+        images=padded(np.where(there, np.take_along_axis(everywhere, best, 1), -1), -1),
+        places=padded(np.where(there, np.take_along_axis(places, best, 1), 0), 0),
         largest=np.fmax.reduce(maxima, axis=1, initial=-np.inf),
         histogram=histogram(maxima),
         silent=(maxima <= 0).sum(axis=1),

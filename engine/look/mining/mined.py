@@ -59,7 +59,7 @@ class Mined:
 
     def over(self, content: str) -> bool:
         """Whether the data set with this hash was mined."""
-        return any(one.kind == "dataset" and one.sha256 == content for one in self.run.record.inputs)
+        return any(read.kind == "dataset" and read.sha256 == content for read in self.run.record.inputs)
 
     def best(self, layer: str, count: int) -> pd.DataFrame:
         """The `count` best patches of every unit of a layer, in the order of units and ranks."""
@@ -73,12 +73,11 @@ class Mined:
 
     def pictures(self, panel: GalleryPanel, most: int) -> tuple[pd.DataFrame, dict[int, NDArray[np.uint8]]]:
         """Of a gallery the rows (unit, rank, score, tile, …) of the `most` best patches of each unit, and each tile."""
-        from fovea.engine.sheet import cut_tile
-
         table = panel.rows(self.run)
         table = table[table["rank"] < most]
-        sheet = np.asarray(self.run.image(panel.image).convert("RGB"))
-        return table, {int(tile): cut_tile(sheet, int(tile), panel.tile, panel.columns) for tile in table["tile"]}
+        pixels = np.asarray(self.run.image(panel.image).convert("RGB"))
+        sheet = panel.sheet(pixels.shape[1])
+        return table, {int(tile): sheet.cut(pixels, int(tile)) for tile in table["tile"]}
 
 
 @dataclass(frozen=True)
@@ -96,25 +95,25 @@ def by_maximum(run: Any) -> bool:
     return bool(run.record.options.get("rank", "maximum") == "maximum")
 
 
-def mined_runs(job: Job) -> Iterator[Mined]:
+def mined_runs(job: Job[Any]) -> Iterator[Mined]:
     """The finished mining runs of this network, newest first."""
     return (Mined(run) for run in job.finished_runs(MINING))
 
 
-def mined_gallery(job: Job, layers: Sequence[str]) -> tuple[Mined, GalleryPanel] | None:
+def mined_gallery(job: Job[Any], layers: Sequence[str]) -> tuple[Mined, GalleryPanel] | None:
     """The newest run that shows one of these layers, and its gallery; the first layer comes first."""
-    found: dict[str, tuple[Mined, GalleryPanel]] = {}
+    newest: dict[str, tuple[Mined, GalleryPanel]] = {}
     for mined in mined_runs(job):
         for layer in layers:
             panel = mined.gallery(layer)
             if panel is not None:
-                found.setdefault(layer, (mined, panel))
-        if layers and layers[0] in found:
+                newest.setdefault(layer, (mined, panel))
+        if layers and layers[0] in newest:
             break
-    return next((found[layer] for layer in layers if layer in found), None)
+    return next((newest[layer] for layer in layers if layer in newest), None)
 
 
-def best_photo(job: Job, layer: str, unit: int) -> BestPhoto | None:
+def best_photo(job: Job[Any], layer: str, unit: int) -> BestPhoto | None:
     """The photo that the newest run with this unit found to excite it most, or None."""
     if job.open_dataset is None:
         return None
@@ -132,20 +131,20 @@ def best_photo(job: Job, layer: str, unit: int) -> BestPhoto | None:
     return None
 
 
-def mined_over(job: Job, dataset: Dataset) -> list[Mined]:
+def mined_over(job: Job[Any], dataset: Dataset) -> list[Mined]:
     """The runs over this very data set that ranked its images by the unit's maximum, newest first."""
     content = dataset.manifest_sha256()
-    found: list[Mined] = []
+    over: list[Mined] = []
     for mined in mined_runs(job):
         with contextlib.suppress(FoveaError, KeyError):  # deleted or damaged since: another run may hold the same
             if mined.over(content) and by_maximum(mined.run) and mined.layers and mined.top:
-                found.append(mined)
-    return found
+                over.append(mined)
+    return over
 
 
 def mined_layers(mined: Sequence[Mined]) -> set[str]:
     """The layers that these runs tell of."""
-    return set().union(*(one.layers for one in mined))
+    return set().union(*(run.layers for run in mined))
 
 
 def best_patches(mined: Sequence[Mined], reference: str, layer: Layer, count: int) -> pd.DataFrame:
@@ -154,7 +153,7 @@ def best_patches(mined: Sequence[Mined], reference: str, layer: Layer, count: in
     `reference` names the data set for the user. Raises UnsupportedError if no run has mined this layer, OptionsError
     if none kept so many patches.
     """
-    of_layer = [one for one in mined if layer.name in one.layers]
+    of_layer = [run for run in mined if layer.name in run.layers]
     if not of_layer:
         others = sorted(mined_layers(mined))
         where = f" (only {', '.join(others)})" if others else ""
@@ -162,7 +161,7 @@ def best_patches(mined: Sequence[Mined], reference: str, layer: Layer, count: in
             f"layer {layer.name} has not been mined over {reference} yet{where}: run {MINING} with dataset "
             f"{reference} and layers {layer.name} first, then this again"
         )
-    best = max(of_layer, key=lambda one: one.top)
+    best = max(of_layer, key=lambda run: run.top)
     if best.top < count:
         raise OptionsError(
             f"{best.top} patches a unit were mined over {reference}: ask for at most {best.top} patches, or run "

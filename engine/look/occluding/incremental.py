@@ -75,7 +75,7 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class Place:
+class LocalTensor:
     """A tensor that is a local function of an earlier one: its reach along rows and columns, its shape (C, h, w)."""
 
     rows: Reach
@@ -84,7 +84,7 @@ class Place:
 
 
 @dataclass
-class Plan:
+class CutPlan:
     """The tensors at which the graph is cut, the input first; for each but the last the size of the crops behind it.
 
     `seen`: what each sees of the input; `onward`: what the next one sees of it; `share`: the work that is left, of
@@ -124,7 +124,7 @@ class Locality:
                 readers[tensor] = index
         for value in self.model.graph.output:
             readers[value.name] = len(nodes)
-        places = {self.name: Place(Reach(), Reach(), self.start)}
+        places = {self.name: LocalTensor(Reach(), Reach(), self.start)}
         living = {self.name}
         for index, node in enumerate(nodes):
             if all(not tensor or tensor in self.constants for tensor in node.input):
@@ -147,16 +147,16 @@ class Locality:
     def _remember_constant(self, node: onnx.NodeProto) -> None:
         shape: tuple[int, ...] = UNKNOWN
         if node.op_type == "Constant":
-            given = {item.name: item for item in node.attribute}
-            if "value" in given:
-                shape = tuple(given["value"].t.dims)
-            elif "value_float" in given or "value_int" in given:
+            attributes = {item.name: item for item in node.attribute}
+            if "value" in attributes:
+                shape = tuple(attributes["value"].t.dims)
+            elif "value_float" in attributes or "value_int" in attributes:
                 shape = ()
         elif node.op_type == "Identity":
             shape = self.constants[node.input[0]]
         self.constants.update(dict.fromkeys(node.output, shape))
 
-    def follow(self, node: onnx.NodeProto, places: Mapping[str, Place]) -> Place | None:
+    def follow(self, node: onnx.NodeProto, places: Mapping[str, LocalTensor]) -> LocalTensor | None:
         """The place of a node's output, or None if it is not a local function of the places it reads."""
         reads = [places[tensor] for tensor in node.input if tensor in places]
         others = [tensor for tensor in node.input if tensor and tensor not in places]
@@ -180,7 +180,7 @@ class Locality:
         number = shape != UNKNOWN and int(np.prod(shape, dtype=np.int64)) == 1
         return number or (len(shape) >= 3 and shape[-2:] == (1, 1))
 
-    def _window(self, node: onnx.NodeProto, place: Place) -> Place | None:
+    def _window(self, node: onnx.NodeProto, place: LocalTensor) -> LocalTensor | None:
         facts = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         if facts.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
             return None
@@ -207,18 +207,18 @@ class Locality:
                 steps -= 1
             sizes.append(steps + 1)
             ends.append(reach.then(strides[axis], -pads[axis], span - pads[axis]))
-        return Place(ends[0], ends[1], (channels, sizes[0], sizes[1]))
+        return LocalTensor(ends[0], ends[1], (channels, sizes[0], sizes[1]))
 
-    def _cost(self, node: onnx.NodeProto, place: Place) -> float:
+    def _cost(self, node: onnx.NodeProto, place: LocalTensor) -> float:
         numbers = float(np.prod(place.shape))
         if node.op_type == "Conv":
             return numbers * (float(np.prod(self.constants[node.input[1]][1:])) + NODE_COST)
         return 0.0 if node.op_type in _FUSED else numbers * NODE_COST
 
-    def onward(self, start: int) -> Iterator[tuple[int, Place]]:
+    def onward(self, start: int) -> Iterator[tuple[int, LocalTensor]]:
         """The waists behind waist `start` (a number into `waists`), as functions of it."""
         first, name = self.waists[start]
-        places = {name: Place(Reach(), Reach(), self.places[name].shape)}
+        places = {name: LocalTensor(Reach(), Reach(), self.places[name].shape)}
         ends = {index: number for number, (index, _) in enumerate(self.waists) if number > start}
         for index, node in enumerate(self.model.graph.node[first : self.waists[-1][0]], start=first + 1):
             if any(tensor in places for tensor in node.input):
@@ -233,7 +233,7 @@ def _axis(node: onnx.NodeProto) -> int:
     return next((int(item.i) for item in node.attribute if item.name == "axis"), 0)
 
 
-def _joined(places: Sequence[Place], channels: int) -> Place | None:
+def _joined(places: Sequence[LocalTensor], channels: int) -> LocalTensor | None:
     """The place of maps of one size that are joined element by element, or channel after channel."""
     first = places[0]
     rows, columns = first.rows, first.columns
@@ -242,10 +242,10 @@ def _joined(places: Sequence[Place], channels: int) -> Place | None:
         if not same or (place.rows.stride, place.columns.stride) != (rows.stride, columns.stride):
             return None
         rows, columns = rows.union(place.rows), columns.union(place.columns)
-    return Place(rows, columns, (channels, *first.shape[1:]))
+    return LocalTensor(rows, columns, (channels, *first.shape[1:]))
 
 
-Way = tuple[float, tuple[int, int], Place]
+Way = tuple[float, tuple[int, int], LocalTensor]
 """From one cut tensor to another: its cost, the crops' size, and the place of the second as seen from the first."""
 
 
@@ -263,7 +263,7 @@ def crop_start(first: Ints, reach: Reach, length: int, size: int) -> Ints:
     return start.clip(0, length - size)
 
 
-def plan_cuts(locality: Locality, window: int, ys: Ints, xs: Ints) -> Plan:
+def plan_cuts(locality: Locality, window: int, ys: Ints, xs: Ints) -> CutPlan:
     """The cheapest way through the graph for windows at `ys` × `xs`; with no crops where none would pay."""
     waists, costs = locality.waists, locality.costs
     height, width = locality.start[1:]
@@ -280,7 +280,7 @@ def plan_cuts(locality: Locality, window: int, ys: Ints, xs: Ints) -> Plan:
             spans.append(int((last - first).max()))
         changed.append(spans)
     best, before = [0.0], [-1]
-    found: dict[tuple[int, int], Way] = {}
+    ways: dict[tuple[int, int], Way] = {}
     for start in range(len(waists) - 1):
         shape = locality.places[waists[start][1]].shape
         for end, place in locality.onward(start):
@@ -290,10 +290,10 @@ def plan_cuts(locality: Locality, window: int, ys: Ints, xs: Ints) -> Plan:
             )
             share = size[0] * size[1] / (shape[1] * shape[2])
             cost = share * sum(costs[waists[start][0] : waists[end][0]]) + COPY_COST * shape[0] * size[0] * size[1]
-            found[start, end] = cost, size, place
+            ways[start, end] = cost, size, place
     for end in range(1, len(waists)):
-        ways = [(best[start] + found[start, end][0], start) for start in range(end) if (start, end) in found]
-        cost, start = min(ways, default=(float("inf"), -1))
+        costs_to_here = [(best[start] + ways[start, end][0], start) for start in range(end) if (start, end) in ways]
+        cost, start = min(costs_to_here, default=(float("inf"), -1))
         best.append(cost)
         before.append(start)
     totals = [
@@ -305,29 +305,29 @@ def plan_cuts(locality: Locality, window: int, ys: Ints, xs: Ints) -> Plan:
     path = [1 + int(np.argmin(totals))]
     while path[-1]:
         path.append(before[path[-1]])
-    return _plan(locality, path[::-1], found, min(totals) / whole)
+    return _plan(locality, path[::-1], ways, min(totals) / whole)
 
 
 def _plan(
     locality: Locality,
     path: Sequence[int],
-    found: Mapping[tuple[int, int], Way],
+    ways: Mapping[tuple[int, int], Way],
     share: float,
-) -> Plan:
+) -> CutPlan:
     names = [locality.waists[index][1] for index in path]
     places = [locality.places[name] for name in names]
-    ways = [found[start, end] for start, end in pairwise(path)]
-    return Plan(
+    taken = [ways[start, end] for start, end in pairwise(path)]
+    return CutPlan(
         tensors=names,
         shapes=[place.shape for place in places],
         seen=[(place.rows, place.columns) for place in places],
-        onward=[(place.rows, place.columns) for _, _, place in ways],
-        crops=[size for _, size, _ in ways],
+        onward=[(place.rows, place.columns) for _, _, place in taken],
+        crops=[size for _, size, _ in taken],
         share=share,
     )
 
 
-def plan_for(job: Job, taps: Sequence[str], window: int, ys: Ints, xs: Ints) -> Plan | None:
+def plan_for(job: Job[Any], taps: Sequence[str], window: int, ys: Ints, xs: Ints) -> CutPlan | None:
     """A plan for a question about `taps` under windows at `ys` × `xs`, or None where the whole graph is as good.
 
     Crops pay on a CPU, whose time is the arithmetic; a GPU is kept busy by whole frames in large batches.
@@ -340,8 +340,8 @@ def plan_for(job: Job, taps: Sequence[str], window: int, ys: Ints, xs: Ints) -> 
     if graph.batch is not None:  # the clean photo goes through by itself, and the windows by the batch
         return None
     model = graph.cut(list(taps))
-    given = {tensor.name for tensor in model.graph.initializer}
-    value = next(value for value in model.graph.input if value.name not in given)
+    initial = {tensor.name for tensor in model.graph.initializer}
+    value = next(value for value in model.graph.input if value.name not in initial)
     if value.type.tensor_type.elem_type != TensorProto.FLOAT:
         return None
     channels, (height, width) = job.card.preprocessing.channels, job.card.preprocessing.size
@@ -369,7 +369,7 @@ def part_of(
 
 
 @dataclass
-class Patches:
+class ChangedParts:
     """What was computed of a tensor for a batch of windows.
 
     Attributes:
@@ -409,7 +409,7 @@ class IncrementalProbe(Probe):
         taps, build: the question, as for any probe; it leaves the network's input as it is.
     """
 
-    def __init__(self, job: Job, plan: Plan, window: int, taps: Sequence[str], build: Build) -> None:
+    def __init__(self, job: Job[Any], plan: CutPlan, window: int, taps: Sequence[str], build: Build) -> None:
         self.plan, self.window = plan, window
         self._photo: Maps | None = None
         self._clean: list[Maps] = []
@@ -436,12 +436,12 @@ class IncrementalProbe(Probe):
         height, width = feeds["photo"].shape[2:]
         bottoms, rights = np.minimum(ys + self.window, height), np.minimum(xs + self.window, width)
         nowhere = np.zeros(len(ys), np.int64)
-        patches = Patches(feeds["cover"], nowhere, nowhere, ys, bottoms, xs, rights)
+        changed = ChangedParts(feeds["cover"], nowhere, nowhere, ys, bottoms, xs, rights)
         for step, part in enumerate(self._parts):
-            patches = self._onward(step, part, patches, (ys, bottoms, xs, rights))
+            changed = self._onward(step, part, changed, (ys, bottoms, xs, rights))
         whole = np.repeat(self._clean[-1], len(ys), axis=0)
         for number, maps in enumerate(whole):
-            patches.paste(number, maps, 0, 0)
+            changed.paste(number, maps, 0, 0)
         return self._rest.run({self.plan.tensors[-1]: whole}, answers)
 
     def _see_clean(self, photo: Maps) -> None:
@@ -452,7 +452,9 @@ class IncrementalProbe(Probe):
         for name, part in zip(self.plan.tensors, self._parts, strict=False):
             self._clean.append(part.run({name: self._clean[-1]})[0])
 
-    def _onward(self, step: int, part: Session, patches: Patches, window: tuple[Ints, Ints, Ints, Ints]) -> Patches:
+    def _onward(
+        self, step: int, part: Session, changed: ChangedParts, window: tuple[Ints, Ints, Ints, Ints]
+    ) -> ChangedParts:
         """The changed part of the next cut tensor, from that of tensor `step`."""
         plan, clean = self.plan, self._clean[step][0]
         (rows, columns), (seen_rows, seen_columns) = plan.onward[step], plan.seen[step + 1]
@@ -465,6 +467,6 @@ class IncrementalProbe(Probe):
         for number, crop in enumerate(crops):
             y, x = int(ys[number]), int(xs[number])
             crop[:] = clean[:, y : y + size[0], x : x + size[1]]
-            patches.paste(number, crop, y, x)
+            changed.paste(number, crop, y, x)
         maps = part.run({plan.tensors[step]: crops})[0]
-        return Patches(maps, ys // rows.stride, xs // columns.stride, tops, bottoms, lefts, rights)
+        return ChangedParts(maps, ys // rows.stride, xs // columns.stride, tops, bottoms, lefts, rights)

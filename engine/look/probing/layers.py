@@ -18,3 +18,18 @@ def with_units(card: Card, name: str) -> Layer:
     if layer.axes == "none":
         raise UnsupportedError(f"layer {name} of {card.name} has no units, its shape is {layer.shape}: choose another")
     return layer
+
+
+def layer_or_middle(card: Card, name: str) -> Layer:
+    """The named layer, or without a name the last one of the middle resolution.
+
+    Raises UnknownNameError, or UnsupportedError if it has no units or there is no layer of maps at all.
+    """
+    if name:
+        return with_units(card, name)
+    layers = last_of_each_resolution(card)
+    if not layers:
+        raise UnsupportedError(
+            f"{card.name} has no layer whose units are maps: name a layer such as {card.layers[-1].name}"
+        )
+    return layers[(len(layers) - 1) // 2]

@@ -1,7 +1,7 @@
 """A probe asks a network a question: taps, and what is reduced inside the graph; then it runs batches.
 
 It opens one ONNX Runtime session on the graph cut at its deepest tap, records which provider really runs,
-and halves the batch when memory runs out. A long row of batches runs several at once on a CPU.
+and halves the batch when memory runs out. Of a long row of batches a CPU runs several at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Answer = Callable[[Mapping[str, NDArray[Any]], Sequence[str]], list[NDArray[Any]
 Build = Callable[[Editor, Mapping[str, str]], None]
 """Adds a question's nodes: told the editor, and the name of the tensor behind each tap."""
 
-MOST_LANES = 8
+MOST_PARALLEL = 8
 """Batches that run at once at most: each holds the maps of a whole batch in memory."""
 
 T = TypeVar("T")
@@ -36,20 +36,22 @@ class Probe:
     """A session that answers one question about some taps of a network.
 
     `build(editor, tensors)` adds the nodes and names the answers; `provider` is the one that really runs: "cpu",
-    "cuda" or "tensorrt". `lanes`: batches that `stream` runs at once on a CPU, among which the cores are divided.
+    "cuda" or "tensorrt". `parallel`: batches that `stream` runs at once on a CPU, among which the cores are divided.
     Raises UnknownNameError for a tap that is not there, ProviderError if the provider asked for does not work.
     """
 
-    def __init__(self, job: Job, taps: Sequence[str], build: Build, threads: int | None = None, lanes: int = 1) -> None:
+    def __init__(
+        self, job: Job[Any], taps: Sequence[str], build: Build, threads: int | None = None, parallel: int = 1
+    ) -> None:
         graph = job.network.graph()
         editor = Editor(graph.cut(list(taps)))
         build(editor, {tap: graph.taps[tap] for tap in taps})
         model = editor.build()
         self.answers = [value.name for value in model.graph.output]
-        if lanes > 1:
-            threads = max(1, cores() // lanes)
+        if parallel > 1:
+            threads = max(1, cores() // parallel)
         self._answer, self.provider = self.open(model, job.provider, threads)
-        self.lanes = lanes if self.provider == "cpu" else 1
+        self.parallel = parallel if self.provider == "cpu" else 1
         self._largest: int | None = None
         self._fixed = graph.batch
         job.record(provider=self.provider, precision=_precision(editor))
@@ -68,26 +70,27 @@ class Probe:
         whole each time. A size that once ran out of memory is not tried again. A graph that takes one batch size
         alone (some users' ONNX files) gets that, the last row repeated, and its answers are cut off again.
         """
-        from fovea.models.memory import out_of_memory
+        from fovea.models.memory import run_halving
 
-        count = len(feeds[batched[0]])
-        parts = []
-        start = 0
-        while start < count:
-            size = min(self._fixed or self._largest or count, count - start)
+        def answer(rows: Sequence[int]) -> list[NDArray[Any]]:
             part = {
-                name: filled(array[start : start + size], self._fixed) if name in batched else array
+                name: filled(array[rows[0] : rows[-1] + 1], self._fixed) if name in batched else array
                 for name, array in feeds.items()
             }
-            try:
-                answers = self._answer(part, self.answers)
-                parts.append([answer[:size] for answer in answers] if self._fixed else answers)
-            except Exception as error:
-                if size == 1 or self._fixed or not out_of_memory(error):
-                    raise
-                self._largest = size // 2
-                continue
-            start += size
+            answers = self._answer(part, self.answers)
+            return [each[: len(rows)] for each in answers] if self._fixed else answers
+
+        rows = range(len(feeds[batched[0]]))
+        parts = []
+        if self._fixed:  # less memory cannot be had: it takes no smaller batch
+            parts = [answer(rows[start : start + self._fixed]) for start in rows[:: self._fixed]]
+        else:
+            answered = 0
+            for answers, size in run_halving(answer, rows, self._largest or len(rows)):
+                parts.append(answers)
+                answered += size
+                if answered < len(rows):  # only the last batch may be small for another reason than memory
+                    self._largest = size
         if len(parts) == 1:
             return dict(zip(self.answers, parts[0], strict=True))
         joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
@@ -98,15 +101,15 @@ class Probe:
     ) -> Iterator[tuple[T, dict[str, NDArray[Any]]]]:
         """The answers to many batches, each with what came beside its feeds, in their order.
 
-        Each lane runs a whole batch by itself: threads that share the work inside every operator spend up to half
-        of their time waiting for one another. One batch more than there are lanes is in flight, so memory is flat.
+        Each thread runs a whole batch by itself: threads that share the work inside every operator spend up to half
+        of their time waiting for one another. One batch more than `parallel` is in flight, so memory is flat.
         """
         waiting: deque[tuple[T, Future[dict[str, NDArray[Any]]]]] = deque()
-        pool = ThreadPoolExecutor(self.lanes, thread_name_prefix="probe")
+        pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="probe")
         try:
             for beside, feeds in batches:
                 waiting.append((beside, pool.submit(self.run, feeds, batched)))
-                if len(waiting) > self.lanes:
+                if len(waiting) > self.parallel:
                     first, answers = waiting.popleft()
                     yield first, answers.result()
             while waiting:
@@ -122,10 +125,10 @@ def filled(batch: NDArray[Any], size: int | None) -> NDArray[Any]:
     return np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing > 0 else batch
 
 
-def batch_size(provider: str, lanes: int = 1) -> int:
+def batch_size(provider: str, parallel: int = 1) -> int:
     """A batch that keeps the provider busy: small on a CPU, whose caches are what counts, large on a GPU."""
     if provider == "cpu":
-        return 4 if lanes > 1 else 8
+        return 4 if parallel > 1 else 8
     return 64
 
 
@@ -134,9 +137,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def lanes_for_cores() -> int:
-    """One lane for each core, as long as memory for their maps is modest."""
-    return min(cores(), MOST_LANES)
+def parallel_batches() -> int:
+    """One batch at once for each core, as long as memory for their maps is modest."""
+    return min(cores(), MOST_PARALLEL)
 
 
 def _precision(editor: Editor) -> str:

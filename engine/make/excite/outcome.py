@@ -20,7 +20,7 @@ from fovea.engine.make.optimise.film import Film, in_a_row, side_by_side
 from fovea.engine.make.optimise.loop import Made
 from fovea.engine.method import Job, Result
 from fovea.engine.panels import BarsPanel, CurvePanel, GalleryPanel, ImagePanel, Panel
-from fovea.engine.sheet import compose_sheet, fit_tile
+from fovea.engine.panels.sheet import Sheet, fit_tile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,8 +132,8 @@ class Outcome:
         return pd.DataFrame({"step": rows} | {n: pd.Series(v) for n, v in zip(self.names, columns, strict=True)})
 
     def _sheet(self) -> NDArray[np.uint8]:
-        return compose_sheet(
-            [fit_tile(_enlarged(one, self._tile), self._tile) for one in self.pixels], self._tile, self._columns
+        return Sheet(self._tile, self._columns).compose(
+            fit_tile(_enlarged(picture, self._tile), self._tile) for picture in self.pixels
         )
 
     @property

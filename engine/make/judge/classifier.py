@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.engine.errors import NetworkError
 from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
@@ -16,20 +17,23 @@ if TYPE_CHECKING:
 
 TORCH_BATCH = 16
 
+Ask = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+"""Frames uint8 (N, H, W, C) to class probabilities (N, classes)."""
+
 
 class RuntimeClassifier:
     """A session of ONNX Runtime with the normalisation inside; batches run on several cores at once."""
 
     def __init__(self, job: Job) -> None:
-        from fovea.engine.look.probing.probe import Probe, batch_size, lanes_for_cores
+        from fovea.engine.look.probing.probe import Probe, batch_size, parallel_batches
         from fovea.engine.look.probing.reducers import normalised_input
 
         def build(editor: Editor, tensors: Mapping[str, str]) -> None:
             normalised_input(editor, job.card.preprocessing)
             editor.answer(editor.float32(tensors[OUTPUT]), "scores")
 
-        self._probe = Probe(job, [OUTPUT], build, lanes=lanes_for_cores())
-        self.batch = job.network.graph().batch or batch_size(self._probe.provider, self._probe.lanes)
+        self._probe = Probe(job, [OUTPUT], build, parallel=parallel_batches())
+        self.batch = job.network.graph().batch or batch_size(self._probe.provider, self._probe.parallel)
         self._probabilities = job.card.output == "probabilities"
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -56,7 +60,7 @@ class TorchClassifier:
         """Probabilities (N, classes) of frames uint8 (N, H, W, C)."""
         import torch
 
-        from fovea.engine.explain.backward.scores import probabilities
+        from fovea.engine.scores import probabilities
         from fovea.models.torch_net import forward_taps
 
         job, found = self._job, []
@@ -74,3 +78,15 @@ Classifier = RuntimeClassifier | TorchClassifier
 def classifier(job: Job) -> Classifier:
     """By torch where the network has gradients, else by ONNX Runtime."""
     return TorchClassifier(job) if job.card.gradients else RuntimeClassifier(job)
+
+
+def finite_probabilities(ask: Ask, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The class probabilities (N, classes) of frames (N, H, W, C). Raises NetworkError where one is not finite."""
+    probabilities = ask(frames)
+    wrong = probabilities[~np.isfinite(probabilities)]
+    if wrong.size:
+        raise NetworkError(
+            f"A class probability is not finite ({wrong[0]:g}): the network overflows on a picture that it is shown. "
+            f"Check its weights and preprocessing."
+        )
+    return probabilities

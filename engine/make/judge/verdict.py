@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fovea.engine.errors import UnknownNameError, UnsupportedError
-from fovea.engine.explain.backward.scores import probabilities
 from fovea.engine.make.optimise.canvas import to_picture
 from fovea.engine.make.optimise.losses import Loss, View
+from fovea.engine.scores import probabilities
 from fovea.models.card import OUTPUT
 from fovea.models.torch_net import forward_taps
 

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fovea.engine.panels.sheet import Sheet
+
 if TYPE_CHECKING:
     from fovea.models.card import Preprocessing
 
@@ -211,13 +213,7 @@ def contact_sheet(pictures: Tensor, longest: int = 768) -> NDArray[np.uint8]:
     scale = min(1.0, longest / (columns * max(height, width)))
     small = resized(pictures, max(1, round(height * scale)), max(1, round(width * scale)))
     tiles = to_pixels(small[:, :3] if small.shape[1] >= 3 else small[:, :1].expand(-1, 3, -1, -1))
-    rows = math.ceil(len(tiles) / columns)
-    high, wide = tiles.shape[1:3]
-    sheet = np.full((rows * high, columns * wide, 3), 128, np.uint8)
-    for index, tile in enumerate(tiles):
-        y, x = index // columns * high, index % columns * wide
-        sheet[y : y + high, x : x + wide] = tile
-    return sheet
+    return Sheet(tiles.shape[2], columns, height=tiles.shape[1]).compose(tiles)
 
 
 def resized(picture: Tensor, height: int, width: int) -> Tensor:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from fovea.engine.errors import FoveaError, UnsupportedError
-from fovea.engine.explain.maps import family as maps
-from fovea.engine.explain.maps.strips import TILE, map_tile, scale_of
+from fovea.engine.explain.maps.family import family
+from fovea.engine.explain.maps.map_tiles import TILE, map_tile, scale_of
 from fovea.engine.method import Job, Result, find_method
 from tests.networks.modules import Tiny
 from tests.networks.tiny import TinyNetwork, exported_network, state_of
@@ -39,13 +39,13 @@ def test_one_class_has_every_map_its_figures_and_the_baselines(network: TinyNetw
     before = state_of(network.module())
     _, result = compare(network, target="3")
     assert state_of(network.module()) == before
-    titles = [recipe.title for recipe in maps.RECIPES.values()]
+    titles = [member.title for member in family().values()]
     table = result.tables["trust"]
     assert list(table["map"]) == [*titles, "(random order)", "(centre blob)"]
     assert {"deletion", "insertion", "gain", "rank correlation", "SSIM", "agreement", "verdict"} <= set(table)
     np.testing.assert_allclose(table["gain"], table["insertion"] - table["deletion"], atol=2e-3)
     assert list(result.tables["maps_0"]["map"]) == ["photo", *titles]
-    assert [result.arrays[f"map_0_{name.replace('+', 'p')}"].shape for name in maps.RECIPES] == [(24, 36)] * len(titles)
+    assert [result.arrays[f"map_0_{name.replace('+', 'p')}"].shape for name in family()] == [(24, 36)] * len(titles)
     assert [panel.kind for panel in result.panels] == ["text", "gallery", "table", "text", "table"]
     assert result.summary["target"] == "class 3"
 
@@ -114,7 +114,7 @@ def test_networks_without_classes_or_gradients_are_told(network: TinyNetwork) ->
     file = dataclasses.replace(network, card=network.card.model_copy(update={"gradients": False}))
     job, result = compare(file, target="3")
     assert result.tables["trust"]["map"].iloc[0] == "Occlusion"
-    assert any("occlusion alone" in line for line in job.warnings)
+    assert any("only maps that need no gradients" in line for line in job.warnings)
 
 
 def test_tiles_show_for_and_against_on_one_scale() -> None:
@@ -133,5 +133,5 @@ def test_tiles_show_for_and_against_on_one_scale() -> None:
 
 def test_maps_are_listed_by_what_the_network_allows() -> None:
     card = types.SimpleNamespace(preprocessing=types.SimpleNamespace(size=(28, 28)))
-    lean = maps.RECIPES["occlusion"].lean(card)  # type: ignore[arg-type]
-    assert lean == {"window": 7, "stride": 3}
+    quick = family()["occlusion"].quick(card)  # type: ignore[arg-type]
+    assert quick == {"window": 7, "stride": 3}

@@ -111,7 +111,7 @@ def test_a_batch_beyond_memory_is_halved(
     tiny_networks: Mapping[str, TinyNetwork], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fovea.engine.explain.backward import attribution
-    from fovea.engine.explain.backward.scores import Score
+    from fovea.engine.scores import Score
     from fovea.models.card import OUTPUT
 
     module, whole, most = tiny_networks["wide"].torch_module, attribution.explain, 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import typing
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,20 @@ from torch import nn
 from fovea.engine.errors import FoveaError, UnsupportedError
 from fovea.engine.explain.faithfulness import metrics as trust_metrics
 from fovea.engine.explain.faithfulness.curves import PixelCurves, cover
+from fovea.engine.explain.faithfulness.map_tests import Changed, Curves
 from fovea.engine.explain.faithfulness.randomise import cascade, layers_from_top, stage_ends
-from fovea.engine.explain.faithfulness.trial import Changed, Curves
-from fovea.engine.explain.faithfulness.verdict import judge, told_of_score
-from fovea.engine.explain.maps import family as maps
-from fovea.engine.method import Job, Result, find_method
+from fovea.engine.explain.faithfulness.verdict import caveat_of_score, judge
+from fovea.engine.explain.maps.drawing import draw
+from fovea.engine.explain.maps.family import family, map_names, usable
+from fovea.engine.maps import ClassOrUnit
+from fovea.engine.method import Job, Result, find_method, leads_of
+from fovea.engine.options import declared
 from tests.networks.modules import Tiny, TinyTokens
 from tests.networks.tiny import TinyNetwork, exported_network, state_of
 from tests.oracles import explain_trust as oracle
 
 SMALL = {"steps": 4, "stages": 2, "random_orders": 1, "agreement": False}
-CLASS = maps.Subject(target="2", words="class 2")
+CLASS = ClassOrUnit(target="2", words="class 2")
 
 
 @pytest.fixture(scope="module")
@@ -123,18 +125,18 @@ def test_curves_equal_pixels_changed_by_hand(kind: str, network: TinyNetwork, ph
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("place", [None, (3, 2)])
+@pytest.mark.parametrize("position", [None, (3, 2)])
 def test_curves_of_a_unit_follow_its_value(
-    place: tuple[int, int] | None, network: TinyNetwork, photo: Image.Image
+    position: tuple[int, int] | None, network: TinyNetwork, photo: Image.Image
 ) -> None:
     job = job_on(network, photo)
-    subject = maps.Subject(layer="pool", unit=4, place=place)
+    subject = ClassOrUnit(layer="pool", unit=4, position=position)
     photo_alone = PixelCurves(job, subject, "probability").run(
         job.input, job.input, trust_metrics.random_ranks((24, 36), 0), np.zeros(1, np.int64)
     )
     module = network.module()
     fired = module.pool(torch.relu(module.first(torch.from_numpy(job.input))))[0, 4]
-    wanted = fired.sum() if place is None else fired[place]
+    wanted = fired.sum() if position is None else fired[position]
     assert photo_alone[0] == pytest.approx(float(wanted), rel=1e-4)
 
 
@@ -143,17 +145,35 @@ def test_curves_of_a_unit_follow_its_value(
 
 def test_occlusion_by_torch_equals_the_method(network: TinyNetwork, photo: Image.Image) -> None:
     job, settings = job_on(network, photo), {"window": 9, "stride": 6}
-    unit = maps.Subject(layer="second", unit=3, place=(1, 1))
+    unit = ClassOrUnit(layer="second", unit=3, position=(1, 1))
     for subject in (CLASS, unit):
-        usual = maps.draw(job, "occlusion", subject, settings)
-        by_torch = maps.draw(job, "occlusion", subject, settings, module=network.module())
+        usual = draw(job, "occlusion", subject, settings)
+        by_torch = draw(job, "occlusion", subject, settings, module=network.module())
         np.testing.assert_allclose(by_torch, usual, atol=1e-5)
 
 
-def test_every_recipe_can_be_chosen() -> None:
-    assert typing.get_args(maps.MapName) == tuple(maps.RECIPES)
-    for recipe in maps.RECIPES.values():
-        find_method(recipe.method).options.parse(recipe.options)
+def test_every_map_can_be_chosen() -> None:
+    kind = declared(find_method("trust").options.model_fields["map"]).kind
+    assert kind.choices() == map_names()
+    assert find_method("trust").options.model_json_schema()["properties"]["map"]["enum"] == list(map_names())
+    for member in family().values():
+        member.method.options.parse(member.map.options)
+
+
+def test_maps_are_shown_from_gradients_to_windows() -> None:
+    assert map_names() == (
+        "gradient",
+        "gradient_times_input",
+        "smoothgrad",
+        "smoothgrad_squared",
+        "integrated",
+        "guided",
+        "deconvnet",
+        "gradcam",
+        "gradcam++",
+        "guided_gradcam",
+        "occlusion",
+    )
 
 
 def test_each_map_is_its_method_s_own(network: TinyNetwork, photo: Image.Image) -> None:
@@ -161,10 +181,10 @@ def test_each_map_is_its_method_s_own(network: TinyNetwork, photo: Image.Image) 
     own = find_method("saliency").run(
         job_on(network, photo, "saliency", target="2", sampling="integrated", steps=5, reduction="sum")
     )
-    np.testing.assert_array_equal(maps.draw(job, "integrated", CLASS, {"steps": "5"}), own.arrays["saliency"])
-    unit = maps.Subject(layer="second", unit=3, place=(1, 1))
+    np.testing.assert_array_equal(draw(job, "integrated", CLASS, {"steps": "5"}), own.arrays["saliency"])
+    unit = ClassOrUnit(layer="second", unit=3, position=(1, 1))
     own = find_method("guided").run(job_on(network, photo, "guided", layer="second", unit=3, position="1,1"))
-    np.testing.assert_allclose(maps.draw(job, "guided", unit), np.abs(own.arrays["guided"]).max(0), rtol=1e-5)
+    np.testing.assert_allclose(draw(job, "guided", unit), np.abs(own.arrays["guided"]).max(0), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +200,7 @@ def test_each_map_is_its_method_s_own(network: TinyNetwork, photo: Image.Image) 
 def test_a_run_leads_to_the_trust_in_its_own_map(
     method: str, given: dict[str, Any], summary: dict[str, Any], asked: tuple[str, str], network: TinyNetwork
 ) -> None:
-    lead = maps.trust_lead(method)
+    (lead,) = leads_of(find_method(method))
     options = find_method(method).options.parse(given)
     found = lead.options(options.model_dump(), summary)
     assert found["map"] == asked[0]
@@ -193,7 +213,7 @@ def test_a_run_leads_to_the_trust_in_its_own_map(
 
 @pytest.mark.parametrize("method", ["saliency", "gradcam", "guided", "occlusion"])
 def test_every_method_of_a_map_leads_there(method: str) -> None:
-    assert [lead.method for lead in find_method(method).leads] == ["trust"]
+    assert [lead.method for lead in leads_of(find_method(method))] == ["trust"]
 
 
 # Re-initialised layers ------------------------------------------------------------------------------------
@@ -244,7 +264,7 @@ def test_it_saves_what_it_says_and_leaves_nothing_behind(network: TinyNetwork, p
     curve = result.tables["deletion"]
     area = oracle.area_by_trapezoids(list(curve["this map"]), list(curve["share of pixels"]))
     assert result.summary["deletion"] == pytest.approx(area, abs=1e-4)
-    assert len(result.tables["agreement"]) == len(maps.usable(network.card))
+    assert len(result.tables["agreement"]) == len(usable(network.card))
     assert job.ran["provider"] == "cpu"
 
 
@@ -294,19 +314,19 @@ def changed(*ranks: float) -> list[Changed]:
 class FakeTest:
     """What a verdict reads of the curves' test: a random order gains 0.1, a centre blob 0.3."""
 
-    subject, score, clean, span = CLASS, "probability", 0.9, 0.9
+    explained, score, clean, span = CLASS, "probability", 0.9, 0.9
     random_deletion, random_insertion = 0.2, 0.3
-    random = (Curves(np.zeros(2), np.zeros(2), 0.2, 0.3),)
+    random_deletions, random_insertions = (0.2,), (0.3,)
     centre = Curves(np.zeros(2), np.zeros(2), 0.2, 0.5)
 
 
 @pytest.mark.parametrize(
     ("name", "gain", "ranks", "word", "says"),
     [
-        ("gradcam", 0.6, (0.2, 0.0), "holds up", "than a random order's or a centre blob's"),
+        ("gradcam", 0.6, (0.2, 0.0), "holds up", "more than those of a random order or of a blob in the centre"),
         ("gradcam", 0.6, (0.5, 0.3), "with care", "in part"),
-        ("gradcam", 0.3, (0.1, 0.0), "with care", "no more than a plain blob"),
-        ("gradient", 0.0, (0.1, 0.0), "misses", "no more than a random order"),
+        ("gradcam", 0.3, (0.1, 0.0), "with care", "no more than those of a plain blob"),
+        ("gradient", 0.0, (0.1, 0.0), "misses", "no more than those of a random order"),
         ("guided", 0.6, (0.98, 0.7), "photo, not network", "hardly depends"),
         ("deconvnet", 0.6, (0.9, math.nan, math.nan), "with care", "the map is constant"),
         ("gradcam", 0.6, (), "holds up", "deletion area"),
@@ -324,7 +344,9 @@ def test_the_verdict_follows_from_the_figures(
         assert "Adebayo" in verdict.warning
 
 
-@pytest.mark.parametrize(("areas", "says"), [((0.05, 0.1), "Taken away"), ((0.5, 0.6), "Put back")])
+@pytest.mark.parametrize(
+    ("areas", "says"), [((0.05, 0.1), "When they are taken away"), ((0.5, 0.6), "When they are put back")]
+)
 def test_a_map_that_is_right_in_one_curve_alone_is_told(areas: tuple[float, float], says: str) -> None:
     verdict = judge("integrated", FakeTest(), Curves(np.zeros(2), np.zeros(2), *areas), changed(0.1))  # type: ignore[arg-type]
     assert verdict.word == "with care"
@@ -335,8 +357,8 @@ def test_a_saturated_and_an_unlikely_class_are_told() -> None:
     for clean, says in ((0.99999, "saturated"), (0.001, "little to delete"), (0.5, "")):
         test = FakeTest()
         test.clean = clean
-        assert says in told_of_score(test)  # type: ignore[arg-type]
-        assert bool(told_of_score(test)) == bool(says)  # type: ignore[arg-type]
+        assert says in caveat_of_score(test)  # type: ignore[arg-type]
+        assert bool(caveat_of_score(test)) == bool(says)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -346,7 +368,7 @@ def test_a_saturated_and_an_unlikely_class_are_told() -> None:
         ({"map": "smoothgrad", "settings": "windows=3"}, "settings: SmoothGrad has .*samples"),
         ({"map": "smoothgrad", "settings": "samples"}, "name=value"),
         ({"map": "smoothgrad", "settings": "samples=many"}, "samples"),
-        ({"map": "occlusion"}, "window: at most 24"),
+        ({"map": "occlusion"}, "window must be at most 24"),
         ({"map": "scorecam"}, "map must be"),
         ({"target": "2", "layer": "pool"}, "not both"),
     ],
@@ -361,7 +383,7 @@ def test_wrong_options_are_one_line(
 
 def test_an_onnx_file_has_occlusion_alone_and_says_so(network: TinyNetwork, photo: Image.Image) -> None:
     file = dataclasses.replace(network, card=network.card.model_copy(update={"gradients": False}))
-    assert maps.usable(file.card) == ["occlusion"]
+    assert usable(file.card) == ["occlusion"]
     with pytest.raises(UnsupportedError, match="ONNX file: choose occlusion"):
         trust(file, photo, map="smoothgrad")
     job, result = trust(file, photo, map="occlusion", settings="window=12, stride=6")

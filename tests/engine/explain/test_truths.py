@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from fovea.engine.explain.backward.attribution import explain
-from fovea.engine.explain.backward.scores import Score
 from fovea.engine.method import Job, find_method
+from fovea.engine.scores import Score
 from fovea.models.card import OUTPUT
 from fovea.models.torch_net import prepare, randomise
 from tests.networks.tiny import TinyNetwork, state_of, tiny_network

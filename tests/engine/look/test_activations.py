@@ -11,11 +11,13 @@ import torch
 from PIL import Image
 
 from fovea.engine.errors import UnknownNameError, UnsupportedError
-from fovea.engine.look.activations import METHOD, cells, chosen_layer
-from fovea.engine.look.activity.glance import COLUMNS, TILE
-from fovea.engine.look.activity.pairs import gap_between, pair_up
+from fovea.engine.look.activation_maps.cells import map_cells
+from fovea.engine.look.activation_maps.glance import COLUMNS, TILE
+from fovea.engine.look.activation_maps.pairs import gap_between, pair_up
+from fovea.engine.look.activations import METHOD
+from fovea.engine.look.probing.layers import layer_or_middle
 from fovea.engine.method import Job, Result
-from fovea.engine.sheet import cut_tile, map_tiles
+from fovea.engine.panels.sheet import Sheet, map_tiles
 from fovea.models.card import Layer, ReceptiveField
 from fovea.models.torch_net import forward_taps
 from tests.networks.modules import Tiny, TinyTokens
@@ -83,7 +85,7 @@ def test_second_photo_shares_the_scale(network: TinyNetwork) -> None:
     np.testing.assert_array_equal(shown[:, :40], job.frame)
     np.testing.assert_array_equal(shown[:, -40:], preprocessing.frame(photo(1)))
     # The cells of the second map lie in the second photo as those of the first in the first.
-    (xs, step), columns = cells(network.card.layer("second"), (32, 40))[1], pair.shape[2]
+    (xs, step), columns = map_cells(network.card.layer("second"), (32, 40))[1], pair.shape[2]
     assert xs[0] + (columns - 10) * step - (shown.shape[1] - 40) == pytest.approx(xs[0], abs=0.5)
 
 
@@ -128,7 +130,7 @@ def test_whole_network_at_a_glance(network: TinyNetwork) -> None:
         if network.card.layer(tap).spatial:
             drawn = result.tables["strongest"].set_index("layer").loc[[tap]]
             assert list(drawn["unit"]) == list(np.argsort(-maps.max((1, 2)), kind="stable")[: len(drawn)])
-            tile = cut_tile(result.images["strongest"], int(drawn["tile"].iloc[0]), TILE, COLUMNS)
+            tile = Sheet(TILE, COLUMNS).cut(result.images["strongest"], int(drawn["tile"].iloc[0]))
             np.testing.assert_array_equal(tile[..., 0], map_tiles(maps[[drawn["unit"].iloc[0]]], TILE)[0])
         assert table.loc[tap, "strongest units"].startswith(f"{maps.max((1, 2)).argmax()} ")
 
@@ -136,20 +138,20 @@ def test_whole_network_at_a_glance(network: TinyNetwork) -> None:
 def test_cells_lie_about_the_middles_of_receptive_fields() -> None:
     field = ReceptiveField(size=(11, 7), stride=(4, 2), offset=(-5, -3))
     layer = Layer(name="", kind="", shape=(1, 3, 4), axes="NCHW", units=1, grid=(3, 4), receptive_field=field)
-    (ys, height), (xs, width) = cells(layer, (12, 8))
+    (ys, height), (xs, width) = map_cells(layer, (12, 8))
     assert (height, width) == (4, 2)
     np.testing.assert_allclose(ys + height / 2, [0.5, 4.5, 8.5])
     np.testing.assert_allclose(xs + width / 2, [0.5, 2.5, 4.5, 6.5])
     whole = layer.model_copy(update={"receptive_field": None})
-    (ys, height), (xs, width) = cells(whole, (12, 8))
+    (ys, height), (xs, width) = map_cells(whole, (12, 8))
     np.testing.assert_allclose(ys, [0, 4, 8])
     assert (height, width) == (4, 2)
 
 
 def test_default_layer_and_layers_that_cannot_be_shown(network: TinyNetwork) -> None:
-    assert chosen_layer(network.card, "").name == "pool"
+    assert layer_or_middle(network.card, "").name == "pool"
     with pytest.raises(UnknownNameError, match="second"):
-        chosen_layer(network.card, "secnd")
+        layer_or_middle(network.card, "secnd")
     vectors = tuple(layer for layer in network.card.layers if layer.axes == "vector")
     with pytest.raises(UnsupportedError, match="name a layer such as head"):
-        chosen_layer(network.card.model_copy(update={"layers": vectors}), "")
+        layer_or_middle(network.card.model_copy(update={"layers": vectors}), "")

@@ -14,16 +14,11 @@ from PIL import Image
 from torch import nn
 
 from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
-from fovea.engine.look import filters as drawing
-from fovea.engine.look.filters import (
-    METHOD,
-    colour_tiles,
-    duplicates,
-    grey_levels,
-    likeness_order,
-    mean_picture,
-    stripes,
-)
+from fovea.engine.look.filters import METHOD
+from fovea.engine.look.kernels import drawing
+from fovea.engine.look.kernels.drawing import colour_tiles, grey_levels
+from fovea.engine.look.kernels.effective import mean_picture
+from fovea.engine.look.kernels.measures import duplicates, likeness_order, stripes
 from fovea.engine.look.kernels.weights import input_layers, layer_weights, same_units, weighted_layers
 from fovea.engine.method import Job, Result
 from fovea.engine.panels import GalleryPanel
@@ -105,9 +100,9 @@ def test_a_linear_layer_on_the_pixels_is_drawn_as_pictures(
 
 def test_filters_as_large_as_the_picture_are_drawn_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "SHEET_PIXELS", 5 * 100 * 100)
-    sheet, tile, columns = drawing._sheet(np.zeros((5, 190, 160, 3), np.uint8))
-    assert tile == 100
-    assert sheet.shape[:2] == (tile * -(-5 // columns), tile * columns)
+    sheet, pixels = drawing.filters_sheet(np.zeros((5, 190, 160, 3), np.uint8))
+    assert sheet.tile == 100
+    assert pixels.shape[:2] == (sheet.tile * -(-5 // sheet.columns), sheet.tile * sheet.columns)
 
 
 def test_default_layer_is_the_first_and_layers_without_weights_are_refused(network: TinyNetwork) -> None:
@@ -213,7 +208,7 @@ def test_orders_keep_every_unit(network: TinyNetwork, order: str) -> None:
 
 
 def test_order_by_activation_needs_a_photo(network: TinyNetwork) -> None:
-    with pytest.raises(OptionsError, match="order: by activation needs a photo"):
+    with pytest.raises(OptionsError, match="order by activation needs a photo"):
         filters(network, order="activation")
 
 

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from fovea.engine.errors import OptionsError, UnknownNameError, UnsupportedError
+from fovea.engine.look.feature_space.plane import plane
 from fovea.engine.look.features import METHOD as FEATURES
 from fovea.engine.look.neighbors import METHOD
-from fovea.engine.look.vectors.space import plane
 from fovea.engine.method import Job, Result
+from fovea.engine.progress import Progress
 from fovea.models.torch_net import forward_taps
 from tests.networks.modules import Tiny, TinyTokens
 from tests.networks.tiny import TinyNetwork, exported_network
@@ -129,7 +130,7 @@ def test_item_and_label_restrict_the_search(network: TinyNetwork, dataset: Index
     found = result.tables["neighbors"]["image"].tolist()
     assert "p05" not in found
     assert len(found) == 23
-    assert "k: 50 were asked for, and there are 23 images to choose from" in job.warnings
+    assert "There are only 23 images to choose from, fewer than the 50 that k asks for." in job.warnings
     _, result = search(network, dataset, label="light", k=50, map="none")
     assert set(result.tables["neighbors"]["label"]) == {"light"}
     with pytest.raises(UnknownNameError, match="light"):
@@ -167,7 +168,7 @@ def test_the_map_keeps_groups_apart_and_is_always_the_same(how: str) -> None:
 def test_an_interrupted_data_set_goes_on_where_it_was(
     network: TinyNetwork, dataset: IndexedDataset, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fovea.engine.look.vectors.store.SAVED", 8)
+    monkeypatch.setattr("fovea.engine.look.feature_space.store.SAVED", 8)
     _, whole = search(network, dataset, layer="relu")
     shutil.rmtree(own_home / "features")
 
@@ -180,7 +181,7 @@ def test_an_interrupted_data_set_goes_on_where_it_was(
         if message.startswith("image 16"):
             raise KeyboardInterrupt
 
-    job.progress = stop
+    job.progress = Progress(stop)
     with pytest.raises(KeyboardInterrupt):
         METHOD.run(job)
     before = dataset.asked
@@ -228,7 +229,7 @@ def test_no_room_on_the_disk_is_one_line(
 def test_features_that_were_dropped_are_computed_again(
     network: TinyNetwork, dataset: IndexedDataset, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fovea.engine.look.vectors import cache as feature_cache
+    from fovea.engine.look.feature_space import cache as feature_cache
 
     search(network, dataset, layer="relu", map="none")
     monkeypatch.setattr(feature_cache, "IN_USE_SECONDS", -1.0)

@@ -11,9 +11,12 @@ import torch
 from PIL import Image
 
 from fovea.engine.errors import OptionsError, UnsupportedError
-from fovea.engine.look import occlusion
-from fovea.engine.look.occlusion import METHOD, corners, mean_drop
+from fovea.engine.look.occluding import watching
+from fovea.engine.look.occluding.covers import cover_picture
+from fovea.engine.look.occluding.windows import corners, mean_drop
+from fovea.engine.look.occlusion import METHOD
 from fovea.engine.method import Job, Result
+from fovea.engine.progress import Progress
 from tests.networks.modules import Tiny
 from tests.networks.tiny import TinyNetwork, exported_network
 from tests.oracles.look_occlusion import captum_occlusion, occlusion_by_slices
@@ -56,7 +59,7 @@ def test_equals_captum(network: TinyNetwork, options: dict, window: int, stride:
 @pytest.mark.parametrize("fill", ["mean", "photo", "black", "grey", "noise", "blur"])
 def test_every_fill_equals_pictures_occluded_by_hand(network: TinyNetwork, fill: str) -> None:
     job, result = occlude(network, window=16, stride=12, fill=fill, target="2", job_facts={"seed": 5})
-    cover = occlusion.cover_picture(job)
+    cover = cover_picture(job)
     scores = occlusion_by_slices(network.module(), job.input, cover, 16, result.arrays["ys"], result.arrays["xs"])
     np.testing.assert_allclose(result.arrays["score"], scores[..., 2], atol=1e-5)
     np.testing.assert_allclose(
@@ -75,7 +78,7 @@ def test_mean_of_a_data_set_fills(network: TinyNetwork) -> None:
     preprocessing = network.card.preprocessing
     frames = [preprocessing.frame(photo(seed=index)) for index in range(3)]
     wanted = np.mean([preprocessing.normalise(frame) for frame in frames], axis=0)
-    np.testing.assert_allclose(occlusion.cover_picture(job)[0], wanted, atol=1e-5)
+    np.testing.assert_allclose(cover_picture(job)[0], wanted, atol=1e-5)
     with pytest.raises(OptionsError, match="only with fill dataset"):
         METHOD.verify(network.card, METHOD.options.parse({"window": 16, "dataset": "any"}))
 
@@ -130,10 +133,10 @@ def test_network_without_classes_asks_for_a_unit(network: TinyNetwork) -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"window": 41}, "window: at most 40, the short side"),
-        ({"window": 16, "stride": 17}, "stride: at most the window, 16"),
-        ({"layer": "first"}, "unit: choose one of layer first, 0 to 5"),
-        ({"unit": 3}, "layer: choose the layer of unit 3"),
+        ({"window": 41}, "window must be at most 40, the short side"),
+        ({"window": 16, "stride": 17}, "stride must be at most the window, 16"),
+        ({"layer": "first"}, "choose one of layer first, 0 to 5"),
+        ({"unit": 3}, "choose the layer of unit 3"),
         ({"layer": "first", "unit": 3, "target": "1"}, "not both"),
     ],
 )
@@ -181,13 +184,13 @@ def test_batches_are_halved_when_memory_runs_out(network: TinyNetwork, monkeypat
 
 
 def test_progress_shows_the_map_as_it_grows(network: TinyNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(occlusion, "PREVIEW_SECONDS", -1e6)
+    monkeypatch.setattr(watching, "PREVIEW_SECONDS", -1e6)
     seen: list[Any] = []
 
     def progress(fraction: float, message: str, preview: Any = None, curve: Any = None) -> None:
         seen.append((fraction, preview))
 
-    occlude(network, window=12, stride=6, job_facts={"progress": progress})
+    occlude(network, window=12, stride=6, job_facts={"progress": Progress(progress)})
     assert seen[-1][0] == 1.0
     assert seen[-1][1].shape == (40, 52, 3)
 

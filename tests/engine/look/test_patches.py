@@ -17,8 +17,10 @@ from PIL import Image
 from torch import nn
 
 from fovea.engine.errors import Cancelled, DatasetError, UnknownNameError, UnsupportedError
-from fovea.engine.look import patches
-from fovea.engine.look.patches import BACKGROUND, METHOD, chosen_layers, crop_within
+from fovea.engine.look.mining import checkpoints, miner, sheets
+from fovea.engine.look.mining.merge import merge, to_bytes
+from fovea.engine.look.mining.sheets import BACKGROUND, crop_within
+from fovea.engine.look.patches import METHOD, chosen_layers
 from fovea.engine.method import Job, Result
 from fovea.engine.progress import Progress
 from tests.networks.modules import Tiny, TinyTokens
@@ -70,6 +72,10 @@ def mine(network: Any, dataset: MemoryDataset, checkpoints: Path | None = None, 
     return METHOD.run(job_for(network, dataset, checkpoints, **options))
 
 
+def miner_for(job: Job) -> miner.Miner:
+    return miner.Miner(job, chosen_layers(job.card, job.options.layers))
+
+
 def check_equal(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
     """The same places in the same order; scores to what ONNX and torch agree to."""
     assert list(found.columns) == COLUMNS
@@ -111,7 +117,7 @@ def test_batch_size_and_shards_change_nothing(
     batch: int,
     shard: int,
 ) -> None:
-    monkeypatch.setattr(patches, "SHARD", shard)
+    monkeypatch.setattr(miner, "SHARD", shard)
     check_equal(mine(network, dataset, batch=batch).tables["patches"], sorted_patches)
 
 
@@ -120,19 +126,17 @@ def test_order_of_the_images_changes_nothing(
 ) -> None:
     items = list(pictures().items())
     random.Random(3).shuffle(items)
-    monkeypatch.setattr(patches, "SHARD", 11)
+    monkeypatch.setattr(miner, "SHARD", 11)
     check_equal(mine(network, MemoryDataset(dict(items))).tables["patches"], sorted_patches)
 
 
 def test_shards_mined_in_any_order_merge_to_the_same(
     network: TinyNetwork, dataset: MemoryDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fovea.engine.look.mining.merge import merge, to_bytes
-
-    monkeypatch.setattr(patches, "SHARD", 9)
-    miner = patches.Miner(job_for(network, dataset))
-    whole = to_bytes(miner.mine(), "")
-    parts = [miner.mine_shard(shard) for shard in reversed(range(miner.shards))]
+    monkeypatch.setattr(miner, "SHARD", 9)
+    way = miner_for(job_for(network, dataset))
+    whole = to_bytes(way.mine(), "")
+    parts = [way.mine_shard(shard) for shard in reversed(range(way.shards))]
     assert to_bytes(merge([*parts, parts[1]]), "") == whole
 
 
@@ -144,8 +148,8 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
     killed_after: int,
 ) -> None:
-    monkeypatch.setattr(patches, "SHARD", 8)
-    monkeypatch.setattr(patches, "LOOSE", 2)
+    monkeypatch.setattr(miner, "SHARD", 8)
+    monkeypatch.setattr(checkpoints, "LOOSE", 2)
     wanted = mine(network, dataset, batch=3)
     job = job_for(network, dataset, tmp_path, batch=3)
 
@@ -166,15 +170,14 @@ def test_a_shard_that_lies_there_twice_counts_once(
     network: TinyNetwork, dataset: MemoryDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after the parts were put together and before the single ones were gone."""
-    monkeypatch.setattr(patches, "SHARD", 8)
-    monkeypatch.setattr(patches, "LOOSE", 4)
+    monkeypatch.setattr(miner, "SHARD", 8)
+    monkeypatch.setattr(checkpoints, "LOOSE", 4)
     wanted = mine(network, dataset, tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"shards.npz", "shard-00000004.npz", "shard-00000005.npz"}
     job = job_for(network, dataset)
-    part = patches.Miner(job).mine_shard(2)
-    (tmp_path / "shard-00000002.npz").write_bytes(
-        patches.to_bytes(part, patches.Miner(job_for(network, dataset, tmp_path))._signature())
-    )
+    part = miner_for(job).mine_shard(2)
+    signature = miner_for(job_for(network, dataset, tmp_path)).checkpoints.signature
+    (tmp_path / "shard-00000002.npz").write_bytes(to_bytes(part, signature))
     before = dataset.asked
     check_identical(mine(network, dataset, tmp_path), wanted)
     assert dataset.asked - before == wanted.tables["patches"]["image"].nunique()
@@ -184,6 +187,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from fovea.engine.look import patches
+from fovea.engine.look.mining import miner
 from fovea.engine.method import Job
 from fovea.engine.progress import Progress
 from tests.engine.look.test_patches import pictures
@@ -195,7 +199,7 @@ def progress(fraction, message, preview=None, curve=None):
     if message == "image 20 of 41":
         os.kill(os.getpid(), signal.SIGKILL)
 
-patches.SHARD = 8
+miner.SHARD = 8
 folder = Path(sys.argv[1])
 job = Job(
     network=exported_network(folder, Tiny(), size=(32, 40)), provider="cpu", checkpoints=folder / "checkpoints",
@@ -209,7 +213,7 @@ patches.METHOD.run(job)
 def test_a_process_killed_on_the_spot_leaves_a_checkpoint_that_is_whole(
     network: TinyNetwork, dataset: MemoryDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patches, "SHARD", 8)
+    monkeypatch.setattr(miner, "SHARD", 8)
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     before = dataset.asked
@@ -222,7 +226,7 @@ def test_a_process_killed_on_the_spot_leaves_a_checkpoint_that_is_whole(
 def test_a_checkpoint_of_other_options_or_a_damaged_one_is_not_used(
     network: TinyNetwork, dataset: MemoryDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patches, "SHARD", 8)
+    monkeypatch.setattr(miner, "SHARD", 8)
     wanted = mine(network, dataset, layers="relu")
     mine(network, dataset, tmp_path, layers="second")
     check_identical(mine(network, dataset, tmp_path, layers="relu"), wanted)
@@ -369,9 +373,9 @@ def test_default_layers_are_the_last_of_each_resolution(network: TinyNetwork) ->
 
 def test_a_sheet_stays_within_bounds() -> None:
     for units, top in [(64, 9), (2048, 9), (2048, 100), (100_000, 9)]:
-        tile, shown = patches._tile_plan(units, top)
+        tile, shown = sheets.tile_plan(units, top)
         assert 1 <= shown <= top
-        assert units * shown * tile * tile <= max(patches.SHEET_PIXELS, units * tile * tile)
+        assert units * shown * tile * tile <= max(sheets.SHEET_PIXELS, units * tile * tile)
 
 
 def test_real_network_on_real_photos(data: Path, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from fovea.engine.data.photos import open_photo
 from fovea.engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, UnsupportedError, WeightsError
 from fovea.engine.make import adversarial
-from fovea.engine.make.attack.choices import ATTACKS
-from fovea.engine.make.attack.survival import transfer
+from fovea.engine.make.attack.outcome import findings
+from fovea.engine.make.attack.outcome.survival import transfer
+from fovea.engine.make.attack.shared.attack import attacks, find_attack
 from fovea.engine.method import Job, Result, find_method
 from tests.networks.tiny import TinyNetwork, state_of, tiny_network
 
@@ -52,7 +53,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("attack", [name for name, attack in ATTACKS.items() if attack.gradients])
+@pytest.mark.parametrize("attack", [name for name, attack in attacks().items() if attack.gradients])
 def test_every_attack_stays_in_its_ball_and_says_the_truth(attack: str, tiny: TinyNetwork, make_job: Make) -> None:
     before = state_of(tiny.torch_module)
     job = make_job("adversarial", tiny, attack=attack, **SMALL.get(attack, {}))
@@ -66,9 +67,9 @@ def test_every_attack_stays_in_its_ball_and_says_the_truth(attack: str, tiny: Ti
     assert result.summary["fooled"] is bool(now.argmax() != clean)
     assert result.summary["after_probability"] == pytest.approx(float(now.max()), abs=1e-5)
     assert result.summary["fooled"] or job.warnings
-    if ATTACKS[attack].norm == 2 and ATTACKS[attack].bounded:
+    if find_attack(attack).norm == 2 and find_attack(attack).bounded:
         assert np.linalg.norm(levels / 255) <= 1.0 + 1e-6
-    elif ATTACKS[attack].bounded:
+    elif find_attack(attack).bounded:
         assert np.abs(levels).max() <= 8
     assert state_of(tiny.torch_module) == before
     again = run(make_job("adversarial", tiny, attack=attack, **SMALL.get(attack, {})))
@@ -142,7 +143,7 @@ def test_few_pixels_of_the_photo_are_changed(photo: str, pixels: int, fooled: bo
     inputs = np.stack([job.card.preprocessing.normalise(frame) for frame in (job.frame, picture)])
     before, after = fovea.module()(torch.from_numpy(inputs)).argmax(1).tolist()
     assert result.summary["fooled"] is (before != after) is fooled
-    assert any(line.startswith("it did not fool") for line in job.warnings) is not fooled
+    assert any(line.startswith("The attack did not fool") for line in job.warnings) is not fooled
     again = run(make_job("adversarial", fovea, photo=open_photo(f"sample:{photo}"), **options))
     np.testing.assert_array_equal(np.asarray(again.images["adversarial"]), picture)
 
@@ -254,7 +255,7 @@ def test_a_targeted_attack_transfers_where_the_other_sees_the_target(others: lis
         expected = classes_of(OTHERS[name], np.asarray(green))[place]
         assert table["target_probability"][name] == pytest.approx(expected, abs=1e-6)
     assert np.isnan(table["target_probability"]["without"])
-    assert job.warnings == ["without has no class dog, so it cannot be driven to it"]
+    assert job.warnings == ["without has no class dog, so it cannot be driven to it."]
     still = transfer(job, np.asarray(red), others, 1)
     assert not still["fools"].any()
     assert not still["changed"].any()
@@ -339,19 +340,32 @@ def test_steps_keep_their_numbers_where_some_are_left_out(
     options: dict[str, Any] = {"attack": "bim", "steps": 10}
     whole = run(make_job("adversarial", tiny_networks["residual"], **options)).tables["steps"]
     assert whole["step"].tolist() == list(range(11))
-    monkeypatch.setattr(adversarial, "STEP_ROWS", 4)
+    monkeypatch.setattr(findings, "STEP_ROWS", 4)
     some = run(make_job("adversarial", tiny_networks["residual"], **options)).tables["steps"]
     assert some["step"].tolist() == [0, 3, 5, 8, 10]  # where each quarter begins, and the end
     assert some.equals(whole.iloc[some["step"]].reset_index(drop=True))
 
 
+FAILED = "The attack did not fool the network: the photo is cat, still its first class. Raise epsilon or steps."
+
+
 @pytest.mark.parametrize(
     ("raw_class", "now", "lengthened", "says"),
     [
-        (1, 0, 1.0, "only the picture before rounding to 8 bits is dog; as saved it is cat"),
-        (1, 2, 1.5, "rounded to 8 bits the change fools only when it is made 1.50 times as long: so it was"),
-        (0, 0, 1.0, "it did not fool the network: it is cat, still its first class; raise epsilon or steps"),
-        (None, 0, 1.0, "it did not fool the network: it is cat, still its first class; raise epsilon or steps"),
+        (1, 0, 1.0, "The picture is dog to the network only before it is rounded to 8 bits; as it is saved it is cat."),
+        (1, 2, 1.5, "Rounded to 8 bits the change fools only when it is made 1.50 times as long, so this was done."),
+        (
+            0,
+            0,
+            1.0,
+            FAILED,
+        ),
+        (
+            None,
+            0,
+            1.0,
+            FAILED,
+        ),
         (1, 2, 1.0, ""),
     ],
 )
@@ -359,9 +373,10 @@ def test_what_rounding_did_is_told(
     raw_class: int | None, now: int, lengthened: float, says: str, make_job: Make
 ) -> None:
     job = make_job("adversarial", OTHERS["same"], photo=Image.new("RGB", (32, 32), "red"))
-    case = adversarial._case(job)
-    outcome = adversarial._Outcome(job.frame, raw_class, adversarial._History(case), lengthened=lengthened)
-    adversarial._tell(case, outcome, now)
+    photo = adversarial.asked_photo(job)
+    watch = findings.Watch(photo, job.progress)
+    attempt = findings.Attempt(job.frame, raw_class, watch, lengthened=lengthened)
+    adversarial.warn_of_failure(job, find_attack("pgd"), photo, attempt, now)
     assert job.warnings == ([says] if says else [])
 
 

@@ -77,11 +77,9 @@ def test_accuracy_falls_with_epsilon(make: Callable[..., Job]) -> None:
 def test_the_curve_has_its_bands(make: Callable[..., Job]) -> None:
     from types import SimpleNamespace
 
-    from fovea.engine.figures import figure
-
     result = run(make(epsilons="2/255, 0.0101", steps=1))
     view: Any = SimpleNamespace(table=result.tables.__getitem__)
-    drawn = figure(result.panels[0], view)
+    drawn = result.panels[0].figure(view)
     bands = [trace for trace in drawn.data if trace.fill == "toself"]
     assert len(bands) == 2
     table = result.tables["accuracy"]
@@ -94,8 +92,9 @@ def test_one_attack_more_is_one_photo_less(make: Callable[..., Job]) -> None:
     """Each photo's answer is that of the attack by itself, whatever else is in its batch."""
     import torch
 
-    from fovea.engine.make.attack.choices import ATTACKS, attacked_frames
-    from fovea.engine.make.attack.gradient import ball_attack, scores_of
+    from fovea.engine.make.attack.fgsm import ATTACK as FGSM
+    from fovea.engine.make.attack.shared.rounding import attacked_frames
+    from fovea.engine.make.attack.shared.scores import scores_of
     from fovea.engine.make.optimise.canvas import to_picture
 
     job = make()
@@ -110,8 +109,8 @@ def test_one_attack_more_is_one_photo_less(make: Callable[..., Job]) -> None:
         clean = to_picture(frame)
         with torch.no_grad():
             label = scores(clean).argmax(1)
-        made = ball_attack(job, clean, label, ATTACKS["fgsm"], 16 / 255)
-        attacked = attacked_frames(frame, (made.picture - clean).double().numpy(), ATTACKS["fgsm"], 16 / 255)
+        made = FGSM.run(FGSM.batch(job, clean, label, epsilon=16 / 255))
+        attacked = attacked_frames(frame, (made - clean).double().numpy(), FGSM.norm, 16 / 255)
         with torch.no_grad():
             right.append(int(scores(to_picture(attacked)).argmax()) == int(label))
     assert result.tables["accuracy"]["FGSM"].iloc[2] == pytest.approx(np.mean(right))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fovea.engine.explain.backward.attribution import explain
 from fovea.engine.explain.backward.rules import ReluRule, backward_rule
-from fovea.engine.explain.backward.scores import Score
+from fovea.engine.scores import Score
 from fovea.models.card import OUTPUT
 from fovea.models.torch_net import prepare
 from tests.networks.tiny import TinyNetwork, state_of
@@ -151,7 +151,7 @@ class Mixed(nn.Module):
         return out
 
 
-@pytest.mark.parametrize(("rule", "does"), [("guided", "shut below 0 and above 6"), ("deconvnet", "does not ask")])
+@pytest.mark.parametrize(("rule", "does"), [("guided", "below 0 or above 6"), ("deconvnet", "does not ask")])
 def test_every_kind_of_activation_is_told(rule: Any, does: str) -> None:
     notes = explain(prepare(Mixed()), torch.randn(1, 3, 8, 8), OUTPUT, lambda out: logit(0), rule).notes
     assert notes[0] == f"the {rule} rule acts on 2 ReLUs; 1 SiLU, 1 hard-swish, 1 hardtanh keep their own derivative"

@@ -11,8 +11,11 @@ from PIL import Image
 from torch import nn
 
 from fovea.engine.look.occluding import incremental
+from fovea.engine.look.occluding.covers import cover_picture
 from fovea.engine.look.occluding.incremental import IncrementalProbe, Locality, Reach, plan_cuts, plan_for
-from fovea.engine.look.occlusion import METHOD, corners, cover_picture, open_probe
+from fovea.engine.look.occluding.watching import open_probe
+from fovea.engine.look.occluding.windows import corners
+from fovea.engine.look.occlusion import METHOD
 from fovea.engine.method import Job
 from tests.networks.modules import Tiny, TinyTokens
 from tests.networks.tiny import TinyNetwork, exported_network

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from fovea.engine.errors import OptionsError
-from fovea.engine.figures import data_uri
 from fovea.engine.make.optimise import loop, memory
 from fovea.engine.make.optimise.canvas import PixelCanvas, to_picture
 from fovea.engine.make.optimise.film import Film
 from fovea.engine.make.optimise.losses import ClassScore, ascend
 from fovea.engine.method import Job
+from fovea.engine.panels.data_uri import data_uri
 from fovea.models.card import OUTPUT
 from tests.networks.tiny import TinyNetwork
 
