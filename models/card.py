@@ -17,6 +17,9 @@ from fovea.models.errors import UnknownNameError, unknown
 OUTPUT = "output"
 """The tap that names what the network returns (logits, for most classifiers)."""
 
+INPUT_OF = "input of "
+"""Before a layer's name it makes the tap of what that layer reads, where torch computes the taps."""
+
 OutputKind: TypeAlias = Literal["logits", "probabilities", "features"]
 """What a network returns."""
 

@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from fovea.models.card import MOST_EXTRA_TOKENS, OUTPUT, Layer
+from fovea.models.card import INPUT_OF, MOST_EXTRA_TOKENS, OUTPUT, Layer
 from fovea.models.errors import NetworkError, unknown
 from fovea.models.receptive.coordinates import PLANES, receptive_field
 from fovea.models.receptive.seen import Seen, SharedWrite, copying
@@ -117,6 +117,13 @@ def _record(module: nn.Module, inputs: Any, output: Any) -> Any:
     if tape is None or not path:
         return None
     name = tape.name_call(path)
+    if tape.wanted is not None and f"{INPUT_OF}{name}" in tape.wanted:
+        read = first_tensor(inputs)
+        if read is not None:
+            tape.values[f"{INPUT_OF}{name}"] = read.clone()
+            tape.modules[f"{INPUT_OF}{name}"] = module
+            if len(tape.values) == len(tape.wanted):
+                raise _Stop
     if tape.wanted is not None and name not in tape.wanted:
         return None
     tensor = first_tensor(output)

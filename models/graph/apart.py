@@ -31,6 +31,8 @@ Compute = Callable[[Array], Mapping[str, Array]]
 class ApartGraph(TappedGraph):
     """An ONNX graph whose questions are asked in `OPSET`, whatever set of operators it is written in."""
 
+    apart = True
+
     def question(self, taps: Sequence[str]) -> onnx.ModelProto:
         """A model of one node that stands for the network, whose outputs are `taps`. Raises UnknownNameError."""
         from onnx import TensorProto, helper

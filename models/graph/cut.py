@@ -45,6 +45,8 @@ class TappedGraph:
     answers in the place of ONNX Runtime (see `TorchGraph`), "" where it does not."""
 
     reason = ""
+    apart = False
+    """Whether a question stands apart from the network's own nodes (see `ApartGraph`)."""
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fovea.models.card import OUTPUT, Card
+from fovea.models.card import INPUT_OF, OUTPUT, Card
 from fovea.models.graph.apart import ApartGraph, ApartSession, Array, network_outputs
 from fovea.models.graph.cut import OWN
 
@@ -23,6 +23,7 @@ class TorchGraph(ApartGraph):
     def __init__(self, module: Callable[[str], nn.Module], card: Card, reason: str) -> None:
         names = [*(layer.name for layer in card.layers), OUTPUT]
         taps = {name: f"{OWN}{name}" for name in names}
+        taps |= {f"{INPUT_OF}{layer.name}": f"{OWN}{INPUT_OF}{layer.name}" for layer in card.layers if layer.parameters}
         shape = (card.preprocessing.channels, *card.preprocessing.size)
         input_name = "input" if "input" not in names else "network_input"
         super().__init__(Path(card.name), taps, f"{OWN}{input_name}", shape, batch=card.batch)
