@@ -55,7 +55,7 @@ class TorchNetwork:
 
         self.name = name
         self.card = card
-        self._modules = {"cpu": torch_net.adapt(module, card.batch, card.squeezed)}
+        self._modules = {"cpu": torch_net.adapt(module, card.batch, card.larger_batches, card.squeezed)}
         self._graph: TappedGraph | None = None
         self._lock = threading.RLock()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.engine.errors import NetworkError
+from fovea.engine.errors import not_finite
 from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
@@ -83,10 +83,6 @@ def classifier(job: Job) -> Classifier:
 def finite_probabilities(ask: Ask, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The class probabilities (N, classes) of frames (N, H, W, C). Raises NetworkError where one is not finite."""
     probabilities = ask(frames)
-    wrong = probabilities[~np.isfinite(probabilities)]
-    if wrong.size:
-        raise NetworkError(
-            f"A class probability is not finite ({wrong[0]:g}): the network overflows on a picture that it is shown. "
-            f"Check its weights and preprocessing."
-        )
+    if not np.isfinite(probabilities).all():
+        raise not_finite(OUTPUT)
     return probabilities
