@@ -425,3 +425,8 @@ def run_batch(module: nn.Module, x: Tensor) -> Tensor:
     """The network's output (N, ...) for `x` (N, C, H, W), without gradients."""
     with torch.inference_mode():
         return cast(Tensor, first_tensor(module(x)))
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """The values in float64: where they are, or on the CPU where their device (Apple's) has no such numbers."""
+    return values.cpu().double() if values.device.type == "mps" else values.double()

@@ -68,7 +68,7 @@ class TorchClassifier:
             x = torch.from_numpy(job.card.preprocessing.normalise(frames[start : start + self.batch])).to(job.device)
             with torch.no_grad():
                 output = forward_taps(job.network.module(job.device), x, [OUTPUT])[OUTPUT]
-            found.append(probabilities(job.card, output).double().cpu().numpy())
+            found.append(probabilities(job.card, output).cpu().double().numpy())
         return np.concatenate(found)
 
 
