@@ -26,18 +26,23 @@ from benchmarks._common import add_device, interleaved, machine, parser, random_
 
 
 def made(network: Any, steps: int, preset: str, device: str, **options: Any) -> Callable[[], Any]:
-    """The steps of ascent as its method takes them, with the frames of its film; nothing is saved or measured."""
+    """The steps of ascent as its method takes them, with the frames of its animation; nothing is saved or measured."""
     from fovea.engine.make import ascent
-    from fovea.engine.make.excite.presets import recipe
-    from fovea.engine.make.excite.subjects import subjects_of
-    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.excite.objectives import objectives_of
+    from fovea.engine.make.excite.presets import settings_of
+    from fovea.engine.make.optimise.animation import Animation
+    from fovea.engine.make.optimise.canvas import contact_sheet
+    from fovea.engine.make.optimise.growth import Growth
     from fovea.engine.method import Job
 
     parsed = ascent.METHOD.options.parse({"steps": steps, "preset": preset, **options})
     job = Job(network=network, options=parsed, device=device)
-    subjects = subjects_of(job)
+    objectives = objectives_of(job)
     return lambda: ascent.make(
-        job, subjects, recipe(parsed), film=Film(max(steps, 160)), portion=(0.0, 1.0), message="step"
+        job,
+        objectives,
+        settings_of(parsed),
+        Growth(job.progress, draw=contact_sheet, animation=Animation(max(steps, 160))),
     )
 
 
@@ -142,7 +147,7 @@ def alike(name: str, steps: int, device: str) -> list[str]:
     from skimage.metrics import structural_similarity
 
     from fovea.engine.make.optimise.canvas import to_pixels
-    from fovea.engine.make.optimise.quick import QuickNetwork
+    from fovea.engine.make.optimise.folded_network import FoldedNetwork
     from fovea.models.zoo import load
 
     network = load(name)
@@ -152,16 +157,16 @@ def alike(name: str, steps: int, device: str) -> list[str]:
 
     cells = []
     for preset in ("none", "lucid"):
-        folded, call = picture(preset), QuickNetwork.__call__
+        folded, call = picture(preset), FoldedNetwork.__call__
         try:
-            QuickNetwork.__call__ = _as_it_is  # type: ignore[method-assign]
+            FoldedNetwork.__call__ = _as_it_is  # type: ignore[method-assign]
             plain = picture(preset)
             with torch.autocast(device, torch.bfloat16):
                 low = picture(preset)
-            QuickNetwork.__call__ = _nudged  # type: ignore[method-assign]
+            FoldedNetwork.__call__ = _nudged  # type: ignore[method-assign]
             nudged = picture(preset)
         finally:
-            QuickNetwork.__call__ = call  # type: ignore[method-assign]
+            FoldedNetwork.__call__ = call  # type: ignore[method-assign]
         for other in (folded, nudged, low):
             ssim = structural_similarity(plain, other, channel_axis=-1, data_range=255)  # type: ignore[no-untyped-call]
             cells.append(f"{ssim:.3f}")

@@ -54,7 +54,7 @@ def contenders(name: str, threads: int, steps: int, device: str) -> dict[str, Ca
     square = photo.resize((side, round(side * photo.height / photo.width)))
 
     def plain() -> None:
-        from fovea.engine.make.optimise.sizes import photo_pixels
+        from fovea.engine.make.optimise.picture_size import photo_pixels
 
         x = torch.from_numpy(photo_pixels(job, square, side).copy()).permute(2, 0, 1)[None].to(device).float() / 255
         seen: list[Any] = []

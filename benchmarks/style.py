@@ -64,13 +64,13 @@ def job_of(name: str, network: Any, steps: int, device: str, **more: Any) -> Any
 def taps_of(name: str, network: Any) -> list[str]:
     """The layers that the recipe reads; style's content is the last of them."""
     from fovea.engine.make.inversion import chosen_layers as inverted
+    from fovea.engine.make.optimise.layers import statistics_layers
     from fovea.engine.make.style import content_layer
-    from fovea.engine.make.texture import chosen_layers
 
     options = job_of(name, network, 1, "cpu").options
     if name == "inversion":
         return [layer.name for layer in inverted(network.card, options)]
-    layers = [layer.name for layer in chosen_layers(network.card, "")]
+    layers = [layer.name for layer in statistics_layers(network.card, ())]
     return layers if name == "texture" else [*layers, content_layer(network.card, options).name]
 
 
@@ -111,16 +111,15 @@ def by_hand(name: str, network: Any, steps: int, device: str, losses: bool = Tru
     import torch
 
     from fovea.engine.make.optimise.canvas import Normalise, resized, to_picture
-    from fovea.engine.make.optimise.layers import ENLARGED, fine_layers
-    from fovea.engine.make.optimise.sizes import photo_pixels
-    from fovea.engine.make.texture import chosen_layers
+    from fovea.engine.make.optimise.layers import ENLARGED, fine_layers, statistics_layers
+    from fovea.engine.make.optimise.picture_size import photo_pixels
     from fovea.models.torch_net import forward_taps
 
     module = averaged(network.module(device)) if name == "texture" else network.module(device)
     normalise, taps = Normalise(network.card.preprocessing, device), taps_of(name, network)
     job = job_of(name, network, 1, device)
     pixels = to_picture(photo_pixels(job, job.photo, max(network.card.preprocessing.size)))
-    enlarged = fine_layers(network.card, chosen_layers(network.card, "")) if fine and name != "inversion" else []
+    enlarged = fine_layers(network.card, statistics_layers(network.card, ())) if fine and name != "inversion" else []
     shape = pixels.shape if name == "style" else (1, 3, *network.card.preprocessing.size)
     start = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
     grams = {"inversion": [], "texture": taps, "style": taps[:-1]}[name]
@@ -205,7 +204,7 @@ def gatys(network: Any, steps: int, device: str, made: dict[str, Any]) -> Run:
     import torch
 
     from fovea.engine.make.optimise.canvas import Normalise, to_picture
-    from fovea.engine.make.optimise.sizes import photo_pixels
+    from fovea.engine.make.optimise.picture_size import photo_pixels
     from fovea.models.card import OUTPUT
     from fovea.models.torch_net import forward_taps
 
@@ -256,16 +255,17 @@ def ours(network: Any, steps: int, device: str, made: dict[str, Any], key: str, 
 
 def apart(network: Any, picture: Any, device: str) -> tuple[float, float]:
     """How far a picture is from the content and from the style: relative squared distances of the plain network."""
+    from fovea.engine.make.match.style_options import Weights
     from fovea.engine.make.optimise.canvas import to_picture
-    from fovea.engine.make.optimise.sizes import photo_pixels
+    from fovea.engine.make.optimise.picture_size import photo_pixels
+    from fovea.engine.make.optimise.statistics import distance
     from fovea.engine.make.style import Transfer
-    from fovea.engine.make.texture import distance
 
     job = job_of("style", network, 1, device)
     side = max(network.card.preprocessing.size)
     content = to_picture(photo_pixels(job, job.photo, side), device)
     pattern = to_picture(photo_pixels(job, job.read_photo(job.options.style), side), device)
-    terms = Transfer(job).terms(content, [pattern], 1.0, 1.0)
+    terms = Transfer(job).terms(content, [pattern], Weights(1.0, 1.0))
     found = [
         distance(job, [term for term in terms if term.name.startswith(kind) and term.loss.taps], picture)
         for kind in ("content", "style")

@@ -12,12 +12,11 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from typing_extensions import TypeVar
 
 from fovea.engine.errors import UnsupportedError, needs_photo, unknown
 from fovea.engine.options import Options, declared
@@ -54,8 +53,8 @@ class Result:
     preview: str | Image.Image | NDArray[np.uint8] = ""
 
 
-OptionsT = TypeVar("OptionsT", bound=Options, default=Any, covariant=True)
-FindingsT = TypeVar("FindingsT", default=Any)
+OptionsT = TypeVar("OptionsT", bound=Options, covariant=True)
+FindingsT = TypeVar("FindingsT")
 
 
 @dataclass
@@ -139,11 +138,6 @@ class Lead:
     options: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
 
-def _as_it_is(job: Job[Any], found: Any) -> Result:
-    assert isinstance(found, Result)
-    return found
-
-
 class Needs(NamedTuple):
     """What a run takes, in bytes: `memory` of its process at its peak, `files` of its folder when it is done."""
 
@@ -179,19 +173,19 @@ class Method(Generic[OptionsT, FindingsT]):
     question: str
     summary: str
     options: type[OptionsT]
-    compute: Callable[[Job[Any]], FindingsT]
-    work: Callable[[Card, Any, int], float]
-    report: Callable[[Job[Any], FindingsT], Result] = _as_it_is
+    compute: Callable[[Job[OptionsT]], FindingsT]
+    report: Callable[[Job[OptionsT], FindingsT], Result]
+    work: Callable[[Card, OptionsT, int], float]
     photo: bool = True
     uses_photo: bool = False
     gradients: bool = False
     gradient_free: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     long: bool = False
     version: int = 1
-    check: Callable[[Card, Any], None] | None = None
+    check: Callable[[Card, OptionsT], None] | None = None
     reads: tuple[str, ...] = ()
     every_unit: bool = False
-    needs: Callable[[Card, Any, int], Needs] | None = None
+    needs: Callable[[Card, OptionsT, int], Needs] | None = None
     home: str = ""
     tells_classes: bool = False
     example: str = ""
@@ -214,7 +208,7 @@ class Method(Generic[OptionsT, FindingsT]):
         for name, info in self.options.model_fields.items():
             declared(info).kind.verify(self.name, getattr(options, name), options, card)
         if self.check is not None:
-            self.check(card, options)
+            self.check(card, cast(Any, options))
 
     def _refuse_gradients(self, card: Card, options: Options) -> None:
         """Raise UnsupportedError if these options need gradients, which an ONNX file has not."""

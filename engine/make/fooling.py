@@ -119,8 +119,10 @@ def _ascent(job: Job[FoolingOptions], wanted: list[int], ask: Ask) -> Made:
 
     from fovea.engine.make.attack.shared.scores import CrossEntropy
     from fovea.engine.make.optimise.canvas import PixelCanvas, to_pixels
-    from fovea.engine.make.optimise.loop import gradient_steps, optimise
+    from fovea.engine.make.optimise.growth import Growth, Iterate
+    from fovea.engine.make.optimise.loop import optimise
     from fovea.engine.make.optimise.losses import Term
+    from fovea.engine.make.optimise.optimisers import gradient_steps
     from fovea.engine.make.optimise.projection import Chain, Decay, box
 
     options, preprocessing = job.options, job.card.preprocessing
@@ -139,10 +141,14 @@ def _ascent(job: Job[FoolingOptions], wanted: list[int], ask: Ask) -> Made:
     best.see(0, first, ask(first)[np.arange(len(wanted)), wanted])
     steps = options.steps or STEPS
 
-    def enough(done: int, picture: Tensor) -> bool:
+    growth = Growth(job.progress, draw=_grid_preview)
+
+    def enough(iterate: Iterate) -> bool:
+        growth(iterate)
+        done = iterate.step
         if done % ROUND and done < steps:
             return False
-        frames = to_pixels(picture)
+        frames = to_pixels(iterate.canvas.picture())
         best.see(done, frames, ask(frames)[np.arange(len(wanted)), wanted])
         return best.all_above(options.confidence)
 
@@ -153,8 +159,7 @@ def _ascent(job: Job[FoolingOptions], wanted: list[int], ask: Ask) -> Made:
         steps=steps,
         optimiser=gradient_steps(size, "l2"),
         projection=Chain((Decay(mean, options.decay), box)),
-        preview=_grid_preview,
-        enough=enough,
+        callback=enough,
     )
     return Made(best.frames, best.rows)
 

@@ -11,52 +11,209 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fovea.engine.errors import OptionsError
+from fovea.engine.errors import needs_photo
 from fovea.engine.method import Job, Method, Result
-from fovea.engine.options import LayersKind, Options, option
+from fovea.engine.options import CommaList, LayersKind, Options, option
 from fovea.engine.panels import CurvePanel, GalleryPanel, ImagePanel, Panel, TablePanel
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import torch
     from numpy.typing import NDArray
+    from torch import Tensor
 
-    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.animation import Animation
+    from fovea.engine.make.optimise.canvas import Canvas
     from fovea.engine.make.optimise.loop import Made
+    from fovea.engine.make.optimise.losses import Term
+    from fovea.engine.progress import Progress
     from fovea.models.card import Card, Layer
 
 
 class InversionOptions(Options):
     """What an inversion can be told."""
 
-    layers: str = option("", "Layers to invert, a comma list; empty: a series from shallow to deep", kind=LayersKind())
-    series: int = option(5, "How many layers that series has", ge=1, le=12)
-    steps: int = option(80, "Steps of the optimiser for each layer", ge=1, le=10000, unit="steps")
+    layers: CommaList = option(
+        (),
+        "The layers from whose features the photo is rebuilt, one picture for each.",
+        kind=LayersKind(),
+        empty="a series of layers from shallow to deep",
+    )
+    series: int = option(5, "How many layers that series has, if no layers are named.", ge=1, le=12, unit="layers")
+    steps: int = option(
+        80,
+        "How many steps the optimiser takes for each layer. L-BFGS is close to its end after 80; with Adam take "
+        "several hundred.",
+        ge=1,
+        le=10000,
+        unit="steps",
+    )
     preset: Literal["mild", "mahendran", "none"] = option(
         "mild",
-        "How natural the picture is made: mild (sharp, right colours), Mahendran 2015 (their weights), or not at all",
+        "How strongly the picture is kept natural where the layer does not say how it looks: mild keeps it sharp and "
+        "its colours right; mahendran takes the weights of Mahendran and Vedaldi (2015), which smooth more and pale "
+        "the colours; none leaves it to the features alone.",
     )
     canvas: Literal["fourier", "pixels"] = option(
-        "fourier", "What is optimised: Fourier coefficients (Olah 2017), or pixels (Mahendran 2015)", advanced=True
+        "fourier",
+        "What the optimiser moves: Fourier coefficients, with which large shapes form as fast as fine detail (Olah "
+        "2017), or the pixels themselves (Mahendran 2015).",
+        advanced=True,
     )
-    optimiser: Literal["lbfgs", "adam"] = option("lbfgs", "L-BFGS, or Adam", advanced=True)
+    optimiser: Literal["lbfgs", "adam"] = option(
+        "lbfgs",
+        "Which optimiser is used: lbfgs comes nearest in few steps; adam is the choice where lbfgs does not settle.",
+        advanced=True,
+    )
     alpha_norm: float | None = option(
         None,
-        "Weight of the mean |value|^6 of the normalised picture; empty: the preset's (Mahendran 2015, section 3: "
-        "2.16e8 of a sum, which is 0.009 of the mean at 227 px)",
+        "Weight of the mean of |value|^6 of the normalised picture, which keeps single pixels from becoming extreme. "
+        "Mahendran and Vedaldi (2015, section 3) take 2.16e8 for a sum, which is 0.009 for the mean at 227 px.",
         ge=0,
         le=100,
         advanced=True,
+        empty="the preset's weight",
     )
     total_variation: float | None = option(
         None,
-        "Weight of the mean squared difference of neighbours, normalised; empty: the preset's (Mahendran 2015: 0.5, "
-        "5, 50 for the first, middle and last third of the layers)",
+        "Weight of the mean squared difference of neighbouring pixels, which smooths the picture. Mahendran and "
+        "Vedaldi (2015) take 0.5, 5 and 50 for the first, middle and last third of the layers.",
         ge=0,
         le=1000,
         advanced=True,
+        empty="the preset's weight",
     )
     learning_rate: float | None = option(
-        None, "Adam's step; empty: 0.1 for Fourier coefficients, 0.03 for pixels", gt=0, le=10, advanced=True
+        None,
+        "How far each step of adam goes; lbfgs finds its own steps.",
+        gt=0,
+        le=10,
+        advanced=True,
+        empty="0.1 for Fourier coefficients, 0.03 for pixels",
     )
+
+
+@dataclass
+class InversionFindings:
+    """Each layer's picture, uint8 (H, W, C), how near it came to the photo, and its losses by step; how they grew."""
+
+    layers: list[Layer]
+    pictures: list[NDArray[np.uint8]]
+    nearness: list[dict[str, float]]
+    losses: list[pd.DataFrame]
+    animation: Animation
+
+
+def compute(job: Job[InversionOptions]) -> InversionFindings:
+    """Rebuild the photo from each layer's features."""
+    from fovea.engine.make.optimise.animation import Animation
+    from fovea.engine.make.optimise.canvas import to_picture, to_pixels
+    from fovea.engine.make.optimise.picture_size import features_of, large_enough
+
+    if job.photo is None:
+        raise needs_photo("an inversion")
+    large_enough(job.photo, "feature inversion")
+    layers = chosen_layers(job.card, job.options)
+    clean = features_of(job, to_picture(job.frame, job.device), [layer.name for layer in layers])
+    animation = Animation(job.options.steps * len(layers))
+    findings = InversionFindings(layers, [], [], [], animation)
+    for number, layer in enumerate(layers):
+        progress = job.progress.span(number / len(layers), (number + 1) / len(layers))
+        made = invert(job, layer, progress, animation)
+        pixels = to_pixels(made.picture)[0]
+        findings.pictures.append(pixels)
+        findings.nearness.append(_nearness(job, layer, clean[layer.name], pixels))
+        findings.losses.append(made.losses.assign(layer=layer.name))
+    job.record(provider="torch", precision="fp32")
+    return findings
+
+
+def invert(job: Job[InversionOptions], layer: Layer, progress: Progress, animation: Animation) -> Made:
+    """A picture, from noise, whose features in the layer are the photo's."""
+    import torch
+
+    from fovea.engine.make.optimise.growth import Growth
+    from fovea.engine.make.optimise.loop import optimise
+    from fovea.engine.make.optimise.optimisers import adam, cooled, lbfgs
+    from fovea.engine.make.optimise.projection import box
+
+    options = job.options
+    optimiser = lbfgs()
+    if options.optimiser == "adam":
+        optimiser = cooled(adam(options.learning_rate or LEARNING_RATES[options.canvas]), options.steps)
+    return optimise(
+        job,
+        _canvas(job, torch.Generator().manual_seed(job.seed)),
+        _terms(job, layer),
+        steps=options.steps,
+        optimiser=optimiser,
+        projection=box if options.canvas == "pixels" else None,
+        callback=Growth(progress, f"{layer.name}, step", animation=animation),
+    )
+
+
+def _terms(job: Job[InversionOptions], layer: Layer) -> list[Term]:
+    """The features' distance, and the regularisers that have a weight."""
+    import torch
+
+    from fovea.engine.make.optimise.losses import FeatureDistance, Norm, Term, TotalVariation
+    from fovea.models.torch_net import forward_taps
+
+    preprocessing = job.card.preprocessing
+    x = torch.from_numpy(job.input).to(job.device)
+    with torch.no_grad():
+        wanted = forward_taps(job.network.module(job.device), x, [layer.name])[layer.name]
+    terms = [Term("features", FeatureDistance(layer.name, wanted))]
+    alpha_norm, variation = regularisers(job.card, layer, job.options)
+    if alpha_norm:
+        terms.append(Term("alpha norm", Norm(6.0), alpha_norm))
+    if variation:
+        # The term is of pixel values; the weight of the network's normalised ones, which are in deviations.
+        low, high = preprocessing.range
+        scale = sum(((high - low) / std) ** 2 for std in preprocessing.std) / len(preprocessing.std)
+        terms.append(Term("total variation", TotalVariation(), variation * scale))
+    return terms
+
+
+def _canvas(job: Job[InversionOptions], generator: torch.Generator) -> Canvas:
+    from fovea.engine.make.optimise.canvas import FourierCanvas, PixelCanvas
+
+    start = _start(job, generator)
+    if job.options.canvas == "pixels":
+        return PixelCanvas(start)
+    shape = (1, job.card.preprocessing.channels, *job.card.preprocessing.size)
+    return FourierCanvas(shape, generator=generator, device=job.device)
+
+
+def _start(job: Job[InversionOptions], generator: torch.Generator) -> Tensor:
+    """The network's mean colour with a little noise, (1, C, H, W) in [0, 1]."""
+    import torch
+
+    from fovea.engine.make.optimise.canvas import Normalise
+
+    values = torch.zeros((1, job.card.preprocessing.channels, *job.card.preprocessing.size))
+    mean = Normalise(job.card.preprocessing).inverse(values)
+    return (mean + 0.05 * torch.randn(mean.shape, generator=generator)).clamp(0, 1).to(job.device)
+
+
+def _nearness(job: Job[InversionOptions], layer: Layer, clean: Tensor, pixels: NDArray[np.uint8]) -> dict[str, float]:
+    """How far the 8-bit picture is from the photo, for the layer and for the eye."""
+    import numpy as np
+    from skimage.metrics import structural_similarity
+
+    from fovea.engine.make.judge.verdict import activation_on
+    from fovea.engine.make.optimise.losses import FeatureDistance
+
+    window = min(7, min(pixels.shape[:2]) // 2 * 2 - 1)
+    ssim: float = structural_similarity(  # type: ignore[no-untyped-call]
+        job.frame, pixels, channel_axis=-1, data_range=255, win_size=window
+    )
+    return {
+        "ssim": float(ssim),
+        "feature_error": activation_on(job, FeatureDistance(layer.name, clean), pixels) ** 0.5,
+        "photo_error": float(np.sqrt(np.mean((job.frame.astype(float) - pixels) ** 2))),
+    }
 
 
 @dataclass(frozen=True)
@@ -100,80 +257,7 @@ def check(card: Card, options: InversionOptions) -> None:
     check_memory(card, [layer.name for layer in chosen_layers(card, options)], *card.preprocessing.size)
 
 
-def _start(job: Job, generator: Any) -> Any:
-    """The network's mean colour with a little noise, (1, C, H, W) in [0, 1]."""
-    import torch
-
-    from fovea.engine.make.optimise.canvas import Normalise
-
-    values = torch.zeros((1, job.card.preprocessing.channels, *job.card.preprocessing.size))
-    mean = Normalise(job.card.preprocessing).inverse(values)
-    return (mean + 0.05 * torch.randn(mean.shape, generator=generator)).clamp(0, 1).to(job.device)
-
-
-def _invert(job: Job, layer: Layer, portion: tuple[float, float], film: Film | None) -> Made:
-    """One layer's inversion, from noise."""
-    import torch
-
-    from fovea.engine.make.optimise.canvas import FourierCanvas, PixelCanvas
-    from fovea.engine.make.optimise.loop import adam, lbfgs, optimise
-    from fovea.engine.make.optimise.losses import FeatureDistance, Norm, Term, TotalVariation
-    from fovea.engine.make.optimise.projection import box
-    from fovea.models.torch_net import forward_taps
-
-    options: InversionOptions = job.options
-    preprocessing = job.card.preprocessing
-    x = torch.from_numpy(job.input).to(job.device)
-    with torch.no_grad():
-        wanted = forward_taps(job.network.module(job.device), x, [layer.name])[layer.name]
-    terms = [Term("features", FeatureDistance(layer.name, wanted))]
-    alpha_norm, variation = regularisers(job.card, layer, options)
-    if alpha_norm:
-        terms.append(Term("alpha norm", Norm(6.0), alpha_norm))
-    if variation:
-        # The term is of pixel values; the weight of the network's normalised ones, which are in deviations.
-        low, high = preprocessing.range
-        scale = sum(((high - low) / std) ** 2 for std in preprocessing.std) / len(preprocessing.std)
-        terms.append(Term("total variation", TotalVariation(), variation * scale))
-    generator = torch.Generator().manual_seed(job.seed)
-    start, fourier = _start(job, generator), options.canvas == "fourier"
-    shape = (1, preprocessing.channels, *preprocessing.size)
-    canvas: Any = FourierCanvas(shape, generator=generator, device=job.device) if fourier else PixelCanvas(start)
-    moves_by_adam = options.optimiser == "adam"
-    return optimise(
-        job,
-        canvas,
-        terms,
-        steps=options.steps,
-        optimiser=adam(options.learning_rate or LEARNING_RATES[options.canvas]) if moves_by_adam else lbfgs(),
-        projection=None if fourier else box,
-        portion=portion,
-        message=f"{layer.name}, step",
-        cooling=moves_by_adam,
-        film=film,
-    )
-
-
-def _compared(job: Job, layer: Layer, clean: Any, pixels: NDArray[Any]) -> dict[str, float]:
-    """How far the 8-bit picture is from the photo, for the layer and for the eye."""
-    import numpy as np
-    from skimage.metrics import structural_similarity
-
-    from fovea.engine.make.judge.verdict import activation_on
-    from fovea.engine.make.optimise.losses import FeatureDistance
-
-    window = min(7, min(pixels.shape[:2]) // 2 * 2 - 1)
-    ssim: float = structural_similarity(  # type: ignore[no-untyped-call]
-        job.frame, pixels, channel_axis=-1, data_range=255, win_size=window
-    )
-    return {
-        "ssim": float(ssim),
-        "feature_error": activation_on(job, FeatureDistance(layer.name, clean), pixels) ** 0.5,
-        "photo_error": float(np.sqrt(np.mean((job.frame.astype(float) - pixels) ** 2))),
-    }
-
-
-def inversion(job: Job) -> Result:
+def report(job: Job[InversionOptions], findings: InversionFindings) -> Result:
     """Image `inversion` (the photo and each layer's picture in a row), and `inversion_1` … one for each layer.
 
     Table `layers`: layer, feature_error (relative, not squared), ssim (to the photo), photo_error (root mean square,
@@ -182,43 +266,27 @@ def inversion(job: Job) -> Result:
     import pandas as pd
 
     from fovea.engine.explain.maps.pictures import as_colour
-    from fovea.engine.make.optimise.canvas import to_image, to_picture, to_pixels
-    from fovea.engine.make.optimise.film import Film
-    from fovea.engine.make.optimise.sizes import features_of, large_enough
+    from fovea.engine.make.optimise.canvas import to_image
     from fovea.engine.panels.sheet import Sheet, fit_tile
 
-    if job.photo is None:
-        raise OptionsError("an inversion needs a photo: give --image PATH or --image sample:cat")
-    large_enough(job.photo, "feature inversion")
-    layers = chosen_layers(job.card, job.options)
-    clean = features_of(job, to_picture(job.frame, job.device), [layer.name for layer in layers])
-    rows: list[dict[str, Any]] = []
-    pictures: list[Any] = []
-    curves: list[pd.DataFrame] = []
-    film = Film(job.options.steps * len(layers))
-    for number, layer in enumerate(layers):
-        made = _invert(job, layer, (number / len(layers), (number + 1) / len(layers)), film)
-        pixels = to_pixels(made.picture)[0]
-        rows.append({"layer": layer.name, **_compared(job, layer, clean[layer.name], pixels)})
-        pictures.append(pixels)
-        curves.append(made.losses.assign(layer=layer.name))
-    tile = max(job.frame.shape[:2])
-    shown = [{"layer": "photo", "shows": ""}]
-    shown += [
+    pairs = zip(findings.layers, findings.nearness, strict=True)
+    rows: list[dict[str, Any]] = [{"layer": layer.name, **nearness} for layer, nearness in pairs]
+    captions = [{"layer": "photo", "shows": ""}]
+    captions += [
         {"layer": row["layer"], "shows": f"error {row['feature_error']:.1%}, SSIM {row['ssim']:.2f}"} for row in rows
     ]
-    losses = pd.concat(curves, ignore_index=True)
-    job.record(provider="torch", precision="fp32")
-    tiles = [fit_tile(as_colour(picture), tile) for picture in [job.frame, *pictures]]
+    losses = pd.concat(findings.losses, ignore_index=True)
+    tile = max(job.frame.shape[:2])
+    tiles = [fit_tile(as_colour(picture), tile) for picture in [job.frame, *findings.pictures]]
     images: dict[str, Any] = {"inversion": Sheet(tile, len(tiles)).compose(tiles)}
-    images |= {f"inversion_{number}": to_image(picture) for number, picture in enumerate(pictures, 1)}
-    images["growth.gif"] = film.gif(to_image(pictures[-1]))
+    images |= {f"inversion_{number}": to_image(picture) for number, picture in enumerate(findings.pictures, 1)}
+    images["growth.gif"] = findings.animation.gif(to_image(findings.pictures[-1]))
     return Result(
         arrays={"loss": losses["loss"].to_numpy()},
-        tables={"losses": losses, "layers": pd.DataFrame(rows), "pictures": pd.DataFrame(shown)},
+        tables={"losses": losses, "layers": pd.DataFrame(rows), "pictures": pd.DataFrame(captions)},
         images=images,
         summary={
-            "layers": ", ".join(layer.name for layer in layers),
+            "layers": ", ".join(layer.name for layer in findings.layers),
             "first_ssim": rows[0]["ssim"],
             "last_ssim": rows[-1]["ssim"],
             "last_feature_error": rows[-1]["feature_error"],
@@ -232,8 +300,8 @@ def _panels(tile: int, columns: int) -> list[Panel]:
     return [
         GalleryPanel(
             title="The photo as each layer remembers it",
-            help="Pictures made from nothing until the layer could not tell them from the photo. What a layer has "
-            "thrown away, its picture lacks.",
+            help="Each picture was made from nothing until the layer could not tell it from the photo. What the layer "
+            "has thrown away, its picture lacks.",
             image="inversion",
             table="pictures",
             tile=tile,
@@ -242,26 +310,27 @@ def _panels(tile: int, columns: int) -> list[Panel]:
         ),
         CurvePanel(
             title="What is kept, layer by layer",
-            help="ssim: how alike picture and photo are, 1 is the same. feature error: relative distance of the "
-            "layer's own features on both, 0 is the same. A layer can be near to its features, and its picture far "
-            "from the photo: that part it has forgotten.",
+            help="ssim says how alike the picture and the photo are; 1 is the same. feature_error is the relative "
+            "distance of the layer's own features on both; 0 is the same. Where the features are near and the picture "
+            "is far from the photo, the layer has forgotten the difference.",
             table="layers",
             x="layer",
             y=("ssim", "feature_error"),
         ),
         TablePanel(
             title="In numbers",
-            help="photo error: root mean square difference from the photo, in grey levels of 255.",
+            help="photo_error is the root mean square difference from the photo, in grey levels of 255.",
             table="layers",
         ),
-        ImagePanel(title="How they grew", help="One layer after the other.", image="growth.gif"),
+        ImagePanel(
+            title="How they grew", help="The pictures on their way, one layer after the other.", image="growth.gif"
+        ),
     ]
 
 
 def work(card: Card, options: InversionOptions, images: int) -> float:
     """Forward passes: a step is a forward and a backward of the network up to its layer, half of it on average."""
-    names = [part for part in options.layers.split(",") if part.strip()]
-    return 1.6 * options.steps * (len(names) or options.series)
+    return 1.6 * options.steps * (len(options.layers) or options.series)
 
 
 METHOD = Method(
@@ -270,9 +339,10 @@ METHOD = Method(
     verb="make",
     family="Feature inversion",
     question="What does a layer remember of a photo?",
-    summary="The photo rebuilt from the features of shallow to deep layers (Mahendran and Vedaldi 2015).",
+    summary="Rebuilds the photo from the features of shallow to deep layers (Mahendran and Vedaldi 2015).",
     options=InversionOptions,
-    compute=inversion,
+    compute=compute,
+    report=report,
     work=work,
     gradients=True,
     version=2,

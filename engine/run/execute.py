@@ -92,7 +92,7 @@ def _run(plan: Plan, store: Store, live: LiveRun, fresh: bool, listener: Listene
 
     started = time.monotonic()
     frame: NDArray[np.uint8] | None = None
-    job: Job | None = None
+    job: Job[Any] | None = None
     tell = _reporter(live, listener)
     try:
         tell(0.0, "loading the network")
@@ -152,7 +152,7 @@ def _reporter(live: LiveRun, listener: Listener | None) -> Tell:
     return tell
 
 
-def _job(plan: Plan, network: Network, checkpoints: Path, progress: Progress, store: Store) -> Job:
+def _job(plan: Plan, network: Network, checkpoints: Path, progress: Progress, store: Store) -> Job[Any]:
     photo = next((read.reference for read in plan.inputs if read.name == "image"), None)
     return Job(
         network=network,
@@ -189,7 +189,7 @@ def _planned(record: RunRecord, plan: Plan) -> RunRecord:
     )
 
 
-def _ended(record: RunRecord, job: Job | None, status: Status, started: float) -> RunRecord:
+def _ended(record: RunRecord, job: Job[Any] | None, status: Status, started: float) -> RunRecord:
     seconds = round(time.monotonic() - started, 3)
     update: dict[str, Any] = {"status": status, "finished": now(), "seconds": seconds}
     if job is not None:
@@ -202,7 +202,7 @@ def _ended(record: RunRecord, job: Job | None, status: Status, started: float) -
     return record.model_copy(update=update)
 
 
-def _done(record: RunRecord, job: Job, result: Result, started: float, loaded: float) -> RunRecord:
+def _done(record: RunRecord, job: Job[Any], result: Result, started: float, loaded: float) -> RunRecord:
     update = {
         "summary": plain(result.summary),
         "panels": list(result.panels),

@@ -42,7 +42,7 @@ class Resolved:
     """
 
     request: Request
-    method: Method
+    method: Method[Any, Any]
     options: Options
     card: Card | None
     opened: Opened = field(default_factory=Opened)
@@ -64,7 +64,7 @@ class Plan:
     """What will run, on what, and its fingerprint. The options name photos and data sets by what was opened."""
 
     request: Request
-    method: Method
+    method: Method[Any, Any]
     options: Options
     card: Card
     network: NetworkRef

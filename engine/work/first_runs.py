@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from fovea.engine import method as registry
 from fovea.engine.errors import FoveaError
@@ -66,7 +67,7 @@ def _photo() -> str:
     return f"sample:{'motorcycle' if 'motorcycle' in SAMPLES else next(iter(SAMPLES))}"
 
 
-def fewer_steps(store: Store, method: Method, options: Options) -> Options:
+def fewer_steps(store: Store, method: Method[Any, Any], options: Options) -> Options:
     """The same options with fewer steps, if the method would take long; only options counted in steps change."""
     seconds = estimate_seconds(store, method.name, BUNDLED, options)
     if seconds is None or seconds <= FIRST_SECONDS:

@@ -87,6 +87,7 @@ def _method(name: str, function: Any, **more: Any) -> Method:
         summary="It is for tests.",
         options=CountOptions,
         compute=function,
+        report=lambda job, result: result,
         work=lambda card, options, images: options.steps,
         **{"photo": False, **more},
     )

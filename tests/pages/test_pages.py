@@ -68,6 +68,19 @@ def test_every_method_has_a_form_made_from_its_options(name: str, open_page: Ope
     assert all(one.help for one in helped), "every control has its help"
 
 
+def test_every_family_has_a_page() -> None:
+    """One thin file of its own, which says no more than the family and what it is for; or the page of any method."""
+    from fovea.pages.ui.nav import ANY_METHOD, families
+
+    assert ANY_METHOD.is_file()
+    own = [family.file for family in families() if family.file.is_file()]
+    assert len(own) > 10
+    for file in own:
+        text = file.read_text(encoding="utf-8")
+        assert f'family_page("{file.stem}"' in text
+        assert len(text.splitlines()) <= 20, f"{file} is no thin page"
+
+
 def test_run_shows_its_panels_and_is_found_again(open_page: Open) -> None:
     app = open_page("occlusion", photo="sample:coffee")
     assert "There is nothing here yet" in texts(app)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def run(batch: Batch[Options]) -> Tensor:
     """picture + epsilon · sign(gradient of the cross-entropy), (N, C, H, W)."""
     from fovea.engine.make.attack.shared.ball import ball_attack
-    from fovea.engine.make.optimise.loop import gradient_steps
+    from fovea.engine.make.optimise.optimisers import gradient_steps
 
     return ball_attack(batch, math.inf, gradient_steps(batch.step_size, "sign"))
 

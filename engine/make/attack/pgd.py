@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def run(batch: Batch[Options]) -> Tensor:
     """From a random place in the ball, each step: picture + step size · sign(gradient), then back, (N, C, H, W)."""
     from fovea.engine.make.attack.shared.ball import ball_attack, random_start
-    from fovea.engine.make.optimise.loop import gradient_steps
+    from fovea.engine.make.optimise.optimisers import gradient_steps
 
     start = random_start(batch, math.inf)
     return ball_attack(batch, math.inf, gradient_steps(batch.step_size, "sign"), start)

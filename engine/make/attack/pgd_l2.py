@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def run(batch: Batch[Options]) -> Tensor:
     """From a random place in the ball, each step: picture + step size · gradient / its length, then back."""
     from fovea.engine.make.attack.shared.ball import ball_attack, random_start
-    from fovea.engine.make.optimise.loop import gradient_steps
+    from fovea.engine.make.optimise.optimisers import gradient_steps
 
     return ball_attack(batch, 2.0, gradient_steps(batch.step_size, "l2"), random_start(batch, 2.0))
 

@@ -1,4 +1,4 @@
-"""The recipes of ascent that have a name, and what options replace of them; no torch here."""
+"""Named settings of ascent from the papers, and what options replace of them; no torch here."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fovea.engine.make.ascent import AscentOptions
+    from fovea.engine.make.excite.options import AscentOptions
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a preset sets.
+class AscentSettings:
+    """Canvas, start, step and regularisers: what a preset sets.
 
     `rule`: "adam", or "progress", steps that raise the activation by `learning_rate` times its own scale.
     `transforms` are random scale and rotation, `jitter` and `blur` (a Gaussian after every `blur_every` steps) are in
@@ -34,16 +34,16 @@ class Recipe:
     clip_contribution: float = 0.0
 
 
-_YOSINSKI = Recipe("pixels", "noise", 12.0, "progress")
+_YOSINSKI = AscentSettings("pixels", "noise", 12.0, "progress")
 
 PRESETS = {
-    "lucid": Recipe("fourier", "noise", 0.05, jitter=8, transforms=True),
+    "lucid": AscentSettings("fourier", "noise", 0.05, jitter=8, transforms=True),
     "yosinski": replace(_YOSINSKI, decay=0.0001, blur=1.0),
     "yosinski-1": replace(_YOSINSKI, blur=0.5, clip_norm=50),
     "yosinski-2": replace(_YOSINSKI, decay=0.3, clip_norm=20),
     "yosinski-4": replace(_YOSINSKI, blur=0.5, clip_contribution=90),
-    "simonyan": Recipe("pixels", "zero", 0.01, l2=10.0),
-    "none": Recipe("pixels", "noise", 0.01),
+    "simonyan": AscentSettings("pixels", "zero", 0.01, l2=10.0),
+    "none": AscentSettings("pixels", "noise", 0.01),
 }
 """lucid: render.py's defaults. yosinski: table 1 of Yosinski et al. 2015, its third row the one that they used most.
 simonyan: the L2 term alone, from zero (eq. 1). none: no regulariser at all, which ends in noise that fools."""
@@ -52,15 +52,23 @@ COMPARED = ("none", "simonyan", "yosinski", "lucid")
 """The presets of "side-by-side"."""
 
 
-def recipe(options: AscentOptions, preset: str = "") -> Recipe:
-    """The preset (the options' own, unless one is named), with what the options replace of it."""
+def settings_of(options: AscentOptions, preset: str = "") -> AscentSettings:
+    """The settings of a preset (the options' own, unless one is named), with what the options replace of them."""
     base = PRESETS[preset or options.preset]
-    given = {name: getattr(options, name) for name in Recipe.__dataclass_fields__ if name in type(options).model_fields}
-    chosen = replace(base, **{name: value for name, value in given.items() if value not in (None, "preset")})
-    if chosen.canvas == base.canvas:
-        return chosen
-    if chosen.canvas != "pixels":
-        given_rate, own = options.learning_rate, PRESETS["lucid"].learning_rate
-        chosen = replace(chosen, blur=options.blur or 0.0, decay=options.decay or 0.0, clip_norm=0.0)
-        return replace(chosen, rule="adam", clip_contribution=0.0, learning_rate=given_rate or own)
-    return replace(chosen, learning_rate=options.learning_rate or PRESETS["none"].learning_rate)
+    names = [name for name in AscentSettings.__dataclass_fields__ if name in type(options).model_fields]
+    replaced = {name: getattr(options, name) for name in names if getattr(options, name) not in (None, "preset")}
+    settings = replace(base, **replaced)
+    if settings.canvas == base.canvas:
+        return settings
+    if settings.canvas == "pixels":
+        return replace(settings, learning_rate=options.learning_rate or PRESETS["none"].learning_rate)
+    # What acts on pixels goes, unless the options ask for it, which `check` then refuses.
+    return replace(
+        settings,
+        rule="adam",
+        learning_rate=options.learning_rate or PRESETS["lucid"].learning_rate,
+        blur=options.blur or 0.0,
+        decay=options.decay or 0.0,
+        clip_norm=0.0,
+        clip_contribution=0.0,
+    )

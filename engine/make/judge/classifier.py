@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ Ask = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 class RuntimeClassifier:
     """A session of ONNX Runtime with the normalisation inside; batches run on several cores at once."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job[Any]) -> None:
         from fovea.engine.look.probing.probe import Probe, batch_size, parallel_batches
         from fovea.engine.look.probing.reducers import normalised_input
 
@@ -52,7 +52,7 @@ class RuntimeClassifier:
 class TorchClassifier:
     """The torch network that gradients are taken of: its verdict is the attack's own."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job[Any]) -> None:
         self._job = job
         self.batch = TORCH_BATCH
 
@@ -63,19 +63,19 @@ class TorchClassifier:
         from fovea.engine.scores import probabilities
         from fovea.models.torch_net import forward_taps
 
-        job, found = self._job, []
+        job, parts = self._job, []
         for start in range(0, len(frames), self.batch):
             x = torch.from_numpy(job.card.preprocessing.normalise(frames[start : start + self.batch])).to(job.device)
             with torch.no_grad():
                 output = forward_taps(job.network.module(job.device), x, [OUTPUT])[OUTPUT]
-            found.append(probabilities(job.card, output).cpu().double().numpy())
-        return np.concatenate(found)
+            parts.append(probabilities(job.card, output).cpu().double().numpy())
+        return np.concatenate(parts)
 
 
 Classifier = RuntimeClassifier | TorchClassifier
 
 
-def classifier(job: Job) -> Classifier:
+def classifier(job: Job[Any]) -> Classifier:
     """By torch where the network has gradients, else by ONNX Runtime."""
     return TorchClassifier(job) if job.card.gradients else RuntimeClassifier(job)
 

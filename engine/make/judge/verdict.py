@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _features(
-    job: Job, pixels: NDArray[np.uint8], taps: tuple[str, ...]
+    job: Job[Any], pixels: NDArray[np.uint8], taps: tuple[str, ...]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return _forward(job.network, job.device, pixels, taps)
 
@@ -37,14 +37,14 @@ def _forward(
         return x, forward_taps(network.module(device), x, taps) if taps else {}
 
 
-def activation_on(job: Job, loss: Loss, pixels: NDArray[np.uint8]) -> float:
+def activation_on(job: Job[Any], loss: Loss, pixels: NDArray[np.uint8]) -> float:
     """The loss's own value on an 8-bit picture (H, W, C)."""
     x, features = _features(job, pixels, loss.taps)
     with torch.no_grad():
         return float(loss(View(to_picture(pixels, job.device), x, features))[0])
 
 
-def probabilities_of(job: Job, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def probabilities_of(job: Job[Any], pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Class probabilities (classes,) of an 8-bit picture (H, W, C) of the network's input size."""
     output = _features(job, pixels, (OUTPUT,))[1][OUTPUT]
     values: NDArray[np.float32] = probabilities(job.card, output)[0].cpu().numpy()
@@ -84,7 +84,16 @@ class SecondOpinion:
             return target if len(own) == len(other) < 2 * alike else None
 
 
-def best_classes(job: Job, pixels: NDArray[np.uint8], count: int = 5) -> pd.DataFrame | None:
+def second_opinion(job: Job[Any], name: str) -> SecondOpinion | None:
+    """The network of that name, None where it is empty. Raises UnsupportedError if it has no classes."""
+    if not name:
+        return None
+    from fovea.models.zoo import load
+
+    return SecondOpinion(load(name), job.device)
+
+
+def best_classes(job: Job[Any], pixels: NDArray[np.uint8], count: int = 5) -> pd.DataFrame | None:
     """The best classes of an 8-bit picture, columns class and probability; None where there are no classes."""
     if not job.card.classes or job.card.output == "features":
         return None

@@ -60,8 +60,8 @@ def stretched_around(picture: Tensor, height: int, width: int) -> Tensor:
 
 def _stretched(picture: Tensor, length: int, axis: int) -> Tensor:
     before = picture.shape[axis]
-    places = (torch.arange(length, device=picture.device) + 0.5) * (before / length) - 0.5
-    left = places.floor()
-    part = (places - left).view(-1, *[1] * (-axis - 1)).to(picture)
+    positions = (torch.arange(length, device=picture.device) + 0.5) * (before / length) - 0.5
+    left = positions.floor()
+    part = (positions - left).view(-1, *[1] * (-axis - 1)).to(picture)
     first, second = (picture.index_select(axis, (left.long() + n) % before) for n in (0, 1))
     return first + (second - first) * part

@@ -1,10 +1,10 @@
-"""Which layers a recipe takes when nobody named one, from the card alone: no torch here."""
+"""Which layers a method takes, named or not, from the card alone: no torch here."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from fovea.engine.errors import UnsupportedError
@@ -21,7 +21,9 @@ def stage_layers(card: Card) -> list[Layer]:
     """
     spatial = list(card.spatial_layers())
     if not spatial:
-        raise UnsupportedError(f"{card.name} has no layer whose units are maps, and this needs one")
+        raise UnsupportedError(
+            f"{card.name} has no layer whose units are maps, and this needs one: choose another network"
+        )
     blocks = [layer for layer in spatial if not layer.leaf and layer.kind not in ("Sequential", "ModuleList")]
     if len(blocks) >= 3:
         return blocks
@@ -40,8 +42,8 @@ def series(card: Card, count: int) -> list[Layer]:
     layers = stage_layers(card)
     if count >= len(layers):
         return layers
-    places = sorted({round(i * (len(layers) - 1) / max(1, count - 1)) for i in range(count)})
-    return [layers[place] for place in places]
+    indices = sorted({round(i * (len(layers) - 1) / max(1, count - 1)) for i in range(count)})
+    return [layers[index] for index in indices]
 
 
 def texture_layers(card: Card, most: int = 5) -> list[Layer]:
@@ -106,20 +108,28 @@ def _is_end_of(layer: Layer, part: Layer) -> bool:
     return layer.name == part.name or (part.name.startswith(f"{layer.name}.") and layer.shape == part.shape)
 
 
-def listed_layers(card: Card, text: str) -> list[Layer]:
-    """The layers of a comma list, each once, in forward order. Raises UnknownNameError."""
-    named = [card.layer(part.strip()) for part in text.split(",") if part.strip()]
-    return sorted({layer.name: layer for layer in named}.values(), key=card.layers.index)
+def listed_layers(card: Card, names: Iterable[str]) -> list[Layer]:
+    """The layers of these names, each once, in forward order. Raises UnknownNameError."""
+    return sorted({name: card.layer(name) for name in names}.values(), key=card.layers.index)
 
 
-def named_layers(card: Card, text: str, default: Sequence[Layer]) -> list[Layer]:
-    """The layers of a comma list, `default` for an empty one. Raises UnknownNameError, UnsupportedError."""
-    layers = listed_layers(card, text) or list(default)
+def named_layers(card: Card, names: Iterable[str], default: Sequence[Layer]) -> list[Layer]:
+    """The layers of these names, `default` where there are none. Raises UnknownNameError, UnsupportedError."""
+    layers = listed_layers(card, names) or list(default)
     for layer in layers:
         if not layer.spatial:
             near = ", ".join(spatial.name for spatial in card.spatial_layers()[-3:])
             raise UnsupportedError(
                 f"this needs layers whose units are maps, and {layer.name} has shape {layer.shape}: "
-                f"choose such as {near or '(this network has none)'}"
+                f"choose layers such as {near or '(this network has none)'}"
             )
     return layers
+
+
+def statistics_layers(card: Card, names: Iterable[str]) -> list[Layer]:
+    """The layers whose statistics are matched: the named ones, or else `texture_layers`.
+
+    Raises UnknownNameError, UnsupportedError.
+    """
+    stage_layers(card)
+    return named_layers(card, names, texture_layers(card))

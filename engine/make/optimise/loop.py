@@ -1,6 +1,7 @@
 """The one loop: minimise Σ weight · loss(features of transforms(canvas)) under a projection.
 
-Canvas, losses, transforms, projection and optimiser are parts; a method is a short recipe of them.
+Canvas, losses, transforms, projection and optimiser are parts that a method puts together; what is shown on the way
+is the callback's business.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,138 +21,35 @@ from torch import Tensor
 
 from fovea.engine.errors import NetworkError
 from fovea.engine.explain.backward.rules import Rule
-from fovea.engine.make.optimise.canvas import Canvas, Normalise, to_preview
+from fovea.engine.make.optimise.canvas import Canvas, Normalise
+from fovea.engine.make.optimise.folded_network import FoldedNetwork
+from fovea.engine.make.optimise.growth import Growth, Iterate
 from fovea.engine.make.optimise.losses import Term, View, total
-from fovea.engine.make.optimise.quick import QuickNetwork
 from fovea.engine.make.optimise.replay import Replay
 from fovea.engine.make.optimise.transforms import Transform, compose
 
 if TYPE_CHECKING:
-    from fovea.engine.make.optimise.film import Film
+    from fovea.engine.make.optimise.optimisers import Optimiser
     from fovea.engine.make.optimise.projection import Projection
     from fovea.engine.method import Job
 
-PREVIEW_SECONDS = 0.3
 REDIRECT_STEPS = 16
 """Lucid lets gradients through closed ReLUs for the first 16 steps, so that a dead unit can wake up."""
 
-LONGEST_STEP = 0.1
-"""Of the range from black to white."""
 
-Optimiser = Callable[[list[Tensor]], torch.optim.Optimizer]
+@dataclass(frozen=True)
+class LoopSettings:
+    """How a loop differs from the usual one.
 
-
-class GradientSteps(torch.optim.Optimizer):
-    """Steps of a fixed size against the gradient, each picture's gradient brought to length 1 first.
-
-    `norm` "mean": divided by its mean |·| (DeepDream 2015); "sign": its sign (FGSM, Goodfellow 2015);
-    "l2": divided by its Euclidean length. "progress": divided by its squared length, so that the loss falls by `lr`
-    where it is linear (the Deep Visualization Toolbox's policy of that name, Yosinski et al. 2015), and no step's root
-    mean square is over `LONGEST_STEP`.
+    `wake`: a picture without any gradient gets the redirected rule's in the first steps. With `tile` the network runs
+    on one tile of at most that side, in pixels, after the other, so that its memory does not grow with the picture:
+    for terms that are means over positions. `resumed`: the loop goes on with what another one made, which stays if the
+    first step already fails.
     """
 
-    def __init__(self, parameters: list[Tensor], lr: float, norm: str = "mean") -> None:
-        super().__init__(parameters, {"lr": lr})
-        self.norm = norm
-
-    def step(self, closure: Any = None) -> Any:
-        """One step."""
-        loss = None if closure is None else closure()
-        with torch.no_grad():
-            for group in self.param_groups:
-                for parameter in group["params"]:
-                    parameter -= group["lr"] * self._direction(parameter.grad)
-        return loss
-
-    def _direction(self, gradient: Tensor) -> Tensor:
-        if self.norm == "sign":
-            return gradient.sign()
-        flat = gradient.flatten(1)
-        size = flat.abs().mean(1) if self.norm == "mean" else flat.norm(dim=1)
-        if self.norm == "progress":
-            size = size.square().maximum(size * self.defaults["lr"] / (LONGEST_STEP * flat.shape[1] ** 0.5))
-        return gradient / size.clamp_min(1e-12).view(-1, *[1] * (gradient.ndim - 1))
-
-
-def adam(learning_rate: float) -> Optimiser:
-    """Adam with its usual constants."""
-    return lambda parameters: torch.optim.Adam(parameters, lr=learning_rate, fused=True)
-
-
-def gradient_steps(size: float, norm: str = "mean") -> Optimiser:
-    """`GradientSteps` of this size."""
-    return lambda parameters: GradientSteps(parameters, size, norm)
-
-
-class GuardedLBFGS(torch.optim.LBFGS):
-    """L-BFGS, one evaluation a step and no line search, as Gatys et al. used it; it turns back where it went astray.
-
-    The first step, and each one after the history was forgotten, is along the gradient and as long as would bring a
-    loss that is linear down to 0 (Polyak's step), so that it suits canvases and losses of any scale. Without a line
-    search a step can go wrong by orders of magnitude: where the loss is over `ASTRAY` times the best so far, the
-    parameters return to their best, the history is forgotten and steps are halved; each good step lengthens them
-    again, up to `lr`.
-    """
-
-    ASTRAY = 1.5
-    LONGER = 1.2
-
-    def __init__(self, parameters: list[Tensor], lr: float) -> None:
-        # No tolerance: the loop counts the steps, and a deep layer's gradient is small long before it is flat.
-        super().__init__(parameters, lr=lr, max_iter=1, history_size=20, tolerance_grad=0, tolerance_change=0)
-        self.best = math.inf
-        self.kept: list[tuple[Tensor, Tensor]] = []
-        self.share = 1.0
-
-    def step(self, closure: Any) -> Any:  # type: ignore[override]
-        """One step; returns the loss before it."""
-        (group,) = self.param_groups
-        moved: list[Tensor] = group["params"]
-        loss = float(closure())
-        if loss > self.ASTRAY * self.best:
-            self._turn_back(moved)
-        else:
-            self.share = min(1.0, self.share * self.LONGER)
-            if loss <= self.best:
-                self.best, self.kept = loss, [(one.detach().clone(), _gradient(one)) for one in moved]
-        before = [one.detach().clone() for one in moved]
-        group["lr"] = self.defaults["lr"] * self.share * (1.0 if self.state else self._first(moved))
-        super().step(lambda: loss)  # type: ignore[no-untyped-call]
-        if all(torch.equal(*pair) for pair in zip(before, moved, strict=True)):
-            self.state.clear()  # its direction did not lead down: along the gradient next time
-        return loss
-
-    def _turn_back(self, moved: list[Tensor]) -> None:
-        with torch.no_grad():
-            for one, (kept, gradient) in zip(moved, self.kept, strict=True):
-                one.copy_(kept)
-                one.grad = gradient.clone()
-        self.state.clear()
-        self.share *= 0.5
-
-    def _first(self, moved: list[Tensor]) -> float:
-        """What torch's own first step, 1 / Σ|gradient| and at most 1, has to be multiplied with."""
-        gradients = [_gradient(one) for one in moved]
-        summed, squared = (sum(float(f(g)) for g in gradients) for f in (_length, _square))
-        return abs(self.best) / max(squared, 1e-30) * max(1.0, summed)
-
-
-def _gradient(parameter: Tensor) -> Tensor:
-    assert parameter.grad is not None, "a closure leaves the gradients on the parameters"
-    return parameter.grad
-
-
-def _length(gradient: Tensor) -> Tensor:
-    return gradient.abs().sum()
-
-
-def _square(gradient: Tensor) -> Tensor:
-    return gradient.square().sum()
-
-
-def lbfgs(learning_rate: float = 1.0) -> Optimiser:
-    """`GuardedLBFGS`."""
-    return lambda parameters: GuardedLBFGS(parameters, learning_rate)
+    wake: bool = True
+    tile: int | None = None
+    resumed: bool = False
 
 
 @dataclass
@@ -175,29 +72,27 @@ class _NotFinite(Exception):
 
 
 class _Loop:
-    """One optimisation on its way."""
+    """One optimisation on its way: what it computes at each step, and what it keeps of it."""
 
     def __init__(
         self,
-        job: Job,
+        job: Job[Any],
         canvas: Canvas,
         terms: Sequence[Term],
-        transforms: Sequence[Transform],
-        seed: int,
-        wake: bool = True,
-        tile: int | None = None,
-        steps: int = 1 << 30,
+        transforms: Sequence[Transform] = (),
+        *,
+        steps: int = 1,
+        settings: LoopSettings | None = None,
     ) -> None:
-        self.wake, self.tile = wake, tile
-        self.job = job
+        self.settings = settings or LoopSettings()
         self.normalise = Normalise(job.card.preprocessing, job.device)
         self.canvas = canvas
         self.terms = list(terms)
         taps = list(dict.fromkeys(tap for term in terms for tap in term.loss.taps))
-        self.network = QuickNetwork(job.network.module(job.device), taps)
+        self.network = FoldedNetwork(job.network.module(job.device), taps)
         self.transform = compose(transforms) if transforms else None
         self.replay = Replay(functools.partial(self._losses, "gradient"), steps)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(job.seed)
         self.rows: list[dict[str, float]] = []
         self.each: list[dict[str, NDArray[np.float32]]] = []
         self.good = canvas.picture().detach().clone()
@@ -210,8 +105,8 @@ class _Loop:
         return {"": loss, **{name: value.detach() for name, value in each.items()}}
 
     def _backward(self, rule: Rule) -> tuple[Tensor, dict[str, Tensor], Tensor, tuple[Tensor, ...]]:
-        if self.tile is not None:
-            return self._backward_by_tiles(rule, self.tile)
+        if self.settings.tile is not None:
+            return self._backward_by_tiles(rule, self.settings.tile)
         with torch.enable_grad():
             picture = self.canvas.picture()
             seen = (picture,) if self.transform is None else (picture, self.transform(picture, self.generator))
@@ -259,16 +154,16 @@ class _Loop:
         """The loss at the canvas as it is; leaves the gradients on its parameters and keeps a row."""
         drawn = self.generator.get_state()
         loss, each, picture, gradients = self._backward("gradient")
-        if self.wake and len(self.rows) < REDIRECT_STEPS:
+        if self.settings.wake and len(self.rows) < REDIRECT_STEPS:
             after = self.generator.get_state()
             self.generator.set_state(drawn)
             gradients = self._woken(gradients, each)
             self.generator.set_state(after)
         value, sums, values = _read(loss, gradients, each)
-        row = {name: float(one.mean()) for name, one in values.items()}
+        row = {name: float(pictures.mean()) for name, pictures in values.items()}
         bad = [name for name, mean in row.items() if not math.isfinite(mean)]
         # A finite sum says in one pass that all values are.
-        finite = [math.isfinite(one) or bool(torch.isfinite(g).all()) for one, g in zip(sums, gradients, strict=True)]
+        finite = [math.isfinite(sum_) or bool(torch.isfinite(g).all()) for sum_, g in zip(sums, gradients, strict=True)]
         if bad or not all(finite):
             raise _NotFinite(f"the term {bad[0]}" if bad else "the gradient")
         self.rows.append({"step": len(self.rows), "loss": value, **row})
@@ -277,6 +172,11 @@ class _Loop:
         for parameter, gradient in zip(self.canvas.parameters, gradients, strict=True):
             parameter.grad = gradient.contiguous()  # in the parameter's own order: optimisers read them side by side
         return value
+
+    def iterate(self, step: int, steps: int) -> Iterate:
+        """Where it stands after `step` of `steps` steps."""
+        losses = {name: value for name, value in self.rows[-1].items() if name != "step"}
+        return Iterate(step, steps, self.good, losses, self.canvas)
 
     def made(self, picture: Tensor, stopped: str) -> Made:
         """What came of it, ending in `picture`."""
@@ -302,7 +202,7 @@ def _read(
     """The loss, the sum of each gradient and each term's values (N,), read together: to ask a GPU costs the most."""
     parts = [loss, *(gradient.sum() for gradient in gradients), *each.values()]
     flat = torch.cat([part.detach().reshape(-1).float() for part in parts]).cpu().numpy()
-    value, *sums = (float(one) for one in flat[: 1 + len(gradients)])
+    value, *sums = (float(number) for number in flat[: 1 + len(gradients)])
     ends = np.cumsum([term.numel() for term in each.values()])[:-1]
     return value, sums, dict(zip(each, np.split(flat[1 + len(gradients) :], ends), strict=True))
 
@@ -314,15 +214,8 @@ def _no_gradient(gradient: Tensor, count: int) -> Tensor:
     return ~gradient.flatten(1).any(1)
 
 
-def _cool(mover: torch.optim.Optimizer, done: float) -> None:
-    """Set each step size to its part of what it was at first; `done` from 0 to 1."""
-    for group in mover.param_groups:
-        first = group.setdefault("first_lr", group["lr"])
-        group["lr"] = first * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
 def optimise(
-    job: Job,
+    job: Job[Any],
     canvas: Canvas,
     terms: Sequence[Term],
     *,
@@ -330,55 +223,31 @@ def optimise(
     optimiser: Optimiser,
     transforms: Sequence[Transform] = (),
     projection: Projection | None = None,
-    seed: int | None = None,
-    portion: tuple[float, float] = (0.0, 1.0),
-    message: str = "",
-    preview: Callable[[Tensor], Any] = to_preview,
-    cooling: bool = False,
-    film: Film | None = None,
-    wake: bool = True,
-    tile: int | None = None,
-    resumed: bool = False,
-    enough: Callable[[int, Tensor], bool] | None = None,
+    callback: Callable[[Iterate], bool] | None = None,
+    settings: LoopSettings | None = None,
 ) -> Made:
     """Move the canvas for `steps` steps so that the weighted sum of the terms falls.
 
-    The network runs no further than the deepest tap that a term reads. `job.progress` is told after each step,
-    with a picture at most every `PREVIEW_SECONDS`, as the fractions `portion` of the whole run; it may raise
-    Cancelled. `preview` draws that picture, and the frames that `film` keeps. With `cooling` the optimiser's step
-    falls to a twentieth along half a cosine, so that the last steps settle. `wake`: a picture without any gradient
-    gets the redirected rule's in the first steps. With `tile` the network runs on one tile of at most that side after
-    the other, so that its memory does not grow with the picture: for terms that are means over positions. `enough` is
-    asked after each step, with the number of steps and the picture, whether to end there. Where a term or the gradient
-    is not finite, the loop stops with the last good picture and warns which it was. Raises NetworkError if that happens
-    before the first step, unless the loop goes on with what another one made (`resumed`), which then stays.
+    The network runs no further than the deepest tap that a term reads; `transforms` are drawn by the job's seed.
+    `callback` gets an `Iterate` after each step and says whether to end there; it may raise Cancelled. Without one the
+    job's progress is told. Where a term or the gradient is not finite, the loop stops with the last good picture and
+    warns which it was. Raises NetworkError if that happens before the first step of a loop that is not `resumed`.
     """
-    loop = _Loop(job, canvas, terms, transforms, job.seed if seed is None else seed, wake, tile, steps)
-    mover = optimiser(canvas.parameters)
-    shown, stopped = 0.0, ""
-    for step in range(steps):
-        if cooling:
-            _cool(mover, step / max(1, steps - 1))
+    loop = _Loop(job, canvas, terms, transforms, steps=steps, settings=settings)
+    mover, stopped = optimiser(canvas.parameters), ""
+    callback = callback or Growth(job.progress)
+    for step in range(1, steps + 1):
         try:
             mover.step(loop.evaluate)
         except _NotFinite as error:
-            stopped = f"{error} was not finite in step {step + 1}: stopped, with the last good picture"
-            if step == 0 and not resumed:
+            stopped = f"{error} was not finite in step {step}: stopped, with the last good picture"
+            if step == 1 and not loop.settings.resumed:
                 raise NetworkError(f"{error} is not finite on the starting picture: the network overflows") from None
             job.warn(stopped)
             break
         if projection is not None:
-            projection(canvas, step)
-        now = time.monotonic()
-        due, filmed = now - shown >= PREVIEW_SECONDS, film is not None and film.due()
-        picture = preview(loop.good) if due or filmed else None
-        if filmed and film is not None and picture is not None:
-            film.add(picture)
-        shown = now if due else shown
-        fraction = portion[0] + (portion[1] - portion[0]) * (step + 1) / steps
-        curve = {name: value for name, value in loop.rows[-1].items() if name != "step"}
-        job.progress(fraction, f"{message or 'step'} {step + 1} of {steps}", picture if due else None, curve)
-        if enough is not None and enough(step + 1, canvas.picture().detach()):
+            projection(canvas, step - 1)
+        if callback(loop.iterate(step, steps)):
             break
     with torch.no_grad():
         last = canvas.picture().detach()

@@ -7,7 +7,7 @@ place where a quantity to be raised gets its minus sign.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -37,9 +37,9 @@ class View:
 
     def only(self, index: int) -> View:
         """The same of one picture of the batch."""
-        place = slice(index, index + 1)
-        features = {tap: values[place] for tap, values in self.features.items()}
-        return View(self.picture[place], self.values[place], features)
+        part = slice(index, index + 1)
+        features = {tap: values[part] for tap, values in self.features.items()}
+        return View(self.picture[part], self.values[part], features)
 
 
 class Loss(Protocol):
@@ -69,14 +69,14 @@ def ascend(name: str, loss: Loss, weight: float = 1.0) -> Term:
 
 @dataclass(frozen=True)
 class UnitActivation:
-    """A unit's value at `place` (row, column), at the "centre" of its map, or its "mean" over the map.
+    """A unit's value at `position` (row, column), at the "centre" of its map, or its "mean" over the map.
 
     `unit` None takes the mean over all units.
     """
 
     layer: Layer
     unit: int | None
-    place: tuple[int, int] | Literal["centre", "mean", "max"] = "centre"
+    position: tuple[int, int] | Literal["centre", "mean", "max"] = "centre"
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -87,11 +87,11 @@ class UnitActivation:
         """The activation, (N,)."""
         maps = unit_maps(view.features[self.layer.name], self.layer)
         fired = maps.mean(1) if self.unit is None else maps[:, self.unit]
-        if self.place == "mean":
+        if self.position == "mean":
             return fired.mean((1, 2))
-        if self.place == "max":
+        if self.position == "max":
             return fired.amax((1, 2))
-        row, column = (fired.shape[1] // 2, fired.shape[2] // 2) if self.place == "centre" else self.place
+        row, column = (fired.shape[1] // 2, fired.shape[2] // 2) if self.position == "centre" else self.position
         return fired[:, row, column]
 
 
@@ -232,9 +232,9 @@ class GuideSimilarity:
 
     def __call__(self, view: View) -> Tensor:
         """The mean over the positions, (N,)."""
-        places = unit_maps(view.features[self.layer.name], self.layer).flatten(2).transpose(1, 2)
-        best = (places.detach() @ self.guide.T).argmax(2)
-        return (places * self.guide[best]).mean((1, 2))
+        positions = unit_maps(view.features[self.layer.name], self.layer).flatten(2).transpose(1, 2)
+        best = (positions.detach() @ self.guide.T).argmax(2)
+        return (positions * self.guide[best]).mean((1, 2))
 
 
 @dataclass(frozen=True)
@@ -410,7 +410,7 @@ class Norm:
         return values.abs().pow(self.exponent).mean(1)
 
 
-def total(terms: list[Term], view: View) -> tuple[Tensor, dict[str, Tensor]]:
+def total(terms: Sequence[Term], view: View) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum over terms and pictures (a scalar), and each term's unweighted values (N,)."""
     each = {term.name: term.loss(view) for term in terms}
     weighted = [term.weight * each[term.name] for term in terms]

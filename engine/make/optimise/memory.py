@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from fovea.engine.errors import OptionsError
 from fovea.engine.make.optimise.layers import ENLARGED
 from fovea.models.card import OUTPUT
@@ -30,25 +32,17 @@ def free_bytes(device: str = "cpu") -> int:
         free, _ = torch.cuda.mem_get_info()
         # What torch holds back for its next tensors is there for this run, too.
         return int(free) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    found = [_meminfo()]
+    limits = [int(psutil.virtual_memory().available)]
     for limit, used in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
         try:
             root = Path("/sys/fs/cgroup")
-            found.append(int((root / limit).read_text()) - int((root / used).read_text()))
+            limits.append(int((root / limit).read_text()) - int((root / used).read_text()))
         except (OSError, ValueError):  # no such group, or "max"
             continue
-    return min(found)
-
-
-def _meminfo() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return 1 << 62  # where nobody tells, nothing is refused
+    return min(limits)
 
 
 def step_bytes(
@@ -86,13 +80,13 @@ def _kept_between_blocks(card: Card, layers: Sequence[Layer], sizes: Sequence[fl
     inside: dict[tuple[str, int], list[float]] = {}
     blocks = [layer.name for layer in card.layers if not layer.leaf and layer.kind not in _CONTAINERS]
     chains = Counter(layer.name.rpartition(".")[0] for layer in layers if layer.leaf)
-    places: Counter[str] = Counter()
+    met: Counter[str] = Counter()
     for layer, size in zip(layers, sizes, strict=True):
         outermost = next((name for name in sorted(blocks, key=len) if f"{layer.name}.".startswith(f"{name}.")), "")
         chain = layer.name.rpartition(".")[0]
         length = math.ceil(chains[chain] / max(1, round(chains[chain] ** 0.5))) if chain and not outermost else 1
-        inside.setdefault((outermost or chain, 0 if outermost else places[chain] // length), []).append(size)
-        places[chain] += 1
+        inside.setdefault((outermost or chain, 0 if outermost else met[chain] // length), []).append(size)
+        met[chain] += 1
     return sum(block[-1] for block in inside.values()) + max((sum(block) for block in inside.values()), default=0.0)
 
 

@@ -54,8 +54,8 @@ class Ball:
 def gaussian_blur(picture: Tensor, deviation: float) -> Tensor:
     """The picture (N, C, H, W) blurred by a Gaussian of `deviation` pixels; edges repeat."""
     reach = max(1, math.ceil(3 * deviation))
-    places = torch.arange(-reach, reach + 1, dtype=picture.dtype, device=picture.device)
-    kernel = torch.exp(-0.5 * (places / deviation) ** 2)
+    offsets = torch.arange(-reach, reach + 1, dtype=picture.dtype, device=picture.device)
+    kernel = torch.exp(-0.5 * (offsets / deviation) ** 2)
     kernel = kernel / kernel.sum()
     channels = picture.shape[1]
     across = kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)

@@ -40,18 +40,18 @@ class Replay:
 
     def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
         """The function's tensors, by name."""
-        if not all(one.is_cuda and one.requires_grad for one in tensors):
+        if not all(tensor.is_cuda and tensor.requires_grad for tensor in tensors):
             return self.function(*tensors)
-        shapes = [one.shape for one in tensors]
+        shapes = [tensor.shape for tensor in tensors]
         if shapes != self.shapes:
             self.shapes, self.calls, self.recorded = shapes, 0, None
         self.calls += 1
-        if self.calls == RECORD_AT and not self.refused and max(one.numel() for one in tensors) <= LARGEST:
+        if self.calls == RECORD_AT and not self.refused and max(tensor.numel() for tensor in tensors) <= LARGEST:
             self._record(tensors)
         return self.function(*tensors) if self.recorded is None else self.recorded(*tensors)
 
     def _record(self, tensors: tuple[Tensor, ...]) -> None:
-        like = tuple(one.detach().clone().requires_grad_(True) for one in tensors)
+        like = tuple(tensor.detach().clone().requires_grad_(True) for tensor in tensors)
         try:
             with warnings.catch_warnings():
                 # Recording has a stream of its own, and torch warns of gradients that meet another: none do.

@@ -1,6 +1,7 @@
 """What a texture is, in numbers that do not say where: feature statistics at one scale or several, as losses.
 
-Gram matrices themselves are in `losses`. Here: neighbouring pixels, other scales, and the terms of a recipe.
+Gram matrices themselves are in `losses`. Here: neighbouring pixels, other scales, and the terms that hold a picture to
+all of them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +19,11 @@ from torch import Tensor
 from fovea.engine.errors import UnsupportedError
 from fovea.engine.make.optimise.canvas import Normalise, resized
 from fovea.engine.make.optimise.circular import pad_around
+from fovea.engine.make.optimise.folded_network import FoldedNetwork
 from fovea.engine.make.optimise.gram import gram_matrix
 from fovea.engine.make.optimise.layers import ENLARGED, fine_layers
-from fovea.engine.make.optimise.losses import CentredGramDistance, GramDistance, GramWasserstein, Term, View
-from fovea.engine.make.optimise.quick import QuickNetwork
-from fovea.engine.make.optimise.sizes import features_of
+from fovea.engine.make.optimise.losses import CentredGramDistance, GramDistance, GramWasserstein, Term, View, total
+from fovea.engine.make.optimise.picture_size import features_of
 from fovea.engine.unit_maps import unit_maps
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class _Whitening:
         shape = (picture.shape[-2], picture.shape[-1])
         crossed = spectrum.conj()[:, :, None] * spectrum[:, None]
         shifted = torch.fft.irfft2(crossed, s=shape) / (shape[0] * shape[1])
-        place = torch.arange(self.side, device=picture.device)
-        lag = place[None, :] - place[:, None]
+        pixel = torch.arange(self.side, device=picture.device)
+        lag = pixel[None, :] - pixel[:, None]
         # Channels, rows and columns of one square, then of the other.
         lags = shifted[..., lag[:, None, :, None], lag[None, :, None, :]].permute(0, 1, 3, 4, 2, 5, 6)
         plain = lags.reshape(len(picture), len(self.mean), len(self.mean))
@@ -132,8 +133,8 @@ def pixel_statistics(
                 continue
             squares = [_squares(reduced(picture, scale), side, light)[0] for picture in pictures]
             parts = list(zip(squares, shares, strict=True))
-            mean = torch.stack([share * one.mean(1, keepdim=True) for one, share in parts]).sum(0)
-            products = [share * (one - mean) @ (one - mean).T / one.shape[1] for one, share in parts]
+            mean = torch.stack([share * each.mean(1, keepdim=True) for each, share in parts]).sum(0)
+            products = [share * (each - mean) @ (each - mean).T / each.shape[1] for each, share in parts]
             values, vectors = torch.linalg.eigh(torch.stack(products).sum(0))
             values = values.clamp_min(0)
             matrix = vectors / (values + NOISE_FLOOR).sqrt()
@@ -173,7 +174,7 @@ class AtScale:
 
     resize: Callable[[Tensor], Tensor]
     terms: tuple[Term, ...]
-    network: QuickNetwork
+    network: FoldedNetwork
     normalise: Normalise
 
     @property
@@ -199,29 +200,34 @@ Moments = dict[str, tuple[Tensor, Tensor]]
 
 
 def moments(
-    job: Job, pictures: Sequence[Tensor], shares: Sequence[float], layers: Sequence[Layer], *, mirrored: bool = False
+    job: Job[Any],
+    pictures: Sequence[Tensor],
+    shares: Sequence[float],
+    layers: Sequence[Layer],
+    *,
+    mirrored: bool = False,
 ) -> Moments:
     """Those of the pictures (1, C, H, W) together, as if each filled its share (of 1) of one picture.
 
     `mirrored`: layers see the pictures go on as in a mirror beyond their edges, for what is to have no edges.
     """
-    found: Moments = {}
+    together: Moments = {}
     for picture, share in zip(pictures, shares, strict=True):
         maps_of = _mirrored_maps(job, picture, layers) if mirrored else _maps(job, picture, layers)
         for layer in layers:
             maps = maps_of[layer.name]
             gram, mean = share * gram_matrix(maps)[0], share * maps.mean((0, 2, 3))
-            before = found.get(layer.name)
-            found[layer.name] = (gram, mean) if before is None else (before[0] + gram, before[1] + mean)
-    return found
+            before = together.get(layer.name)
+            together[layer.name] = (gram, mean) if before is None else (before[0] + gram, before[1] + mean)
+    return together
 
 
-def _maps(job: Job, picture: Tensor, layers: Sequence[Layer]) -> dict[str, Tensor]:
+def _maps(job: Job[Any], picture: Tensor, layers: Sequence[Layer]) -> dict[str, Tensor]:
     features = features_of(job, picture, [layer.name for layer in layers])
     return {layer.name: unit_maps(features[layer.name], layer) for layer in layers}
 
 
-def _mirrored_maps(job: Job, picture: Tensor, layers: Sequence[Layer]) -> dict[str, Tensor]:
+def _mirrored_maps(job: Job[Any], picture: Tensor, layers: Sequence[Layer]) -> dict[str, Tensor]:
     """The layers' maps of the picture, without those of its mirror images around it.
 
     As they are where a layer's stride is not known, or the network takes no larger picture.
@@ -271,7 +277,7 @@ LEAST_SIDE = 32
 
 
 def gram_terms(
-    job: Job,
+    job: Job[Any],
     pictures: Sequence[Tensor],
     layers: Sequence[Layer],
     statistics: str,
@@ -297,10 +303,17 @@ def gram_terms(
     def at(name: str, chosen: Sequence[Layer], resize: Callable[..., Tensor], factor: int) -> Term:
         wanted = moments(job, [resize(picture, factor) for picture in pictures], shares, chosen, mirrored=circular)
         inner = tuple(layer_terms(wanted, chosen, statistics, 1.0))
-        network = QuickNetwork(job.network.module(job.device), taps_of(inner))
+        network = FoldedNetwork(job.network.module(job.device), taps_of(inner))
         there = functools.partial(resize, factor=factor, circular=circular)
         return Term(name, AtScale(there, inner, network, Normalise(job.card.preprocessing, job.device)), part)
 
     terms = layer_terms(moments(job, pictures, shares, layers, mirrored=circular), layers, statistics, part)
     terms += [at(f"at 1/{factor}", layers, reduced, factor) for factor in factors[1:]]
     return [*terms, at(f"at {ENLARGED}/1", first, enlarged, ENLARGED)] if first else terms
+
+
+def distance(job: Job[Any], terms: Sequence[Term], picture: Tensor) -> float:
+    """The weighted sum of the terms on a picture (1, C, H, W), without gradient."""
+    values = Normalise(job.card.preprocessing, job.device)(picture)
+    with torch.no_grad():
+        return float(total(terms, View(picture, values, features_of(job, picture, taps_of(terms))))[0])

@@ -77,9 +77,9 @@ class ScaleAndRotate:
         # What `affine_grid` makes of this matrix, in a third of its time: a sum of what its columns and rows add.
         across, down = (torch.linspace(-1, 1, n, device=picture.device, dtype=picture.dtype) for n in (width, height))
         grid = picture.new_empty((1, height, width, 2))
-        for place, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        for axis, (row, start) in enumerate(zip(rows, starts, strict=True)):
             along = down * row[1] + (row[0] * ends[0] + row[1] * ends[1] + start)
-            torch.add(across * row[0], along[:, None], out=grid[0, ..., place])
+            torch.add(across * row[0], along[:, None], out=grid[0, ..., axis])
         return _resampled(picture, grid)
 
 
@@ -105,7 +105,7 @@ def _drawn_shift(reach: int, generator: torch.Generator) -> list[int]:
 
 
 def _resampled(picture: Tensor, grid: Tensor) -> Tensor:
-    """The picture (N, C, H, W) at the places of the grid (1, H, W, 2), mirrored beyond its edge pixels.
+    """The picture (N, C, H, W) at the positions of the grid (1, H, W, 2), mirrored beyond its edge pixels.
 
     With `align_corners` the mirror stands on the edge pixel and does not show it twice, as in `Jitter`.
     """
@@ -125,16 +125,16 @@ def _gathered(picture: Tensor, grid: Tensor) -> Tensor:
     columns, left, right = _neighbours(grid[0, ..., 0], picture.shape[-1])
     rows, above, below = _neighbours(grid[0, ..., 1], picture.shape[-2])
     width = picture.shape[-1]
-    places = torch.stack([y * width + x for y in (above, below) for x in (left, right)])
+    positions = torch.stack([y * width + x for y in (above, below) for x in (left, right)])
     parts = torch.stack([y * x for y in (1 - rows, rows) for x in (1 - columns, columns)])
-    return (picture.flatten(2)[..., places] * parts).sum(2)
+    return (picture.flatten(2)[..., positions] * parts).sum(2)
 
 
-def _neighbours(places: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Along an axis of that length, for places of which -1 and 1 are its first and last pixel: how far each lies beyond
+def _neighbours(positions: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Along an axis of that length, if -1 and 1 are its first and last pixel: how far each position lies beyond
     the pixel before it, and that pixel and the next; beyond the edge pixels the axis is mirrored."""
     last = max(1, length - 1)
-    far = ((places + 1) * (last / 2)).abs().remainder(2 * last)
+    far = ((positions + 1) * (last / 2)).abs().remainder(2 * last)
     far = torch.minimum(far, 2 * last - far).clamp(0, length - 1)
     before = far.floor()
     return far - before, before.long(), (before.long() + 1).clamp_max(length - 1)

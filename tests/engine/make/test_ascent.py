@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from fovea.engine.errors import FoveaError, OptionsError, UnknownNameError
-from fovea.engine.make.ascent import AscentOptions
-from fovea.engine.make.excite.presets import PRESETS, recipe
+from fovea.engine.make.excite.options import AscentOptions
+from fovea.engine.make.excite.presets import PRESETS, settings_of
 from fovea.engine.make.judge.verdict import SecondOpinion
 from fovea.engine.make.optimise import losses
 from fovea.engine.method import Job, Result, find_method
@@ -186,7 +186,7 @@ def test_it_is_measured_on_the_best_patch_of_a_finished_mining_run(
     tiny_networks: Mapping[str, TinyNetwork], make_job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fovea.engine.look.mining.mined import BestPhoto
-    from fovea.engine.make.excite import outcome
+    from fovea.engine.make.excite import report
 
     net = tiny_networks["functional"]
     frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -196,7 +196,7 @@ def test_it_is_measured_on_the_best_patch_of_a_finished_mining_run(
         asked.append((layer, unit))
         return BestPhoto(frame, "a.jpg", "sample", "run")
 
-    monkeypatch.setattr(outcome, "best_photo", best)
+    monkeypatch.setattr(report, "best_photo", best)
     result = run(make_job("ascent", net, layer="conv2", unit=3, steps=2))
     assert asked == [("conv2", 3)]
     table = result.tables["activations"].set_index("picture")["activation"]
@@ -249,11 +249,11 @@ def test_another_networks_class_is_known_by_name_or_by_an_equal_list(make_job: M
 
 
 def test_options_replace_what_the_preset_says() -> None:
-    assert recipe(AscentOptions()) == PRESETS["lucid"]
-    assert recipe(AscentOptions(preset="simonyan", l2=0.0)).l2 == 0
-    assert recipe(AscentOptions(jitter=3)).jitter == 3
-    assert recipe(AscentOptions(transforms=False)).transforms is False
-    switched = recipe(AscentOptions(preset="yosinski", canvas="fourier"))
+    assert settings_of(AscentOptions()) == PRESETS["lucid"]
+    assert settings_of(AscentOptions(preset="simonyan", l2=0.0)).l2 == 0
+    assert settings_of(AscentOptions(jitter=3)).jitter == 3
+    assert settings_of(AscentOptions(transforms=False)).transforms is False
+    switched = settings_of(AscentOptions(preset="yosinski", canvas="fourier"))
     assert (switched.blur, switched.learning_rate) == (0.0, 0.05)
 
 

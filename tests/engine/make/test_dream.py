@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fovea.engine.errors import FoveaError, ImageError, OptionsError, UnknownNameError, UnsupportedError
 from fovea.engine.make.dream import octave_sizes
-from fovea.engine.make.optimise import loop, memory, quick
+from fovea.engine.make.optimise import folded_network, loop, memory, optimisers
 from fovea.engine.make.optimise.canvas import PixelCanvas
 from fovea.engine.make.optimise.losses import LayerEnergy, UnitActivation, ascend
 from fovea.engine.method import Job, Result, find_method
@@ -68,8 +68,8 @@ def test_lower_and_higher_layers_side_by_side(tiny_networks: Mapping[str, TinyNe
     assert np.array_equal(alone.images["dream"], result.images["dream"])
     named = run(make_job("dream", net, layers=f"{higher},{lower}", size=64, steps=3, octaves=2))
     assert np.array_equal(named.images["dream_2"], result.images["dream_2"]), "shallow to deep, whatever order is named"
-    with Image.open(io.BytesIO(result.images["dream.gif"])) as film:  # type: ignore[arg-type]
-        assert film.n_frames == 7
+    with Image.open(io.BytesIO(result.images["dream.gif"])) as gif:  # type: ignore[arg-type]
+        assert gif.n_frames == 7
 
 
 def test_octaves_are_whole_sizes_small_to_large() -> None:
@@ -121,8 +121,8 @@ def test_a_step_by_tiles_is_the_whole_pictures_where_no_window_crosses_them(make
                 PixelCanvas(start),
                 [term],
                 steps=3,
-                optimiser=loop.gradient_steps(0.01),
-                tile=tile,
+                optimiser=optimisers.gradient_steps(0.01),
+                settings=loop.LoopSettings(tile=tile),
             )
             for tile in (None, 8)
         ]
@@ -138,7 +138,7 @@ def test_the_network_sees_no_more_than_a_tile(make_job: Make, monkeypatch: pytes
         seen.append(tuple(x.shape[-2:]))
         return forward_taps(module, x, taps)
 
-    monkeypatch.setattr(quick, "forward_taps", watched)
+    monkeypatch.setattr(folded_network, "forward_taps", watched)
     result = run(make_job("dream", net, layer="1", size=200, tile_side=64, steps=2, octaves=2))
     assert max(max(shape) for shape in seen) <= 64
     curve = result.tables["losses"].query("octave == 1")["energy"]

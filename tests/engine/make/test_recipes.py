@@ -12,10 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fovea.engine.errors import FoveaError, NetworkError, OptionsError, UnknownNameError, UnsupportedError
+from fovea.engine.make.match.colours import matched_colours, matched_histogram, with_colours_of
 from fovea.engine.make.optimise.layers import layer_at, named_layers, series, stage_layers, texture_layers
-from fovea.engine.make.optimise.sizes import features_of
-from fovea.engine.make.style import with_colours_of
-from fovea.engine.make.texture import matched_colours, matched_histogram
+from fovea.engine.make.optimise.picture_size import features_of
 from fovea.engine.method import Job, Result, find_method
 from tests.networks.tiny import TinyNetwork, state_of, tiny_network
 
@@ -134,7 +133,7 @@ def test_default_layers_come_from_the_card(tiny_networks: Mapping[str, TinyNetwo
     assert [layer.name for layer in series(card, 9)] == ["conv1", "conv2", "conv3"]
     names = [layer.name for layer in texture_layers(card)]
     assert names[0] == "conv1"
-    named = [layer.name for layer in named_layers(card, "conv3, conv1,conv3", [])]
+    named = [layer.name for layer in named_layers(card, ("conv3", "conv1", "conv3"), [])]
     assert named == ["conv1", "conv3"], "each once, in forward order"
 
 

@@ -11,9 +11,10 @@ from PIL import Image
 
 from fovea.engine.errors import FoveaError, OptionsError
 from fovea.engine.make.inversion import InversionOptions, regularisers
+from fovea.engine.make.match.style_options import StyleOptions, shares
 from fovea.engine.make.optimise import memory
 from fovea.engine.make.optimise.layers import texture_layers
-from fovea.engine.make.style import StyleOptions, shares, sizes_to
+from fovea.engine.make.style import sizes_to
 from fovea.engine.make.texture import TextureOptions, coarse_to_fine
 from fovea.engine.method import Job, Result, find_method
 from fovea.models.card import OUTPUT

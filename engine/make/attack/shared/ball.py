@@ -14,10 +14,11 @@ from fovea.engine.make.attack.shared.attack import Batch
 from fovea.engine.make.attack.shared.parallel import ParallelNetwork
 from fovea.engine.make.attack.shared.scores import CrossEntropy
 from fovea.engine.make.optimise.canvas import PixelCanvas
-from fovea.engine.make.optimise.loop import Optimiser, optimise
+from fovea.engine.make.optimise.growth import Iterate
+from fovea.engine.make.optimise.loop import LoopSettings, optimise
 from fovea.engine.make.optimise.losses import Term, ascend
+from fovea.engine.make.optimise.optimisers import Optimiser
 from fovea.engine.make.optimise.projection import Ball
-from fovea.engine.progress import Progress
 
 
 class DirectedSteps(torch.optim.Optimizer):
@@ -72,19 +73,20 @@ def ball_attack(batch: Batch[Any], norm: float, optimiser: Optimiser, start: Ten
     loss = CrossEntropy(batch.classes, job.card.output == "probabilities")
     canvas = PixelCanvas(batch.clean if start is None else start)
 
-    def tell(step: int, picture: Tensor) -> bool:
+    def tell(iterate: Iterate) -> bool:
         if loss.latest is not None:
             # The probabilities are those that the step was taken from.
-            batch.told((step - 1) / batch.steps, f"step {step} of {batch.steps}", picture, loss.latest)
+            words, picture = f"step {iterate.step} of {iterate.steps}", iterate.canvas.picture().detach()
+            batch.told((iterate.step - 1) / iterate.steps, words, picture, loss.latest)
         return False
 
     return optimise(
-        dataclasses.replace(job, network=network, progress=Progress()),
+        dataclasses.replace(job, network=network),
         canvas,
         [Term("cross-entropy", loss) if batch.targeted else ascend("cross-entropy", loss)],
         steps=batch.steps,
         optimiser=optimiser,
         projection=Ball(batch.clean, batch.epsilon, norm),
-        wake=False,
-        enough=tell,
+        callback=tell,
+        settings=LoopSettings(wake=False),
     ).picture

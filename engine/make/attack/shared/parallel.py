@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from fovea.engine.make.optimise.quick import QuickNetwork
+from fovea.engine.make.optimise.folded_network import FoldedNetwork
 from fovea.models.card import OUTPUT
 from fovea.models.network import Network
 
@@ -96,7 +96,7 @@ class ParallelModule(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self._quick, self._seen = QuickNetwork(module, [OUTPUT]), False
+        self._quick, self._seen = FoldedNetwork(module, [OUTPUT]), False
 
     def _run(self, x: Tensor) -> Tensor:
         return self._quick(x)[OUTPUT]

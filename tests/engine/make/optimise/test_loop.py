@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from fovea.engine.errors import Cancelled, NetworkError
-from fovea.engine.make.optimise import loop
+from fovea.engine.make.optimise import loop, optimisers
 from fovea.engine.make.optimise.canvas import FourierCanvas, Normalise, PixelCanvas, to_picture
+from fovea.engine.make.optimise.growth import Iterate
 from fovea.engine.make.optimise.losses import (
     Apiece,
     ClassScore,
@@ -43,11 +44,11 @@ def start(job: Job, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize(
     "optimiser",
     [
-        loop.adam(0.02),
-        loop.gradient_steps(0.01),
-        loop.gradient_steps(0.01, "sign"),
-        loop.gradient_steps(0.05, "progress"),
-        loop.lbfgs(),
+        optimisers.adam(0.02),
+        optimisers.gradient_steps(0.01),
+        optimisers.gradient_steps(0.01, "sign"),
+        optimisers.gradient_steps(0.05, "progress"),
+        optimisers.lbfgs(),
     ],
 )
 def test_the_loop_goes_down_whatever_the_optimiser(
@@ -75,7 +76,7 @@ def test_ascend_goes_up_in_the_box(make_job: Make, tiny: TinyNetwork) -> None:
         PixelCanvas(start(job)),
         [ascend("logit", ClassScore(1)), Term("l2", Norm(), 0.001)],
         steps=8,
-        optimiser=loop.adam(0.05),
+        optimiser=optimisers.adam(0.05),
         projection=box,
     )
     assert made.losses["logit"].iloc[-1] > made.losses["logit"].iloc[0]
@@ -88,7 +89,7 @@ def test_the_cut_networks_gradient_is_the_whole_networks(make_job: Make, tiny: T
     layer = next(layer for layer in tiny.card.layers if layer.axes == "NCHW")
     canvas = PixelCanvas(start(job))
     energy = LayerEnergy(layer)
-    inner = loop._Loop(job, canvas, [Term("energy", energy)], [], 0)
+    inner = loop._Loop(job, canvas, [Term("energy", energy)])
     inner.evaluate()
     x = start(job).requires_grad_(True)
     values = Normalise(tiny.card.preprocessing)(x)
@@ -120,7 +121,7 @@ def test_nothing_runs_beyond_the_deepest_layer_that_a_loss_reads(make_job: Make)
     module.calls = 0
     job = make_job("ascent", net)
     terms = [ascend("unit", UnitActivation(net.card.layer("first"), 0))]
-    loop.optimise(job, PixelCanvas(start(job)), terms, steps=3, optimiser=loop.adam(0.01))
+    loop.optimise(job, PixelCanvas(start(job)), terms, steps=3, optimiser=optimisers.adam(0.01))
     assert module.calls == 0
 
 
@@ -135,7 +136,7 @@ def test_same_seed_same_bytes_and_another_seed_another_picture(
             canvas,
             [ascend("logit", ClassScore(1))],
             steps=5,
-            optimiser=loop.adam(0.05),
+            optimiser=optimisers.adam(0.05),
             transforms=[Jitter(3)],
         ).picture
 
@@ -156,7 +157,7 @@ def test_cancel_stops_within_one_step(make_job: Make, tiny_networks: Mapping[str
     job = make_job("ascent", net, progress=progress)
     with pytest.raises(Cancelled):
         loop.optimise(
-            job, PixelCanvas(start(job)), [ascend("logit", ClassScore(1))], steps=50, optimiser=loop.adam(0.01)
+            job, PixelCanvas(start(job)), [ascend("logit", ClassScore(1))], steps=50, optimiser=optimisers.adam(0.01)
         )
     assert told == [1 / 50, 2 / 50, 3 / 50]
     assert state_of(net.torch_module) == before
@@ -173,7 +174,7 @@ def test_progress_shows_the_picture_and_the_curve(make_job: Make, tiny_networks:
 
     job = make_job("ascent", tiny_networks["grey"], progress=progress)
     terms = [ascend("logit", ClassScore(1)), Term("l2", Norm())]
-    loop.optimise(job, PixelCanvas(start(job)), terms, steps=3, optimiser=loop.adam(0.01))
+    loop.optimise(job, PixelCanvas(start(job)), terms, steps=3, optimiser=optimisers.adam(0.01))
     assert shown[0].shape == (32, 32, 3)
     assert shown[0].dtype == np.uint8
     assert [set(curve) for curve in curves] == [{"loss", "logit", "l2"}] * 3
@@ -198,13 +199,15 @@ def test_nan_stops_with_the_last_good_picture_and_names_the_term(
 ) -> None:
     job = make_job("ascent", tiny_networks["residual"])
     terms = [Term("l2", Norm()), Term("shaky", TurnsBad(3))]
-    made = loop.optimise(job, PixelCanvas(start(job)), terms, steps=10, optimiser=loop.adam(0.01))
+    made = loop.optimise(job, PixelCanvas(start(job)), terms, steps=10, optimiser=optimisers.adam(0.01))
     assert len(made.losses) == 3
     assert torch.isfinite(made.picture).all()
     assert "shaky" in made.stopped
     assert job.warnings == [made.stopped]
     with pytest.raises(NetworkError, match="shaky"):
-        loop.optimise(job, PixelCanvas(start(job)), [Term("shaky", TurnsBad(0))], steps=3, optimiser=loop.adam(0.01))
+        loop.optimise(
+            job, PixelCanvas(start(job)), [Term("shaky", TurnsBad(0))], steps=3, optimiser=optimisers.adam(0.01)
+        )
 
 
 def test_a_dead_unit_wakes_up(make_job: Make) -> None:
@@ -217,7 +220,7 @@ def test_a_dead_unit_wakes_up(make_job: Make) -> None:
     x = torch.zeros(1, 3, *net.card.preprocessing.size)
     canvas = PixelCanvas(Normalise(net.card.preprocessing).inverse(x))
     terms = [ascend("unit", UnitActivation(net.card.layer("1"), 0, "mean"))]
-    made = loop.optimise(job, canvas, terms, steps=20, optimiser=loop.adam(0.05))
+    made = loop.optimise(job, canvas, terms, steps=20, optimiser=optimisers.adam(0.05))
     assert made.losses["unit"].iloc[0] == 0
     assert made.losses["unit"].iloc[-1] > 0
 
@@ -234,7 +237,7 @@ def test_each_dead_picture_of_a_batch_wakes_and_the_others_are_let_alone(make_jo
 
     def made(losses: tuple[UnitActivation, ...]) -> loop.Made:
         canvas = PixelCanvas(mean.expand(len(losses), 3, 32, 32))
-        return loop.optimise(job, canvas, [ascend("unit", Apiece(losses))], steps=20, optimiser=loop.adam(0.05))
+        return loop.optimise(job, canvas, [ascend("unit", Apiece(losses))], steps=20, optimiser=optimisers.adam(0.05))
 
     both = made(units)
     assert both.each["unit"].shape == (20, 2)
@@ -249,7 +252,7 @@ def test_two_threads_make_what_each_makes_alone(make_job: Make, tiny_networks: M
     def make(target: int) -> bytes:
         job = make_job("ascent", net)
         terms = [ascend("logit", ClassScore(target))]
-        picture = loop.optimise(job, PixelCanvas(start(job)), terms, steps=8, optimiser=loop.adam(0.02)).picture
+        picture = loop.optimise(job, PixelCanvas(start(job)), terms, steps=8, optimiser=optimisers.adam(0.02)).picture
         return picture.numpy().tobytes()
 
     alone = [make(0), make(1)]
@@ -273,8 +276,14 @@ def test_nan_in_a_later_loop_keeps_what_was_made_before(
 ) -> None:
     job = make_job("ascent", tiny_networks["residual"])
     begun = start(job)
-    settings = {"steps": 3, "optimiser": loop.adam(0.01), "resumed": True}
-    made = loop.optimise(job, PixelCanvas(begun), [Term("shaky", TurnsBad(0))], **settings)
+    made = loop.optimise(
+        job,
+        PixelCanvas(begun),
+        [Term("shaky", TurnsBad(0))],
+        steps=3,
+        optimiser=optimisers.adam(0.01),
+        settings=loop.LoopSettings(resumed=True),
+    )
     assert torch.equal(made.picture, begun)
     assert made.losses.empty
     assert job.warnings == [made.stopped]
@@ -285,11 +294,11 @@ def test_a_loop_ends_when_it_is_told_that_it_is_enough(
 ) -> None:
     job, seen = make_job("ascent", tiny_networks["residual"]), []
 
-    def enough(done: int, picture: Tensor) -> bool:
-        seen.append(done)
-        return done == 3
+    def enough(iterate: Iterate) -> bool:
+        seen.append(iterate.step)
+        return iterate.step == 3
 
-    settings = {"steps": 9, "optimiser": loop.adam(0.01), "enough": enough}
+    settings = {"steps": 9, "optimiser": optimisers.adam(0.01), "callback": enough}
     made = loop.optimise(job, PixelCanvas(start(job)), [Term("l2", Norm())], **settings)
     assert seen == [1, 2, 3]
     assert len(made.losses) == 3

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fovea.engine.make.optimise.quick import QuickNetwork
+from fovea.engine.make.optimise.folded_network import FoldedNetwork
 from fovea.engine.make.optimise.replay import RECORD_AT, Replay
 from fovea.models.card import OUTPUT
 
@@ -41,7 +41,7 @@ def test_a_network_replayed_gives_the_same_bits(name: str) -> None:
     """Of one input after another, of two sizes, before and after the calls are recorded."""
     from fovea.models.zoo import load
 
-    network = QuickNetwork(load(f"torchvision:{name}@random").module("cuda"), [OUTPUT])
+    network = FoldedNetwork(load(f"torchvision:{name}@random").module("cuda"), [OUTPUT])
     network(torch.rand(1, 3, 64, 64, device="cuda"))  # the first pass is watched, and not folded
     replay = Replay(network, 100)
     for side in (64, 96):
@@ -68,7 +68,7 @@ class Asking(nn.Module):
 @pytest.mark.gpu
 @pytest.mark.usefixtures("cuda")
 def test_a_network_that_cannot_be_recorded_goes_on_as_it_is() -> None:
-    network = QuickNetwork(Asking().eval().requires_grad_(False).cuda(), [OUTPUT])
+    network = FoldedNetwork(Asking().eval().requires_grad_(False).cuda(), [OUTPUT])
     replay = Replay(network, 100)
     x = torch.rand((1, 3, 16, 16), device="cuda", requires_grad=True)
     found = [read(replay, x) for _ in range(2 * RECORD_AT)]

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fovea.engine.make.optimise.adapted_network import AVERAGE_SCALE, adapted_job
 from fovea.engine.make.optimise.canvas import Normalise, PixelCanvas, resized
-from fovea.engine.make.optimise.forward import AVERAGE_SCALE, recipe_job
+from fovea.engine.make.optimise.carry_over import AveragedIterates, WarmAdam
 from fovea.engine.make.optimise.gram import gram_matrix
 from fovea.engine.make.optimise.losses import View
 from fovea.engine.make.optimise.memory import step_bytes
 from fovea.engine.make.optimise.statistics import NOISE_FLOOR, enlarged, gram_terms, moments, pixel_statistics, reduced
-from fovea.engine.make.optimise.warm import AveragedIterates, WarmAdam
 from fovea.engine.method import Job
 from fovea.models.torch_net import forward_taps
 from tests.networks.tiny import TinyNetwork, tiny_network
@@ -109,7 +109,7 @@ def test_what_meets_at_the_edges_may_be_rolled(make_job: Make, tiny_networks: Ma
     rolled = torch.roll(made, (8, 24), (2, 3))
     loss = pixel_statistics([photo], circular=True)
     assert float(loss(View(rolled, rolled, {}))) == pytest.approx(float(loss(View(made, made, {}))), rel=1e-4)
-    job = recipe_job(make_job("texture", tiny_networks["residual"]), circular=True)
+    job = adapted_job(make_job("texture", tiny_networks["residual"]), circular=True)
     maps, moved = (seen(job, p, ["conv"]).features["conv"] for p in (made, rolled))
     torch.testing.assert_close(torch.roll(maps, (4, 12), (2, 3)), moved, rtol=1e-4, atol=1e-5)
 
@@ -140,7 +140,7 @@ class Skipping(nn.Module):
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
 def test_what_pads_nothing_goes_around_the_picture_too(pooling: str, make_job: Make) -> None:
-    job = recipe_job(make_job("texture", tiny_network("skipping", Skipping())), pooling=pooling, circular=True)
+    job = adapted_job(make_job("texture", tiny_network("skipping", Skipping())), pooling=pooling, circular=True)
     made = picture(32, 40)
     maps, moved = (seen(job, p, ["conv2"]).features["conv2"] for p in (made, torch.roll(made, (8, 12), (2, 3))))
     assert maps.shape[2:] == (8, 10)
@@ -150,7 +150,7 @@ def test_what_pads_nothing_goes_around_the_picture_too(pooling: str, make_job: M
 def test_a_pattern_for_a_tile_goes_on_as_in_a_mirror(make_job: Make) -> None:
     net = tiny_network("skipping", Skipping())
     photo, layers = picture(40, 48), [net.card.layer("conv1"), net.card.layer("conv2")]
-    found = moments(recipe_job(make_job("texture", net), circular=True), [photo], [1.0], layers, mirrored=True)
+    found = moments(adapted_job(make_job("texture", net), circular=True), [photo], [1.0], layers, mirrored=True)
     mirrored = torch.from_numpy(np.pad(photo.numpy(), ((0, 0), (0, 0), (16, 16), (16, 16)), mode="reflect"))
     maps = seen(make_job("texture", net), mirrored, ["conv1", "conv2"]).features
     for name, stride in (("conv1", 2), ("conv2", 4)):
@@ -208,7 +208,7 @@ def test_averages_take_the_place_of_maxima(make_job: Make) -> None:
     x, taps = picture(32, 32), ["chain", "blocks.0"]
     job = make_job("texture", net)
     plain = forward_taps(net.module(), x, taps)
-    averaged = forward_taps(recipe_job(job, pooling="average").network.module("cpu"), x, taps)
+    averaged = forward_taps(adapted_job(job, pooling="average").network.module("cpu"), x, taps)
     module = net.torch_module
     assert isinstance(module, Pools)
     chain = module.chain[3](AVERAGE_SCALE * F.avg_pool2d(module.chain[1](module.chain[0](x)), 2))
@@ -224,7 +224,7 @@ def test_recomputing_changes_nothing_but_memory(circular: bool, make_job: Make) 
     job, taps = make_job("texture", net), ["chain.1", "blocks.0.one", "blocks.1"]
 
     def run(recompute: bool) -> tuple[dict[str, Tensor], Tensor]:
-        module = recipe_job(job, pooling="average", circular=circular, recompute=recompute).network.module("cpu")
+        module = adapted_job(job, pooling="average", circular=circular, recompute=recompute).network.module("cpu")
         x = picture(32, 32).requires_grad_(True)
         features = forward_taps(module, x, taps)
         (gradient,) = torch.autograd.grad(sum((f.square().mean() for f in features.values()), torch.zeros(())), x)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from fovea.engine.method import Method, methods
+from fovea.engine.method import Method, Result, methods
 from fovea.engine.options import (
     ClassesKind,
     ClassKind,
@@ -51,6 +51,7 @@ TRIAL: Method[Trial, Any] = Method(
     summary="Tries every control.",
     options=Trial,
     compute=lambda job: None,
+    report=lambda job, nothing: Result(),
     work=lambda card, options, images: 1.0,
 )
 

@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +17,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from fovea.engine.make.optimise.circular import pad_around
+from fovea.engine.options import Options
 from fovea.models.network import Network
 
 if TYPE_CHECKING:
     from fovea.engine.method import Job
+
+OptionsT = TypeVar("OptionsT", bound=Options)
 
 AVERAGE_SCALE = 2.0
 """An average is smaller than a maximum; style-transfer-pytorch (Crowson 2021) makes up for it with this factor."""
@@ -58,43 +61,43 @@ class _Surroundings(TorchFunctionMode):
         """Called by torch for each function of the forward pass."""
         kwargs = kwargs or {}
         if func in _MAX_POOLS and (self.average or self.circular):
-            given = named(_POOL_NAMES, args, kwargs)
-            kernel = _pair(given["kernel_size"])
-            given |= {"stride": given.get("stride") or kernel}
-            given = _wrapped(given, kernel) if self.circular else given
-            return _averaged(given) if self.average else func(**given)
+            call = named(_POOL_NAMES, args, kwargs)
+            kernel = _pair(call["kernel_size"])
+            call |= {"stride": call.get("stride") or kernel}
+            call = _wrapped(call, kernel) if self.circular else call
+            return _averaged(call) if self.average else func(**call)
         if self.circular and func in (F.conv2d, torch.conv2d):
-            given = named(CONV_NAMES, args, kwargs)
-            return func(**_wrapped(given, _pair(given["weight"].shape[-2:])))
+            call = named(CONV_NAMES, args, kwargs)
+            return func(**_wrapped(call, _pair(call["weight"].shape[-2:])))
         return func(*args, **kwargs)
 
 
-def _averaged(given: Mapping[str, Any]) -> Tensor:
+def _averaged(call: Mapping[str, Any]) -> Tensor:
     """The average over what the max pooling would have looked at."""
-    padding, ceil = _pair(given.get("padding", 0)), bool(given.get("ceil_mode", False))
-    kernel, stride = _pair(given["kernel_size"]), _pair(given["stride"])
-    return AVERAGE_SCALE * F.avg_pool2d(given["input"], kernel, stride, padding, ceil, count_include_pad=False)
+    padding, ceil = _pair(call.get("padding", 0)), bool(call.get("ceil_mode", False))
+    kernel, stride = _pair(call["kernel_size"]), _pair(call["stride"])
+    return AVERAGE_SCALE * F.avg_pool2d(call["input"], kernel, stride, padding, ceil, count_include_pad=False)
 
 
-def _wrapped(given: dict[str, Any], kernel: tuple[int, int]) -> dict[str, Any]:
-    """What a convolution or pooling is given, with what leaves on one side coming in on the other.
+def _wrapped(call: dict[str, Any], kernel: tuple[int, int]) -> dict[str, Any]:
+    """What a convolution or pooling is called with, with what leaves on one side coming in on the other.
 
     So also where it pads nothing and would leave the last rows out: each of its steps starts once around the picture.
     """
-    padding, x = given.get("padding", 0), given["input"]
+    padding, x = call.get("padding", 0), call["input"]
     if isinstance(padding, str):
-        return given
-    steps, dilation = _pair(given.get("stride", 1)), _pair(given.get("dilation", 1))
+        return call
+    steps, dilation = _pair(call.get("stride", 1)), _pair(call.get("dilation", 1))
     sides: list[int] = []
     for before, size, step, spread in zip(_pair(padding), kernel, steps, dilation, strict=True):
         sides = [before, max(before, spread * (size - 1) + 1 - step - before), *sides]
     if not any(sides) or max(sides[:2]) > x.shape[-1] or max(sides[2:]) > x.shape[-2]:
-        return given
-    return given | {"input": pad_around(x, sides), "padding": 0}
+        return call
+    return call | {"input": pad_around(x, sides), "padding": 0}
 
 
-class RecipeModule(nn.Module):
-    """A network as a recipe runs it: `forward_taps` takes it like the network itself, whose modules keep their names.
+class AdaptedModule(nn.Module):
+    """A network as it is run to make pictures: `forward_taps` takes it as it takes that, by the same names.
 
     With `recompute` the activations between blocks are kept only, and those inside are computed a second time on the
     way back: memory falls to about the largest block's, time grows by about a third (Chen et al. 2016, "Training Deep
@@ -121,13 +124,15 @@ class RecipeModule(nn.Module):
             return self.network(x)
 
 
-class RecipeNetwork:
-    """A network with the same card whose modules are `RecipeModule`s, one for each device."""
+class AdaptedNetwork:
+    """A network with the same card whose modules are `AdaptedModule`s, one for each device."""
 
     def __init__(self, network: Network, *, average: bool, circular: bool, recompute: bool) -> None:
         self.name, self.card, self.graph = network.name, network.card, network.graph
         self._of = functools.cache(
-            lambda device: RecipeModule(network.module(device), average=average, circular=circular, recompute=recompute)
+            lambda device: AdaptedModule(
+                network.module(device), average=average, circular=circular, recompute=recompute
+            )
         )
 
     def module(self, device: str = "cpu") -> nn.Module:
@@ -135,14 +140,16 @@ class RecipeNetwork:
         return self._of(device)
 
 
-def recipe_job(job: Job, *, pooling: str = "max", circular: bool = False, recompute: bool = False) -> Job:
+def adapted_job(
+    job: Job[OptionsT], *, pooling: str = "max", circular: bool = False, recompute: bool = False
+) -> Job[OptionsT]:
     """The job with its network run in another way; the network itself is left as it is.
 
     `pooling` "average" in the place of max pooling gives smoother gradients and better looking pictures (Gatys et
     al. 2016, section 2). `circular`: convolutions see the opposite edge where they would see zeros, for pictures that
-    tile. `recompute` saves memory, see `RecipeModule`.
+    tile. `recompute` saves memory, see `AdaptedModule`.
     """
-    network = RecipeNetwork(job.network, average=pooling == "average", circular=circular, recompute=recompute)
+    network = AdaptedNetwork(job.network, average=pooling == "average", circular=circular, recompute=recompute)
     return dataclasses.replace(job, network=network)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fovea.engine.explain.backward.rules import Rule, backward_rule
-from fovea.engine.make.optimise.forward import CONV_NAMES, named
+from fovea.engine.make.optimise.adapted_network import CONV_NAMES, named
 from fovea.models.torch_net import forward_taps
 
 _CONVOLUTIONS = {F.conv2d, torch.conv2d}
@@ -40,7 +40,7 @@ class _Watch(TorchFunctionMode):
         super().__init__()
         self.convolutions: list[tuple[dict[str, Any], Tensor]] = []
         self.norms: list[dict[str, Any]] = []
-        self.given: set[int] = set()
+        self.outputs: set[int] = set()
         self.readers: Counter[int] = Counter()
 
     def __torch_function__(
@@ -55,25 +55,25 @@ class _Watch(TorchFunctionMode):
         out = func(*args, **kwargs)
         if isinstance(out, (Tensor, tuple, list, float)) and not isinstance(out, torch.Size):
             read = (id(tensor) for tensor in _tensors((*args, *kwargs.values())))
-            self.readers.update(tensor for tensor in read if tensor in self.given)
+            self.readers.update(tensor for tensor in read if tensor in self.outputs)
         if func in _CONVOLUTIONS:
             self.convolutions.append((named(CONV_NAMES, args, kwargs), out))
-            self.given.add(id(out))
+            self.outputs.add(id(out))
         elif func is F.batch_norm:
             self.norms.append(named(_NORM_NAMES, args, kwargs))
         return out
 
     def folds(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Each convolution that runs once and is read by one batch norm alone, with that norm; as what they got."""
-        used = Counter(id(given["weight"]) for given, _ in self.convolutions)
-        means = Counter(id(given.get("running_mean")) for given in self.norms)
-        norms = {id(given["input"]): given for given in self.norms}
-        for given, out in self.convolutions:
+        used = Counter(id(call["weight"]) for call, _ in self.convolutions)
+        means = Counter(id(call.get("running_mean")) for call in self.norms)
+        norms = {id(call["input"]): call for call in self.norms}
+        for call, out in self.convolutions:
             norm = norms.get(id(out))
             if norm is None or norm.get("training") or norm.get("running_mean") is None:
                 continue
-            if self.readers[id(out)] == used[id(given["weight"])] == means[id(norm["running_mean"])] == 1:
-                yield given, norm
+            if self.readers[id(out)] == used[id(call["weight"])] == means[id(norm["running_mean"])] == 1:
+                yield call, norm
 
     def layout(self) -> torch.memory_format:
         """The faster order of maps in memory."""
@@ -81,9 +81,9 @@ class _Watch(TorchFunctionMode):
         return torch.channels_last if on_cpu else torch.contiguous_format
 
 
-def _folded(given: Mapping[str, Any], norm: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def _folded(call: Mapping[str, Any], norm: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution that does what it and its batch norm did."""
-    weight, bias = given["weight"], given.get("bias")
+    weight, bias = call["weight"], call.get("bias")
     mean, gain, shift = norm["running_mean"], norm.get("weight"), norm.get("bias")
     factor = (norm["running_var"] + norm.get("eps", 1e-5)).rsqrt()
     factor = factor if gain is None else factor * gain
@@ -97,11 +97,11 @@ class _Run(TorchFunctionMode):
     def __init__(self, watch: _Watch) -> None:
         super().__init__()
         # The originals are kept, so that no other tensor can get their place in memory, by which they are known.
-        self.originals = [given["weight"] for given, _ in watch.convolutions]
-        self.parameters = {id(given["weight"]): (given["weight"], given.get("bias")) for given, _ in watch.convolutions}
+        self.originals = [call["weight"] for call, _ in watch.convolutions]
+        self.parameters = {id(call["weight"]): (call["weight"], call.get("bias")) for call, _ in watch.convolutions}
         self.passed: dict[int, Tensor] = {}
-        for given, norm in watch.folds():
-            self.parameters[id(given["weight"])] = _folded(given, norm)
+        for call, norm in watch.folds():
+            self.parameters[id(call["weight"])] = _folded(call, norm)
             self.passed[id(norm["running_mean"])] = norm["running_mean"]
         self.lay(watch.layout())
 
@@ -122,18 +122,18 @@ class _Run(TorchFunctionMode):
         """Called by torch for each function of the forward pass."""
         kwargs = kwargs or {}
         if func in _CONVOLUTIONS:
-            given = named(CONV_NAMES, args, kwargs)
-            if id(given["weight"]) in self.parameters:
-                given["weight"], given["bias"] = self.parameters[id(given["weight"])]
-                return func(**given)
+            call = named(CONV_NAMES, args, kwargs)
+            if id(call["weight"]) in self.parameters:
+                call["weight"], call["bias"] = self.parameters[id(call["weight"])]
+                return func(**call)
         elif func is F.batch_norm:
-            given = named(_NORM_NAMES, args, kwargs)
-            if id(given.get("running_mean")) in self.passed:
-                return given["input"]
+            call = named(_NORM_NAMES, args, kwargs)
+            if id(call.get("running_mean")) in self.passed:
+                return call["input"]
         return func(*args, **kwargs)
 
 
-class QuickNetwork:
+class FoldedNetwork:
     """`network(x)` gives what `forward_taps` gives for the `taps` of `module`, up to rounding, with gradients to `x`.
 
     The first call runs the network as it is and watches it; those that follow run it folded and in the faster layout.

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fovea.engine.make.optimise.forward import RecipeModule
-from fovea.engine.make.optimise.quick import QuickNetwork
+from fovea.engine.make.optimise.adapted_network import AdaptedModule
+from fovea.engine.make.optimise.folded_network import FoldedNetwork
 from fovea.models.card import OUTPUT
 from fovea.models.torch_net import forward_taps, prepare, randomise
 from tests.networks.tiny import TinyNetwork, state_of
@@ -27,9 +27,9 @@ def shaken(module: nn.Module) -> nn.Module:
     return prepare(module)
 
 
-def check(module: nn.Module, taps: Sequence[str], shape: tuple[int, ...] = (2, 3, 16, 18)) -> QuickNetwork:
+def check(module: nn.Module, taps: Sequence[str], shape: tuple[int, ...] = (2, 3, 16, 18)) -> FoldedNetwork:
     """Both the first call and those that follow agree with the network, also on the way back."""
-    network, x = QuickNetwork(module, taps), torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    network, x = FoldedNetwork(module, taps), torch.rand(shape, generator=torch.Generator().manual_seed(1))
     x.requires_grad_(True)
     expected = forward_taps(module, x, taps)
     (down,) = torch.autograd.grad(torch.stack([value.square().mean() for value in expected.values()]).sum(), x)
@@ -44,7 +44,7 @@ def check(module: nn.Module, taps: Sequence[str], shape: tuple[int, ...] = (2, 3
     return network
 
 
-def folded(network: QuickNetwork) -> int:
+def folded(network: FoldedNetwork) -> int:
     return 0 if network.run is None else len(network.run.passed)
 
 
@@ -69,7 +69,7 @@ def test_a_batch_norm_folds_where_it_alone_reads_the_convolution() -> None:
     module = shaken(Block())
     assert folded(check(module, ["bn1", "bn3", OUTPUT])) == 1
     assert folded(check(module, ["plain", OUTPUT])) == 0, "a convolution that is asked for keeps its own output"
-    assert QuickNetwork(module, [])(torch.zeros(1, 3, 16, 18)) == {}
+    assert FoldedNetwork(module, [])(torch.zeros(1, 3, 16, 18)) == {}
 
 
 def test_every_network_agrees_and_is_left_as_it_was(tiny: TinyNetwork) -> None:
@@ -119,7 +119,7 @@ def test_a_network_that_cannot_be_run_otherwise_runs_as_it_is() -> None:
 def test_recipes_own_ways_go_on(tiny_networks: Mapping[str, TinyNetwork]) -> None:
     module = tiny_networks["residual"].torch_module
     for recompute in (False, True):
-        check(RecipeModule(module, average=True, circular=True, recompute=recompute), ["relu", OUTPUT])
+        check(AdaptedModule(module, average=True, circular=True, recompute=recompute), ["relu", OUTPUT])
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "googlenet"])

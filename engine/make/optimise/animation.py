@@ -16,7 +16,7 @@ FRAME_MS = 80
 LAST_MS = 2000
 
 
-class Film:
+class Animation:
     """Keeps at most `frames` pictures, evenly spread over `steps` steps, none with a side over `side` pixels.
 
     So its memory does not grow with the run. Frames are chosen by their step, never by the clock: the same run
@@ -39,7 +39,7 @@ class Film:
         self.kept.append(self.small(Image.fromarray(pixels)))
 
     def small(self, picture: Image.Image) -> Image.Image:
-        """The picture, no side of it over the film's."""
+        """The picture, no side of it over the animation's."""
         scale = self.side / max(picture.size)
         if scale >= 1:
             return picture
@@ -49,9 +49,13 @@ class Film:
     def gif(self, last: NDArray[np.uint8]) -> bytes:
         """The animation, ending on `last`, uint8 (H, W, 3) or (H, W), which stays for two seconds."""
         end = self.small(Image.fromarray(last).convert("RGB"))
-        frames = [one if one.size == end.size else one.resize(end.size, Image.Resampling.BILINEAR) for one in self.kept]
+        same_size = (frame.size == end.size for frame in self.kept)
+        frames = [
+            frame if same else frame.resize(end.size, Image.Resampling.BILINEAR)
+            for frame, same in zip(self.kept, same_size, strict=True)
+        ]
         colours = palette_of([*frames, end])
-        mapped = [one.quantize(palette=colours, dither=Image.Dither.NONE) for one in (*frames, end)]
+        mapped = [frame.quantize(palette=colours, dither=Image.Dither.NONE) for frame in (*frames, end)]
         buffer = io.BytesIO()
         durations = [FRAME_MS] * len(frames) + [LAST_MS]
         mapped[0].save(buffer, "GIF", save_all=True, append_images=mapped[1:], duration=durations, loop=0, disposal=1)
@@ -62,15 +66,15 @@ def palette_of(frames: Sequence[Image.Image]) -> Image.Image:
     """A picture whose palette serves all frames, which are of one size: cut from some of every frame's pixels, the last
     one's sixteen times as densely. A palette for each frame would take a hundred times as long."""
     *before, last = frames
-    samples = [np.asarray(last)[::2, ::2], *(np.asarray(one)[::8, ::8] for one in before)]
-    pixels = np.concatenate([one.reshape(-1, 3) for one in samples])
+    samples = [np.asarray(last)[::2, ::2], *(np.asarray(frame)[::8, ::8] for frame in before)]
+    pixels = np.concatenate([sample.reshape(-1, 3) for sample in samples])
     return Image.fromarray(pixels[None]).quantize(255, Image.Quantize.MEDIANCUT)
 
 
-def side_by_side(films: Sequence[Film], gap: int = 4) -> Film:
-    """Films of runs one after the other as one film in which they grow at once, in a row."""
-    joined = Film(1)
-    for moment in zip(*(film.kept for film in films), strict=False):
+def side_by_side(animations: Sequence[Animation], gap: int = 4) -> Animation:
+    """Animations of pictures made one after the other as one in which they grow at once, in a row."""
+    joined = Animation(1)
+    for moment in zip(*(animation.kept for animation in animations), strict=False):
         joined.kept.append(in_a_row(moment, gap))
     joined.side = max((max(frame.size) for frame in joined.kept), default=SIDE)
     return joined

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from fovea.engine.errors import OptionsError
-from fovea.engine.make.excite.names import numbers_of, unit_and_layer, weights_of
+from fovea.engine.make.excite.unit_lists import numbers_of, unit_and_layer, unit_position, weights_of
 from fovea.engine.make.judge.verdict import probabilities_of
 from fovea.engine.make.optimise.canvas import Normalise, to_picture
 from fovea.engine.make.optimise.layers import layer_at
 from fovea.engine.make.optimise.losses import ClassScore, Direction, Joint, Loss, UnitActivation
-from fovea.engine.make.optimise.sizes import features_of
+from fovea.engine.make.optimise.picture_size import features_of
 from fovea.engine.unit_maps import unit_maps
 from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
+    from fovea.engine.make.excite.options import AscentOptions
     from fovea.engine.method import Job
     from fovea.models.card import Card, Layer
 
 
 @dataclass(frozen=True)
-class Subject:
+class Objective:
     """One thing to excite: its name for people, the quantity to raise, and what a summary says of it.
 
     `layer` is where it lies (None for a class), `unit` its number there (None for what is no single unit).
@@ -38,42 +39,34 @@ class Subject:
     target: int | None = None
 
 
-def place_of(position: str) -> tuple[int, int] | Literal["centre", "mean"]:
-    """The place of the option `position`: "sum" is the mean over the map, a sum whatever the map's size."""
-    if position in ("sum", "centre"):
-        return "mean" if position == "sum" else "centre"
-    row, column = (int(part) for part in position.split(","))
-    return row, column
-
-
 def class_name(card: Card, target: int) -> str:
     """The name of a class, its number where it has none."""
     return card.classes[target] if target < len(card.classes) else str(target)
 
 
-def unit_subject(job: Job, layer: Layer, unit: int) -> Subject:
+def unit_objective(job: Job[AscentOptions], layer: Layer, unit: int) -> Objective:
     """One unit of a layer."""
     about = {"layer": layer.name, "unit": unit, "position": job.options.position}
-    loss = UnitActivation(layer, unit, place_of(job.options.position))
-    return Subject(f"{layer.name} unit {unit}", loss, about, layer, unit)
+    loss = UnitActivation(layer, unit, unit_position(job.options.position))
+    return Objective(f"{layer.name} unit {unit}", loss, about, layer, unit)
 
 
-def class_subject(job: Job, target: int) -> Subject:
+def class_objective(job: Job[AscentOptions], target: int) -> Objective:
     """One class of the output."""
     card = job.card
     name = class_name(card, target)
     loss = ClassScore(target, job.options.score, probabilities=card.output == "probabilities")
-    return Subject(name, loss, {"target": name}, target=target)
+    return Objective(name, loss, {"target": name}, target=target)
 
 
-def _top_class(job: Job) -> int:
+def _chosen_class(job: Job[AscentOptions]) -> int:
     """The class that was named, else the photo's best, else the first."""
     if job.options.target:
         return job.card.class_index(job.options.target)
     return int(probabilities_of(job, job.frame).argmax()) if job.photo is not None else 0
 
 
-def _photo_direction(job: Job, layer: Layer) -> Tensor:
+def _photo_direction(job: Job[AscentOptions], layer: Layer) -> Tensor:
     """The unit vector from the mean colour's features to the photo's, both averaged over positions, (units,)."""
     picture = to_picture(job.frame, job.device)
     mean = Normalise(job.card.preprocessing, job.device).inverse(torch.zeros_like(picture))
@@ -83,46 +76,48 @@ def _photo_direction(job: Job, layer: Layer) -> Tensor:
     return vector.div(length)
 
 
-def _direction_subject(job: Job, layer: Layer, text: str) -> Subject:
+def _direction_objective(job: Job[AscentOptions], layer: Layer, text: str) -> Objective:
     if text == "photo":
         if job.photo is None:
-            raise OptionsError("direction is photo, and there is none: give --image PATH, or pairs such as 3:1,17:-0.5")
+            raise OptionsError(
+                "direction is photo, and there is none: give --image PATH, or write pairs such as 3:1,17:-0.5"
+            )
         vector = _photo_direction(job, layer)
     else:
         vector = torch.zeros(layer.units, device=job.device)
         for unit, weight in weights_of(job.card, layer, text):
             vector[unit] = weight
     about = {"layer": layer.name, "direction": text}
-    return Subject(f"{layer.name} direction {text}", Direction(layer, vector), about, layer)
+    return Objective(f"{layer.name} direction {text}", Direction(layer, vector), about, layer)
 
 
-def subjects_of(job: Job) -> list[Subject]:
+def objectives_of(job: Job[AscentOptions]) -> list[Objective]:
     """What the options ask for, one for each picture: the first, their joint, the second for a joint of two."""
     options, card = job.options, job.card
     layer = card.layer(options.layer) if options.layer else None
     if options.direction and layer is not None:
-        return [_direction_subject(job, layer, options.direction)]
+        return [_direction_objective(job, layer, options.direction)]
     if options.units:
         numbers = numbers_of(card, layer, options.units)
-        return [class_subject(job, n) if layer is None else unit_subject(job, layer, n) for n in numbers]
-    first = class_subject(job, _top_class(job)) if layer is None else unit_subject(job, layer, options.unit or 0)
+        return [class_objective(job, n) if layer is None else unit_objective(job, layer, n) for n in numbers]
+    first = class_objective(job, _chosen_class(job)) if layer is None else unit_objective(job, layer, options.unit or 0)
     if options.joint:
         other, number = unit_and_layer(card, layer, options.joint)
-        second = class_subject(job, number) if other is None else unit_subject(job, other, number)
-        both = Subject(f"{first.name} + {second.name}", Joint((first.loss, second.loss)), {"joint": second.name})
+        second = class_objective(job, number) if other is None else unit_objective(job, other, number)
+        both = Objective(f"{first.name} + {second.name}", Joint((first.loss, second.loss)), {"joint": second.name})
         return [first, both, second]
     return [first] * options.diversity
 
 
-def likeness_layer(card: Card, subject: Subject) -> Layer:
-    """The layer in whose features pictures of one subject shall differ: its own if that has maps, else a deep one."""
-    if subject.layer is not None and subject.layer.spatial:
-        return subject.layer
+def likeness_layer(card: Card, objective: Objective) -> Layer:
+    """The layer in whose features pictures of one objective shall differ: its own if that has maps, else a deep one."""
+    if objective.layer is not None and objective.layer.spatial:
+        return objective.layer
     return layer_at(card, 0.75)
 
 
-def size_of(job: Job, subject: Subject, start: Tensor) -> float:
-    """The root mean square of what the subject's layer says of the first picture: the scale of its activations."""
-    tap = OUTPUT if subject.layer is None else subject.layer.name
+def activation_scale(job: Job[AscentOptions], objective: Objective, start: Tensor) -> float:
+    """The root mean square of what the objective's layer says of the first picture: the scale of its activations."""
+    tap = OUTPUT if objective.layer is None else objective.layer.name
     features = features_of(job, start[:1], [tap])[tap]
     return max(float(features.square().mean().sqrt()), 1e-6)

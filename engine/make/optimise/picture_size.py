@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fovea.engine.method import Job
 
 
-def features_of(job: Job, picture: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+def features_of(job: Job[Any], picture: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
     """The taps' outputs for a picture (N, C, H, W) in [0, 1], without gradient.
 
     Raises UnsupportedError, in one line, where the network does not take a picture of this size, NetworkError where
@@ -45,7 +45,7 @@ def features_of(job: Job, picture: Tensor, taps: Sequence[str]) -> dict[str, Ten
 
 
 LEAST_PHOTO = 16
-"""Pixels that a photo must have on its short side, so that there is something to take over."""
+"""A photo must have so many pixels on its short side, so that there is something to take over."""
 
 
 def large_enough(photo: Image.Image, what: str) -> Image.Image:
@@ -58,7 +58,7 @@ def large_enough(photo: Image.Image, what: str) -> Image.Image:
     return photo
 
 
-def photo_pixels(job: Job, photo: Image.Image, long_side: int) -> NDArray[np.uint8]:
+def photo_pixels(job: Job[Any], photo: Image.Image, long_side: int) -> NDArray[np.uint8]:
     """The whole photo, its long side brought to `long_side` pixels, uint8 (H, W, C) with the network's channels."""
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[job.card.preprocessing.channels]
     scale = long_side / max(photo.size)

@@ -13,62 +13,52 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fovea.engine.look.mining.mined import BestPhoto, best_photo
-from fovea.engine.make.excite.subjects import Subject
+from fovea.engine.make.excite.objectives import Objective
 from fovea.engine.make.judge.verdict import SecondOpinion, activation_on, best_classes, probabilities_of
-from fovea.engine.make.optimise.canvas import to_image, to_pixels
-from fovea.engine.make.optimise.film import Film, in_a_row, side_by_side
+from fovea.engine.make.optimise.animation import Animation, in_a_row, side_by_side
+from fovea.engine.make.optimise.canvas import contact_sheet, to_image, to_picture
 from fovea.engine.make.optimise.loop import Made
 from fovea.engine.method import Job, Result
 from fovea.engine.panels import BarsPanel, CurvePanel, GalleryPanel, ImagePanel, Panel
 from fovea.engine.panels.sheet import Sheet, fit_tile
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from fovea.engine.make.excite.options import AscentOptions
 
 MOST_LINES = 12
-"""Pictures whose growth is drawn as a line of its own."""
-FREE = "free, rescaled for display"
-BOX = "within real pixel values"
+"""With more pictures than this their growth is not drawn, a line for each."""
+FREE, BOX = "free, rescaled for display", "within real pixel values"
+"""What the summary says of the range of a picture's values."""
+RANGES = {
+    True: "Its values may leave the range of real pixels, and are rescaled for display.",
+    False: "Its values stay within the range of real pixels.",
+}
+"""The same as a sentence, by the option `free_range`."""
 
 
-def second_opinion(job: Job) -> SecondOpinion | None:
-    """The other network that the options name. Raises UnsupportedError if it has no classes."""
-    if not job.options.second_network:
-        return None
-    from fovea.models.zoo import load
-
-    return SecondOpinion(load(job.options.second_network), job.device)
-
-
-def rescaled(pictures: Tensor) -> Tensor:
-    """Each free picture (N, C, H, W) brought linearly into [0, 1] for display."""
-    low, high = pictures.amin((1, 2, 3), keepdim=True), pictures.amax((1, 2, 3), keepdim=True)
-    return (pictures - low) / (high - low).clamp_min(1e-12)
-
-
-class Outcome:
-    """The finished pictures: one for each preset and subject, presets first."""
+class AscentReport:
+    """Tables, captions and panels of the finished `pixels`: one 8-bit picture for each preset and objective, presets
+    first."""
 
     def __init__(
         self,
-        job: Job,
-        subjects: Sequence[Subject],
+        job: Job[AscentOptions],
+        pixels: Sequence[NDArray[np.uint8]],
+        objectives: Sequence[Objective],
         presets: Sequence[str],
         made: Sequence[Made],
-        films: Sequence[Film],
+        animations: Sequence[Animation],
         second: SecondOpinion | None,
     ) -> None:
-        self.job, self.made, self.films, self.second = job, made, films, second
+        self.job, self.pixels, self.made, self.animations, self.second = job, pixels, made, animations, second
         self.presets = presets
-        free = job.options.free_range
-        self.pixels = [one for part in made for one in to_pixels(rescaled(part.picture) if free else part.picture)]
-        self.subjects = [subject for _ in presets for subject in subjects]
-        self.names = list(presets) if len(presets) > 1 else self._numbered(subjects)
+        self.objectives = [objective for _ in presets for objective in objectives]
+        self.names = list(presets) if len(presets) > 1 else self._numbered(objectives)
         # Of presets side by side the last is the best; a joint stands between what it joins.
         self.main = len(presets) - 1 if len(presets) > 1 else 1 if job.options.joint else 0
 
-    def _numbered(self, subjects: Sequence[Subject]) -> list[str]:
-        names = [subject.name for subject in subjects]
+    def _numbered(self, objectives: Sequence[Objective]) -> list[str]:
+        names = [objective.name for objective in objectives]
         return [f"{name}, {i + 1}" for i, name in enumerate(names)] if len(set(names)) < len(names) else names
 
     @functools.cached_property
@@ -79,17 +69,17 @@ class Outcome:
     @functools.cached_property
     def activations(self) -> list[float]:
         """Each picture's own, measured on its 8-bit pixels."""
-        pairs = zip(self.subjects, self.pixels, strict=True)
-        return [activation_on(self.job, subject.loss, pixels) for subject, pixels in pairs]
+        pairs = zip(self.objectives, self.pixels, strict=True)
+        return [activation_on(self.job, objective.loss, pixels) for objective, pixels in pairs]
 
     @functools.cached_property
     def mined(self) -> BestPhoto | None:
         """The photo of a finished mining run that excites the main picture's unit most; a class is the last layer's."""
-        subject, card = self.subjects[self.main], self.job.card
-        if subject.layer is not None and subject.unit is not None:
-            return best_photo(self.job, subject.layer.name, subject.unit)
-        if subject.target is not None and card.layers[-1].units == len(card.classes):
-            return best_photo(self.job, card.layers[-1].name, subject.target)
+        objective, card = self.objectives[self.main], self.job.card
+        if objective.layer is not None and objective.unit is not None:
+            return best_photo(self.job, objective.layer.name, objective.unit)
+        if objective.target is not None and card.layers[-1].units == len(card.classes):
+            return best_photo(self.job, card.layers[-1].name, objective.target)
         return None
 
     def result(self) -> Result:
@@ -102,7 +92,7 @@ class Outcome:
         images: dict[str, Any] = {"ascent": to_image(self.pixels[self.main]), "ascent.gif": self._animation()}
         if self.several:
             images["pictures"] = self._sheet()
-            images |= {f"picture_{i + 1:02d}": to_image(one) for i, one in enumerate(self.pixels)}
+            images |= {f"picture_{i + 1:02d}": to_image(frame) for i, frame in enumerate(self.pixels)}
             tables["pictures"] = self._table()
             if len(self.pixels) <= MOST_LINES:
                 tables["grown"] = self._grown()
@@ -133,7 +123,7 @@ class Outcome:
 
     def _sheet(self) -> NDArray[np.uint8]:
         return Sheet(self._tile, self._columns).compose(
-            fit_tile(_enlarged(picture, self._tile), self._tile) for picture in self.pixels
+            fit_tile(_enlarged(frame, self._tile), self._tile) for frame in self.pixels
         )
 
     @property
@@ -146,87 +136,91 @@ class Outcome:
         return count if count <= 4 else math.ceil(math.sqrt(count))
 
     def _animation(self) -> bytes:
-        if len(self.films) == 1:
-            from fovea.engine.make.optimise.canvas import contact_sheet, to_picture
-
-            return self.films[0].gif(contact_sheet(to_picture(np.stack(self.pixels))))
+        if len(self.animations) == 1:
+            return self.animations[0].gif(contact_sheet(to_picture(np.stack(self.pixels))))
         row = in_a_row(
-            [film.small(Image.fromarray(_rgb(one))) for film, one in zip(self.films, self.pixels, strict=True)]
+            [
+                animation.small(Image.fromarray(_rgb(frame)))
+                for animation, frame in zip(self.animations, self.pixels, strict=True)
+            ]
         )
-        return side_by_side(self.films).gif(np.asarray(row))
+        return side_by_side(self.animations).gif(np.asarray(row))
 
     def _table(self) -> pd.DataFrame:
         """A row for each picture: what it excites, how much, and what the networks call it."""
         table = pd.DataFrame({"picture": self.names, "activation": self.activations})
         card = self.job.card
         if card.classes and card.output != "features":
-            seen = [probabilities_of(self.job, one) for one in self.pixels]
-            table["sees"] = [_said(card.classes, one) for one in seen]
-            if self.subjects[0].target is not None:
-                pairs = zip(self.subjects, seen, strict=True)
-                table["probability"] = [float(one[s.target]) if s.target is not None else np.nan for s, one in pairs]
+            seen = [probabilities_of(self.job, frame) for frame in self.pixels]
+            table["sees"] = [_top_class(card.classes, probabilities) for probabilities in seen]
+            if self.objectives[0].target is not None:
+                pairs = zip(self.objectives, seen, strict=True)
+                table["probability"] = [np.nan if o.target is None else float(seen[o.target]) for o, seen in pairs]
         if self.second is not None:
-            seen = [self.second.probabilities(one) for one in self.pixels]
+            seen = [self.second.probabilities(frame) for frame in self.pixels]
             other = self.second.network.card
-            table["second_sees"] = [f"{other.name}: {_said(other.classes, one)}" for one in seen]
+            table["second_sees"] = [
+                f"{other.name}: {_top_class(other.classes, probabilities)}" for probabilities in seen
+            ]
         return table
 
     def _compared(self) -> pd.DataFrame:
         """The activation on the picture that was made, on the photo and on the best photo of a mining run."""
-        job, subject = self.job, self.subjects[self.main]
+        job, objective = self.job, self.objectives[self.main]
         rows = [("made", self.activations[self.main])]
         if self.mined is not None:
-            rows.append((f"best of {self.mined.dataset}", activation_on(job, subject.loss, self.mined.frame)))
+            rows.append((f"best of {self.mined.dataset}", activation_on(job, objective.loss, self.mined.frame)))
         if job.photo is not None:
-            rows.append(("the photo", activation_on(job, subject.loss, job.frame)))
+            rows.append(("the photo", activation_on(job, objective.loss, job.frame)))
         return pd.DataFrame(rows, columns=["picture", "activation"])
 
     def _summary(self, classes: pd.DataFrame | None) -> dict[str, Any]:
-        job, subject, pixels = self.job, self.subjects[self.main], self.pixels[self.main]
+        job, objective, pixels = self.job, self.objectives[self.main], self.pixels[self.main]
         activation = self.activations[self.main]
-        summary: dict[str, Any] = {**subject.about, "activation": activation}
+        summary: dict[str, Any] = {**objective.about, "activation": activation}
         if self.several:
             summary = {"pictures": len(self.pixels), **summary}
         begun = [value for part in self.made for value in part.each["activation"][0]][self.main]
         if not activation > float(begun):
             job.warn(
-                f"{subject.name} did not grow: it ends at {activation:.3g}; another start, or more steps, may help"
+                f"the activation of {objective.name} did not grow: it ends at {activation:.3g}; another start or more "
+                "steps may help"
             )
         if job.photo is not None:
-            summary["activation_on_photo"] = activation_on(job, subject.loss, job.frame)
+            summary["activation_on_photo"] = activation_on(job, objective.loss, job.frame)
         if self.mined is not None:
-            summary["activation_on_best_patch"] = activation_on(job, subject.loss, self.mined.frame)
+            summary["activation_on_best_patch"] = activation_on(job, objective.loss, self.mined.frame)
         if classes is not None:
             summary["top_class"] = str(classes["class"][0])
             summary["top_probability"] = float(classes["probability"][0])
-            if subject.target is not None:
-                summary["probability"] = float(probabilities_of(job, pixels)[subject.target])
+            if objective.target is not None:
+                summary["probability"] = float(probabilities_of(job, pixels)[objective.target])
         return summary | self._second_summary() | self._range_summary()
 
     def _second_summary(self) -> dict[str, Any]:
         """What the other network says of the main picture, and, where it is there, of that without regulariser."""
         if self.second is None:
             return {}
-        subject, card = self.subjects[self.main], self.second.network.card
+        objective, card = self.objectives[self.main], self.second.network.card
         seen = self.second.probabilities(self.pixels[self.main])
-        found: dict[str, Any] = {"second_network": card.name, "second_top_class": card.classes[int(seen.argmax())]}
-        like = None if subject.target is None else self.second.class_like(self.job.card, subject.target)
+        summary: dict[str, Any] = {"second_network": card.name, "second_top_class": card.classes[int(seen.argmax())]}
+        like = None if objective.target is None else self.second.class_like(self.job.card, objective.target)
         if like is not None:
-            found["second_probability"] = float(seen[like])
+            summary["second_probability"] = float(seen[like])
             if "none" in self.presets and len(self.presets) > 1:
                 plain = self.second.probabilities(self.pixels[self.presets.index("none")])
-                found["second_probability_without_regulariser"] = float(plain[like])
-        return found
+                summary["second_probability_without_regulariser"] = float(plain[like])
+        return summary
 
     def _second_words(self) -> str:
         """What the other network says, as a sentence; nothing without one."""
-        found = self._second_summary()
-        if not found:
+        summary = self._second_summary()
+        if not summary:
             return ""
-        if "second_probability" not in found:
-            return f" {found['second_network']} sees {found['second_top_class']} in it."
-        words = f" {found['second_network']} gives this class {_percent(found['second_probability'])} here"
-        plain = found.get("second_probability_without_regulariser")
+        if "second_probability" not in summary:
+            return f" {summary['second_network']} sees {summary['second_top_class']} in it."
+        words = f" {summary['second_network']} gives this class {_percent(summary['second_probability'])} here"
+        plain = summary.get("second_probability_without_regulariser")
         return f"{words}, and {_percent(plain)} without a regulariser." if plain is not None else f"{words}."
 
     def _range_summary(self) -> dict[str, Any]:
@@ -234,8 +228,8 @@ class Outcome:
         if not self.job.options.free_range:
             return {"range": BOX}
         self.job.warn(
-            "the picture left the range of real pixels and was rescaled for display: the figures are those of the "
-            "rescaled picture; before, the activation was "
+            "the picture left the range of real pixels and was rescaled for display: all figures are those of the "
+            "rescaled picture; before it was rescaled, the activation was "
             f"{made.each['activation'][-1, self.main % made.picture.shape[0]]:.4g}"
         )
         return {"range": FREE, "lowest": float(made.picture.min()), "highest": float(made.picture.max())}
@@ -244,37 +238,43 @@ class Outcome:
         return [*self._picture_panels(tables), *self._figure_panels(tables, images)]
 
     def _picture_panels(self, tables: dict[str, pd.DataFrame]) -> list[Panel]:
-        how = FREE if self.job.options.free_range else BOX
-        grew = ImagePanel(title="As it grew", help="From the start to the end.", image="ascent.gif", beside=True)
+        how = RANGES[self.job.options.free_range]
+        grew = ImagePanel(
+            title="As it grew", help="The picture from its start to its end.", image="ascent.gif", beside=True
+        )
         if not self.several:
-            name = self.subjects[0].name
+            name = self.objectives[0].name
             told = (
-                f"Made by following the gradient up from a start that shows nothing of it; {how}.{self._second_words()}"
+                "The picture was made by following the gradient up, from a start that shows nothing of it. "
+                f"{how}{self._second_words()}"
             )
             return [ImagePanel(title=f"What excites {name}", help=told, image="ascent"), grew]
         caption = tuple(column for column in tables["pictures"].columns if column != "probability")
         return [
             GalleryPanel(
                 title=self._title(),
-                help=f"Each with its activation and what the network calls it; {how}.{self._second_words()}",
+                help="Each picture is captioned with its activation and with what the network sees in it. "
+                f"{how}{self._second_words()}",
                 image="pictures",
                 table="pictures",
                 tile=self._tile,
                 columns=self._columns,
                 caption=caption,
             ),
-            grew.model_copy(update={"beside": False, "title": "As they grew"}),
+            grew.model_copy(
+                update={"beside": False, "title": "As they grew", "help": "The pictures from their start to their end."}
+            ),
         ]
 
     def _title(self) -> str:
-        name = self.subjects[0].name
+        name = self.objectives[0].name
         if len(self.presets) > 1:
             return f"What regularisers do: {name}"
         if self.job.options.joint:
-            return "One, both at once, the other"
+            return "The first, both at once, and the second"
         if self.job.options.diversity > 1:
             return f"Sides of {name}"
-        return f"What excites each of {len(self.pixels)}"
+        return f"What excites each of {len(self.pixels)} units or classes"
 
     def _figure_panels(self, tables: dict[str, pd.DataFrame], images: dict[str, Any]) -> list[Panel]:
         curve = self._curve(tables)
@@ -283,7 +283,7 @@ class Outcome:
             panels.append(
                 BarsPanel(
                     title="How strongly it fires",
-                    help=f"On what was made and on real pictures: {self.subjects[self.main].name}.",
+                    help=f"The activation of {self.objectives[self.main].name} on what was made and on real pictures.",
                     table="activations",
                     x="picture",
                     y=("activation",),
@@ -294,14 +294,14 @@ class Outcome:
                 BarsPanel(
                     title="What the network says of this picture"
                     + (f" ({self.names[self.main]})" if self.several else ""),
-                    help="The five best classes of the saved 8-bit picture.",
+                    help="The five most probable classes of the picture as it is saved, in 8 bits.",
                     table="classes",
                     x="class",
                     y=("probability",),
                 )
             )
         if "mined" in images and self.mined is not None:
-            told = f"Of {self.mined.dataset}, as a finished run of mining found it: {self.mined.image}."
+            told = f"A finished run that mined {self.mined.dataset} found it there: {self.mined.image}."
             panels.append(ImagePanel(title="The photo that excites it most", help=told, image="mined"))
         return [*panels, curve]
 
@@ -309,7 +309,7 @@ class Outcome:
         if "grown" in tables:
             return CurvePanel(
                 title="How each grew",
-                help="The activation of each picture, before the next step.",
+                help="The activation of each picture as it was before each step.",
                 table="grown",
                 x="step",
                 y=tuple(self.names),
@@ -317,7 +317,7 @@ class Outcome:
         terms = tuple(name for name in tables["losses"].columns if name not in ("step", "loss", "preset"))
         return CurvePanel(
             title="How it grew",
-            help="The activation is raised, the other terms are held down; each is shown before its weight.",
+            help="The activation is raised and the other terms are held down; each is drawn without its weight.",
             table="losses",
             x="step",
             y=terms,
@@ -339,7 +339,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _said(classes: Sequence[str], probabilities: NDArray[np.float32]) -> str:
+def _top_class(classes: Sequence[str], probabilities: NDArray[np.float32]) -> str:
     best = int(probabilities.argmax())
     name = classes[best] if best < len(classes) else str(best)
     return f"{name} {probabilities[best]:.0%}"

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from fovea.engine.errors import OptionsError
-from fovea.engine.make.optimise import loop, memory
+from fovea.engine.make.optimise import loop, memory, optimisers
+from fovea.engine.make.optimise.animation import Animation
 from fovea.engine.make.optimise.canvas import PixelCanvas, to_picture
-from fovea.engine.make.optimise.film import Film
+from fovea.engine.make.optimise.growth import Growth
 from fovea.engine.make.optimise.losses import ClassScore, ascend
 from fovea.engine.method import Job
 from fovea.engine.panels.data_uri import data_uri
@@ -23,31 +24,32 @@ Make = Callable[..., Job]
 
 
 def filmed(job: Job, steps: int, frames: int = 5) -> bytes:
-    film = Film(steps, frames=frames, side=24)
+    animation = Animation(steps, frames=frames, side=24)
     canvas = PixelCanvas(to_picture(job.frame))
     terms = [ascend("logit", ClassScore(1))]
-    loop.optimise(job, canvas, terms, steps=steps, optimiser=loop.adam(0.05), film=film)
-    assert len(film.kept) <= frames
-    return film.gif(job.frame)
+    growth = Growth(job.progress, animation=animation)
+    loop.optimise(job, canvas, terms, steps=steps, optimiser=optimisers.adam(0.05), callback=growth)
+    assert len(animation.kept) <= frames
+    return animation.gif(job.frame)
 
 
-def test_a_film_is_short_small_and_the_same_for_the_same_run(
+def test_an_animation_is_short_small_and_the_same_for_the_same_run(
     make_job: Make, tiny_networks: Mapping[str, TinyNetwork]
 ) -> None:
     job = make_job("ascent", tiny_networks["wide"])
     data = filmed(job, 12)
     assert data == filmed(job, 12)
-    with Image.open(io.BytesIO(data)) as animation:
-        assert animation.format == "GIF"
-        assert animation.n_frames == 5  # steps 1, 4, 7 and 10, and the end
-        assert animation.size == (24, 16)
-        assert data_uri(animation).startswith("data:image/gif;base64,")
-    film = Film(100_000)
+    with Image.open(io.BytesIO(data)) as gif:
+        assert gif.format == "GIF"
+        assert gif.n_frames == 5  # steps 1, 4, 7 and 10, and the end
+        assert gif.size == (24, 16)
+        assert data_uri(gif).startswith("data:image/gif;base64,")
+    animation = Animation(100_000)
     for _ in range(100_000):
-        if film.due():
-            film.add(np.zeros((64, 600, 3), np.uint8))
-    assert len(film.kept) == 32
-    assert film.kept[0].size == (224, 24)
+        if animation.due():
+            animation.add(np.zeros((64, 600, 3), np.uint8))
+    assert len(animation.kept) == 32
+    assert animation.kept[0].size == (224, 24)
 
 
 def test_what_does_not_fit_is_told_with_what_does(
