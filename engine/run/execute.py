@@ -100,6 +100,8 @@ def _run(plan: Plan, store: Store, live: LiveRun, fresh: bool, listener: Listene
             network = load(plan.request.network)
             job = _job(plan, network, checkpoints, Progress(tell), store)
             if job.photo is not None:
+                if note := job.photo.info.get("note"):
+                    job.warn(f"The photo was changed: {note}.")
                 frame = job.frame
                 live.save_photo(frame)
             if network.card != plan.card:  # its files have changed since the plan was made
