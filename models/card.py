@@ -178,11 +178,15 @@ class Layer(_Frozen):
         return self.axes in ("NCHW", "NHWC", "tokens") and self.grid != (1, 1)
 
 
+def _plain(name: str) -> str:
+    return name.lower().replace("_", " ").strip()
+
+
 class Card(_Frozen):
     """Everything the rest of the product knows of a network without loading it.
 
     `output`: what the network returns. `weights`: where they come from ("bundled", "DEFAULT", "random",
-    a file's name). `random`: weights are random, and every result says so. `sha256`: of the weights, the
+    "as built", a file's name). `random`: weights are random, and every result says so. `sha256`: of the weights, the
     user's own code, the preprocessing and the kind of output: what makes it this network.
     `notes`: what a user should know (licence, accuracy, a choice made while loading), one line each.
     """
@@ -216,23 +220,23 @@ class Card(_Frozen):
         return unit
 
     def class_index(self, target: str | int) -> int:
-        """The index of a class given by number or by name (any case, spaces or underscores).
+        """The index of a class given by name (any case, spaces or underscores) or by number.
 
-        Raises UnknownNameError with near matches.
+        A name comes first: a number, or its text, is an index where no class bears it; `#3` is always the index 3. Of
+        classes that share a name the first is meant. Raises UnknownNameError with near matches.
         """
         count = len(self.classes)
         text = str(target).strip()
-        if text.lstrip("-").isdigit():
-            if 0 <= int(text) < count:
-                return int(text)
+        names = self.classes if isinstance(target, str) else ()
+        for alike in (str, _plain):
+            for index, name in enumerate(names):
+                if alike(name) == alike(text):
+                    return index
+        number = text.removeprefix("#")
+        if number.lstrip("-").isdecimal():
+            if 0 <= int(number) < count:
+                return int(number)
             raise UnknownNameError(f"{self.name} has no class {text}: it has classes 0 to {count - 1}")
-
-        def plain(name: str) -> str:
-            return name.lower().replace("_", " ").strip()
-
-        for index, name in enumerate(self.classes):
-            if plain(name) == plain(text):
-                return index
         raise unknown("class", text, self.classes, self.name)
 
     def spatial_layers(self) -> tuple[Layer, ...]:

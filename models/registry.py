@@ -26,7 +26,8 @@ def registered() -> dict[str, dict[str, Any]]:
 
 
 def register(name: str, **fields: Any) -> None:
-    """Write `[networks.NAME]` to networks.toml: architecture, and weights, classes, input, output, arguments, title.
+    """Write `[networks.NAME]` to networks.toml: architecture, and weights, weights_key, random, trust, classes, input,
+    output, arguments, title.
 
     Paths may be relative to the folder of networks.toml. Replaces an entry of the same name: what it says anew is
     changed where it stands. Raises NetworkError.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fovea.models.card import MOST_EXTRA_TOKENS, OUTPUT, Layer
 from fovea.models.errors import NetworkError, unknown
+from fovea.models.opaque import Opaque
 from fovea.models.receptive.coordinates import PLANES, receptive_field
 from fovea.models.receptive.seen import Seen, SharedWrite, copying
 from fovea.models.receptive.torch_network import coordinates, roles_of, settle_roles
@@ -144,10 +145,15 @@ def prepare(module: nn.Module) -> nn.Module:
     """Freeze `module` in place and make it tappable; returns it.
 
     Eval mode, no parameter requires a gradient, every `inplace` flag off (an in-place ReLU overwrites the tensor
-    that a tap of the layer before it reads), one hook on every module.
+    that a tap of the layer before it reads), one hook on every module but those inside of TorchScript.
     """
-    module.eval().requires_grad_(False)
+    module.eval()
+    for parameter in module.parameters():  # a scripted module does not do this itself
+        parameter.requires_grad_(False)
+    sealed = {id(part) for whole in module.modules() if isinstance(whole, Opaque) for part in whole.network.modules()}
     for path, child in module.named_modules():
+        if id(child) in sealed:
+            continue
         if getattr(child, "inplace", None) is True:
             child.inplace = False
         if not hasattr(child, _PATH):

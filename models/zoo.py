@@ -22,10 +22,10 @@ from fovea.models.errors import UnknownNameError, unknown
 from fovea.models.home import home, stamp, write_whole
 from fovea.models.network import Network
 from fovea.models.registry import registered
-from fovea.models.user_code import code_file
+from fovea.models.user_files import code_files
 from fovea.models.weights import RANDOM, TORCHVISION_WEIGHTS
 
-CARD_VERSION = 4
+CARD_VERSION = 5
 """Raised when the card of the same network would come out different."""
 KEPT_LOADED = 4
 """Networks that stay in memory."""
@@ -178,10 +178,11 @@ def _content_key(place: _Place) -> str:
         facts += [stamp(folder / name) for name in ("net.py", "fovea.safetensors", "classes.txt")]
     elif place.source == "registered":
         entry = registered()[place.rest]
-        code = file or code_file(entry["architecture"])
         facts.append(entry)
         facts += [stamp(resolve(entry[key])) for key in ("weights", "classes") if entry.get(key)]
-        facts += [stamp(code)] if code is not None else []
+        whole = file or builders.whole_file(entry["architecture"])
+        code = [whole] if whole is not None else code_files(entry["architecture"])
+        facts += [[str(path), stamp(path)] for path in [*code, *builders.argument_files(entry)]]
     elif file is not None:
         facts += [str(file.resolve()), stamp(file)]
     return json.dumps(facts, sort_keys=True, default=str)

@@ -52,9 +52,12 @@ def export(module: nn.Module, card: Card, path: Path) -> None:
     input_name = "input" if "input" not in names else "network_input"
     scratch = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
-        _trace(module, x, scratch, input_name, names)
+        # The exporter takes no name that is a number, as a plain nn.Sequential gives to its layers.
+        tensors = [f"layer_{name}" if name.isdecimal() else name for name in names]
+        _trace(module, x, scratch, input_name, tensors)
         model = onnx.load(str(scratch))
-        taps = {tap: f"{OWN}{tensor}" for tap, tensor in _merge_aliases(model, names).items()}
+        merged = _merge_aliases(model, tensors)
+        taps = {tap: f"{OWN}{merged[tensor]}" for tap, tensor in zip(names, tensors, strict=True)}
         own_names(model.graph)
         input_name = f"{OWN}{input_name}"
         for key, value in ((TAPS, json.dumps(taps)), (INPUT, input_name)):
