@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -69,23 +70,27 @@ class Blueprint:
 def finish(name: str, built: Built, known: Card | None) -> TorchNetwork:
     """A network from a module: frozen, traced (unless `known` is its card), its classes checked."""
     from fovea.models import torch_net
+    from fovea.models.torch_trial import runs_on, try_module
     from fovea.models.weights import fingerprint
 
-    module = torch_net.prepare(built.module)
+    shape = (built.preprocessing.channels, *built.preprocessing.size)
+    module = torch_net.prepare(_in_float32(built, lambda each: runs_on(each.eval(), shape)))
     # Runs and exports are found again by this: how a photo is prepared decides what they show, as weights do.
     facts = f"{fingerprint(module)} {built.preprocessing.model_dump_json()} {built.output}"
     sha256 = hashlib.sha256(facts.encode()).hexdigest()
     if known is not None and known.sha256 == sha256 and known.name == name:
         return TorchNetwork(name, known, module)
-    shape = (built.preprocessing.channels, *built.preprocessing.size)
+    trial = try_module(module, shape)
     try:
-        layers, output = torch_net.trace(module, shape)
+        layers, output = torch_net.trace(torch_net.adapt(module, trial.batch, False), shape)
     except Exception as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise NetworkError(f"{name} does not run on an input of shape {shape}: {text}") from error
     classes = built.classes
+    squeezed = False
     if built.output != "features":
-        units = output[0] if len(output) == 1 else 0
+        squeezed = len(output) > 1 and max(output) == math.prod(output)  # (C, 1, 1), (1, C)
+        units = max(output) if squeezed or len(output) == 1 else 0
         if not units:
             raise NetworkError(
                 f"{name} returns an output of shape {output}, not one score for each class: "
@@ -96,7 +101,7 @@ def finish(name: str, built: Built, known: Card | None) -> TorchNetwork:
                 f"{name} gives {units} scores, but {len(classes)} class names were given: give one name for each score"
             )
         classes = classes or tuple(f"class {i}" for i in range(units))
-    notes = tuple(built.notes) + ((RANDOM_NOTE,) if built.random else ())
+    notes = tuple(built.notes) + trial.notes + ((RANDOM_NOTE,) if built.random else ())
     card = Card(
         name=name,
         title=built.title,
@@ -109,9 +114,30 @@ def finish(name: str, built: Built, known: Card | None) -> TorchNetwork:
         weights=built.weights,
         random=built.random,
         output=built.output,
+        batch=trial.batch,
+        squeezed=squeezed,
         notes=notes,
     )
     return TorchNetwork(name, card, module)
+
+
+def _in_float32(built: Built, runs: Callable[[nn.Module], bool]) -> nn.Module:
+    """The module with its parameters in float32 where they have another precision, and a note; as it is where its code
+    asks for that precision, so that it does not run in float32."""
+    import copy
+
+    import torch
+
+    kinds = {p.dtype for p in built.module.parameters() if p.is_floating_point()}
+    other = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds - {torch.float32}))
+    if not other:
+        return built.module
+    wide = copy.deepcopy(built.module).float()
+    if runs(wide) or not runs(built.module):
+        built.notes.append(f"Its weights are {other}: it is computed in float32.")
+        return wide
+    built.notes.append(f"Its weights are {other}, and its code asks for that: it is computed in it, with fewer digits.")
+    return built.module
 
 
 def build_bundled(choice: str | None) -> Built:

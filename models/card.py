@@ -17,6 +17,9 @@ from fovea.models.errors import UnknownNameError, unknown
 OUTPUT = "output"
 """The tap that names what the network returns (logits, for most classifiers)."""
 
+INPUT_OF = "input of "
+"""Before a layer's name it makes the tap of what that layer reads, where torch computes the taps."""
+
 OutputKind: TypeAlias = Literal["logits", "probabilities", "features"]
 """What a network returns."""
 
@@ -188,7 +191,9 @@ class Card(_Frozen):
     `output`: what the network returns. `weights`: where they come from ("bundled", "DEFAULT", "random",
     "as built", a file's name). `random`: weights are random, and every result says so. `sha256`: of the weights, the
     user's own code, the preprocessing and the kind of output: what makes it this network.
-    `notes`: what a user should know (licence, accuracy, a choice made while loading), one line each.
+    `batch`: the only number of images that the network takes at once (None: any). `squeezed`: axes of length one are
+    taken off its scores. `notes`: what a user should know (licence, accuracy, a choice made while loading), one line
+    each.
     """
 
     name: str
@@ -203,6 +208,8 @@ class Card(_Frozen):
     random: bool = False
     gradients: bool = True
     output: OutputKind = "logits"
+    batch: int | None = None
+    squeezed: bool = False
     notes: tuple[str, ...] = ()
 
     def layer(self, name: str) -> Layer:

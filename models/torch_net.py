@@ -6,15 +6,18 @@ threads can tap one network at the same time, and nothing has to be taken off af
 
 from __future__ import annotations
 
+import copy
+import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from fovea.models.card import MOST_EXTRA_TOKENS, OUTPUT, Layer
+from fovea.models.card import INPUT_OF, MOST_EXTRA_TOKENS, OUTPUT, Layer
 from fovea.models.errors import NetworkError, unknown
 from fovea.models.opaque import Opaque
 from fovea.models.receptive.coordinates import PLANES, receptive_field
@@ -25,6 +28,8 @@ from fovea.models.receptive.torch_network import coordinates, roles_of, settle_r
 torch.backends.mha.set_fastpath_enabled(False)
 
 _PATH = "_fovea_path"
+_PLAIN = "_fovea_plain"
+"""Where a network whose forward was adapted keeps its own forward, the batch that takes, and what `squeezed` was."""
 
 
 class _Stop(Exception):
@@ -34,7 +39,7 @@ class _Stop(Exception):
 class _Tape:
     """What one forward pass of one thread records."""
 
-    def __init__(self, wanted: Sequence[str] | None) -> None:
+    def __init__(self, wanted: Iterable[str] | None) -> None:
         self.wanted = None if wanted is None else set(wanted)
         self.values: dict[str, Tensor] = {}
         self.modules: dict[str, nn.Module] = {}
@@ -113,6 +118,13 @@ def _record(module: nn.Module, inputs: Any, output: Any) -> Any:
     if tape is None or not path:
         return None
     name = tape.name_call(path)
+    if tape.wanted is not None and f"{INPUT_OF}{name}" in tape.wanted:
+        read = first_tensor(inputs)
+        if read is not None:
+            tape.values[f"{INPUT_OF}{name}"] = read.clone()
+            tape.modules[f"{INPUT_OF}{name}"] = module
+            if len(tape.values) == len(tape.wanted):
+                raise _Stop
     if tape.wanted is not None and name not in tape.wanted:
         return None
     tensor = first_tensor(output)
@@ -125,14 +137,14 @@ def _record(module: nn.Module, inputs: Any, output: Any) -> Any:
     if tape.wanted is not None and len(tape.values) == len(tape.wanted):
         raise _Stop
     # The network goes on with a copy: what it does to it in place (`out += identity`) must not reach the tap.
-    copy = tensor.clone()
+    handed = tensor.clone()
     if tape.links is not None:
-        tape.links.note(name, first_tensor(inputs), tensor, copy)
-    return _replace_first(output, copy)
+        tape.links.note(name, first_tensor(inputs), tensor, handed)
+    return _replace_first(output, handed)
 
 
 @contextmanager
-def _taping(wanted: Sequence[str] | None) -> Iterator[_Tape]:
+def _taping(wanted: Iterable[str] | None) -> Iterator[_Tape]:
     before = _thread.tape
     tape = _thread.tape = _Tape(wanted)
     try:
@@ -160,6 +172,72 @@ def prepare(module: nn.Module) -> nn.Module:
             child.register_forward_hook(_record)
         setattr(child, _PATH, path)
     return module
+
+
+def adapt(module: nn.Module, batch: int | None, squeezed: bool) -> nn.Module:
+    """Let a prepared network take any batch and return plain scores; returns it. It may be told again, and anew.
+
+    `batch`: how many images its own forward takes at once (None: any number). More go through it in pieces, and a
+    piece that is too small repeats its last image; every tap is joined again. `squeezed`: axes of length one are taken
+    off its scores, (N, C, 1, 1) becomes (N, C).
+    """
+    own = _plain(module)
+    vars(module).pop("forward", None)
+    vars(module).pop(_PLAIN, None)
+    if own is not None:
+        vars(module)["forward"] = own
+    if batch is not None or squeezed:
+        vars(module)[_PLAIN] = (own, batch, squeezed)
+        vars(module)["forward"] = types.MethodType(_adapted_forward, module)
+    return module
+
+
+def _plain(module: nn.Module) -> Any:
+    """The forward that a network's instance brought itself, None where its class's is the one."""
+    return vars(module)[_PLAIN][0] if _PLAIN in vars(module) else vars(module).get("forward")
+
+
+def _adapted_forward(module: nn.Module, x: Tensor) -> Any:
+    own, batch, squeezed = vars(module)[_PLAIN]
+    run = own if own is not None else functools.partial(type(module).forward, module)
+    value = run(x) if batch is None else _in_pieces(run, x, batch)
+    scores = first_tensor(value)
+    if squeezed and scores is not None and scores.dim() > 2:
+        value = _replace_first(value, scores.flatten(1))
+    return value
+
+
+def _in_pieces(run: Callable[[Tensor], Any], x: Tensor, size: int) -> Tensor:
+    """The output of `run` for `x`, `size` images at a time. The thread's tape gets every tap of the whole batch."""
+    tape = _thread.tape
+    outputs: list[Tensor] = []
+    pieces: list[tuple[int, _Tape]] = []
+    for start in range(0, len(x), size):
+        part = x[start : start + size]
+        kept = len(part)
+        if kept < size:
+            part = torch.cat([part, part[-1:].expand(size - kept, *part.shape[1:])])
+        with _taping(tape.wanted if tape is not None else {""}) as piece, suppress(_Stop):
+            output = first_tensor(run(part))
+            if output is None:
+                raise NetworkError("the network returned no tensor")
+            outputs.append(_batch_first(output, size)[:kept])
+        pieces.append((kept, piece))
+    if tape is not None:
+        for name, value in pieces[0][1].values.items():
+            parts = [_batch_first(piece.values[name], size) for _, piece in pieces]
+            joined = parts[0].shape[:1] == (size,)  # else it is nothing of the images: a bias of attention, say
+            kept_parts = [part[:kept] for part, (kept, _) in zip(parts, pieces, strict=True)]
+            tape.values[name] = torch.cat(kept_parts) if joined else value
+            tape.modules[name] = pieces[0][1].modules[name]
+        if tape.wanted is not None and len(tape.values) == len(tape.wanted):
+            raise _Stop
+    return torch.cat(outputs)
+
+
+def _batch_first(value: Tensor, size: int) -> Tensor:
+    """`value` with the batch axis that it lost where there was one image alone."""
+    return value if value.shape[:1] == (size,) or size > 1 else value.unsqueeze(0)
 
 
 def forward_taps(module: nn.Module, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
@@ -227,13 +305,14 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, .
     """
     channels, height, width = (int(v) for v in input_shape)
     with torch.inference_mode():
-        try:
-            tape, output = _on_coordinates(module, (channels, height, width))
-        except Exception:
-            with _taping(None) as tape:
-                like = next(iter(module.parameters()), torch.zeros(()))
-                grey = torch.zeros(PLANES, channels, height, width, device=like.device, dtype=like.dtype)
-                output = first_tensor(module(grey))
+        if vars(module).get(_PLAIN, (None, None))[1] is not None:
+            tape, output = _on_grey(module, (channels, height, width))
+            _add_coordinates(module, (channels, height, width), tape)
+        else:
+            try:
+                tape, output = _on_coordinates(module, (channels, height, width))
+            except Exception:
+                tape, output = _on_grey(module, (channels, height, width))
     if output is None:
         raise NetworkError("the network returned no tensor")
     layers: list[Layer] = []
@@ -251,6 +330,27 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, .
 def _grows(module: nn.Module) -> bool:
     """Whether the module is an activation that grows with every value above zero, without end."""
     return type(module) in (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.Softplus)
+
+
+def _on_grey(module: nn.Module, shape: tuple[int, int, int]) -> tuple[_Tape, Tensor | None]:
+    """The network run on a grey image: the shapes of its activations, and no fields."""
+    with _taping(None) as tape:
+        like = next(iter(module.parameters()), torch.zeros(()))
+        grey = torch.zeros(PLANES, *shape, device=like.device, dtype=like.dtype)
+        return tape, first_tensor(module(grey))
+
+
+def _add_coordinates(module: nn.Module, shape: tuple[int, int, int], tape: _Tape) -> None:
+    """Give the activations of a network that runs in pieces their coordinates, up to where a whole batch goes wrong."""
+    whole = adapt(copy.deepcopy(module), None, False)
+    dtype = next(iter(module.parameters()), torch.zeros(())).dtype
+    with _taping(None) as told, suppress(Exception):
+        told.settle = settle_roles
+        whole(coordinates(*shape, dtype=dtype))
+    for name, value in told.values.items():
+        if name not in tape.values or tape.values[name].shape != value.shape:
+            return
+        tape.values[name] = value
 
 
 def _on_coordinates(module: nn.Module, shape: tuple[int, int, int]) -> tuple[_Tape, Tensor | None]:

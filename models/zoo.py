@@ -65,7 +65,10 @@ def load(name: str) -> Network:
             if not _card_path(key).is_file():  # whoever asked for it waits for the card
                 _store_card(key, _loaded[key].card)
             return _loaded[key]
-        network = _load(name, place, _stored_card(key))
+        known = _stored_card(key)
+        network = _load(name, place, known)
+        if known is None and place.source == "registered":
+            network.graph()  # so that the card says from the start where no ONNX graph can be had
         _store_card(key, network.card)
         _loaded[key] = network
         while len(_loaded) > KEPT_LOADED:
@@ -185,6 +188,10 @@ def _content_key(place: _Place) -> str:
         facts += [[str(path), stamp(path)] for path in [*code, *builders.argument_files(entry)]]
     elif file is not None:
         facts += [str(file.resolve()), stamp(file)]
+    if file is not None:
+        from fovea.models.graph.onnx_read import other_files
+
+        facts += [stamp(other) for other in other_files(file)]
     return json.dumps(facts, sort_keys=True, default=str)
 
 

@@ -15,8 +15,12 @@ from fovea.engine.panels import BarsPanel, ImagePanel
 from fovea.models.card import OUTPUT, Card
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
+
+    from fovea.engine.look.probing.reducers import Editor
 
 
 class ClassifyOptions(Options):
@@ -44,15 +48,16 @@ def compute(job: Job[ClassifyOptions]) -> Findings:
     import numpy as np
     from scipy.special import softmax
 
-    from fovea.engine.look.probing.probe import filled
-    from fovea.models.graph.sessions import Session
+    from fovea.engine.look.probing.probe import Probe
+
+    def build(editor: Editor, tensors: Mapping[str, str]) -> None:
+        editor.answer(editor.float32(tensors[OUTPUT]), "scores")
 
     job.progress(0.0, "reading the network")
-    graph = job.network.graph()
-    session = Session(graph.cut([OUTPUT]), job.provider)
+    probe = Probe(job, [OUTPUT], build)
     job.progress(0.5, "looking at the photo")
-    scores = np.asarray(session.run({graph.input: filled(job.input, graph.batch)})[0][0], np.float64).reshape(-1)
-    job.record(provider=session.provider)
+    feed = job.network.graph().input
+    scores = np.asarray(probe.run({feed: job.input}, batched=(feed,))["scores"][0], np.float64).reshape(-1)
     if job.card.output == "probabilities":
         return Findings(probabilities=scores, logits=np.log(np.maximum(scores, 1e-12)))
     return Findings(probabilities=softmax(scores), logits=scores)

@@ -144,19 +144,25 @@ def open_source(job: Job[Any], layer: str) -> Source:
     They are those of `layer`; where it is empty, of what the last layer of weights reads, which need not be the
     output of any module.
     """
-    from fovea.engine.look.kernels.weights import weighted_node
+    from fovea.engine.look.kernels.weights import input_tap, weighted_node
     from fovea.engine.look.probing import reducers
     from fovea.engine.look.probing.probe import Probe
     from fovea.models.card import OUTPUT
 
-    tap = layer or weighted_layers(job.card)[-1]
-    read = reducers.read_layer(job.card, tap)
+    named = layer or weighted_layers(job.card)[-1]
+    read = reducers.read_layer(job.card, named)
+    apart = job.network.graph().apart
+    tap = input_tap(job.network, named) if apart and not layer else named
     classes = bool(job.card.classes) and job.card.output in ("logits", "probabilities")
 
     def build(editor: Editor, tensors: Mapping[str, str]) -> None:
         reducers.normalised_input(editor, job.card.preprocessing)
         tensor = tensors[tap]
-        if layer:
+        if apart and not layer:
+            tensor = editor.float32(tensor)
+            if read.axes == "NCHW":
+                tensor = reducers.spatial_mean(editor, tensor)
+        elif layer:
             tensor = reducers.spatial_mean(editor, reducers.as_maps(editor, tensor, read))
         else:
             node = weighted_node(editor.model, tensor)
@@ -169,7 +175,7 @@ def open_source(job: Job[Any], layer: str) -> Source:
             editor.answer(editor.node("Reshape", best, editor.constant([-1])), "class", "int64")
 
     probe = Probe(job, [tap, OUTPUT] if classes else [tap], build)
-    return Source(probe, layer or f"input of {tap}")
+    return Source(probe, layer or f"input of {named}")
 
 
 def dataset_features(job: Job[Any], dataset: Dataset, source: Source) -> Features:
