@@ -246,6 +246,11 @@ class Card(_Frozen):
             raise UnknownNameError(f"{self.name} has no class {text}: it has classes 0 to {count - 1}")
         raise unknown("class", text, self.classes, self.name)
 
+    def class_number(self, index: int) -> str:
+        """The text by which `class_index` finds the class with that index, also where another is called so."""
+        text = str(index)
+        return text if index >= len(self.classes) or self.class_index(text) == index else f"#{text}"
+
     def spatial_layers(self) -> tuple[Layer, ...]:
         """The layers whose units form maps, in forward order."""
         return tuple(layer for layer in self.layers if layer.spatial)

@@ -208,6 +208,7 @@ def _from_table(lines: list[str], path: Path) -> list[str] | None:
         if width < 2 or any(len(row) != width for row in rows):
             continue
         header = [cell.lower().replace(" ", "_") for cell in rows[0]]
+        header = header if _all_words(header) else [""] * width
         index = next((i for i, cell in enumerate(header) if cell in _INDEX_WORDS), None)
         name = next(
             (i for words in _preferred() for i, cell in enumerate(header) if cell in words and i != index), None
@@ -217,7 +218,7 @@ def _from_table(lines: list[str], path: Path) -> list[str] | None:
             index = next((i for i in range(2) if i != name and all(row[i].isdecimal() for row in body)), None)
         if name is not None and index is not None and all(row[index].isdecimal() for row in body):
             return _ordered([(int(row[index]), row[name]) for row in body], path)
-        if name is not None and (index is None or not header[index]) and width > 1 and _all_words(header):
+        if name is not None and (index is None or not header[index]):
             return [row[name] for row in body]
         if rows[0][0].isdecimal():
             pairs = [(int(row[0]), _rest(row[1:], delimiter)) for row in rows if row[0].isdecimal()]

@@ -315,8 +315,7 @@ def _told(best: _Fit, fits: Sequence[_Fit], checkpoint: Checkpoint) -> list[str]
         many = "tensors were left over, because the network has no place for them"
         single = "tensor was left over, because the network has no place for it"
         notes.append(
-            f"{len(over)} {many if len(over) > 1 else single}: "
-            f"{_some(leaf.name[len(best.prefix) :] for leaf in over)}."
+            f"{len(over)} {many if len(over) > 1 else single}: {_some(leaf.name[len(best.prefix) :] for leaf in over)}."
         )
     beside = [name for name in checkpoint.entries if name not in inside and not name.endswith("num_batches_tracked")]
     if beside:

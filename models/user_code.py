@@ -124,6 +124,7 @@ class Project:
         self.layout = layout
         self.name = f"{_PRIVATE}{tag}"
         self._started = list(sys.path)
+        self.read: dict[Path, Any] = {}
         self.builtins = {**vars(builtins), "__import__": self._import}
         root = ModuleType(self.name)
         root.__path__ = layout.roots
@@ -213,11 +214,9 @@ class Project:
         """A message without the private names."""
         return text.replace(f"{self.name}.", "").replace(self.name, self.layout.file.stem)
 
-    def stamps(self) -> dict[str, Any]:
-        """When each file that was loaded was last changed."""
-        own = [m for name, m in list(sys.modules.items()) if name.startswith(f"{self.name}.")]
-        files = [str(self.layout.file), *(str(m.__file__) for m in own if getattr(m, "__file__", None))]
-        return {file: stamp(Path(file)) for file in files}
+    def changed(self) -> bool:
+        """Whether a file was changed since it was loaded."""
+        return any(stamp(path) != mark for path, mark in list(self.read.items()))
 
     def forget(self) -> None:
         """Take its modules out of the table."""
@@ -232,6 +231,7 @@ class _Loader(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         project = _projects[module.__name__.partition(".")[0]]
         vars(module)["__builtins__"] = project.builtins
+        project.read[Path(self.path)] = stamp(Path(self.path))
         super().exec_module(module)
 
     def path_stats(self, path: Any) -> Any:
@@ -251,10 +251,10 @@ class _Finder(MetaPathFinder):
         return spec
 
 
-sys.meta_path.append(_Finder())
+sys.meta_path.insert(0, _Finder())
 
 _projects: dict[str, Project] = {}
-_opened: dict[Path, tuple[Project, dict[str, Any]]] = {}
+_opened: dict[Path, Project] = {}
 _lock = threading.RLock()
 _count = itertools.count()
 
@@ -268,14 +268,14 @@ def open_project(file: Path, anew: int = 0) -> Project:
         raise NetworkError(f"there is no Python file at {file}")
     with _lock:
         known = _opened.get(file)
-        if known is not None and not anew and known[0].stamps() == known[1]:
-            return known[0]
+        if known is not None and not anew and not known.changed():
+            return known
         importlib.invalidate_caches()
         with seeded(anew):
             project = _load(file)
         if not anew:
             # Networks that are in use still need the modules of the one before.
-            _opened[file] = project, project.stamps()
+            _opened[file] = project
         return project
 
 

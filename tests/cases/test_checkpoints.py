@@ -1,4 +1,4 @@
-"""Checkpoints as training scripts leave them: whatever wraps the weights, the network gives what the trained one gave."""
+"""Checkpoints as training scripts leave them: whatever wraps the weights, the network answers as the trained one."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ WRAPPED: dict[str, Callable[[State], Any]] = {
     "optimiser object": lambda s: {"optim": torch.optim.SGD([torch.zeros(2, requires_grad=True)], 0.1), "model": s},
     "arrays of NumPy": lambda s: {"model": {k: v.numpy() for k, v in s.items()}, "cfg": Config()},
     "parameters": lambda s: {"model": {k: nn.Parameter(v) if v.is_floating_point() else v for k, v in s.items()}},
-    "views": lambda s: {"model": {k: v.t().contiguous().t() if v.dim() == 2 else v for k, v in s.items()}, "c": Config()},
+    "views": lambda s: {"c": Config(), "m": {k: v.t().contiguous().t() if v.dim() == 2 else v for k, v in s.items()}},
 }  # fmt: skip
 
 
@@ -391,7 +391,7 @@ def opcodes(body: bytes) -> bytes:
         b"cos\nsystem\n(S'touch hostile-ran'\ntR",
         b"(S'touch hostile-ran'\nios\nsystem\n",
         b"(cos\nsystem\nS'touch hostile-ran'\no",
-        b"c__builtin__\neval\n(S'open(\"hostile-ran\",\"w\")'\ntR",
+        b'c__builtin__\neval\n(S\'open("hostile-ran","w")\'\ntR',
         b"\x82\x01",  # an extension
         b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))NNtR",
         b"ctorch._tensor\n_rebuild_from_type_v2\n(cos\nsystem\ncx\nT\n(S'touch hostile-ran'\nt}tR",

@@ -20,7 +20,7 @@ def class_of(card: Card, index: int) -> ClassOrUnit:
     if card.output == "features" or not card.classes:
         raise UnsupportedError(f"{card.name} has no classes: choose a layer and a unit instead")
     name = card.classes[index] if index < len(card.classes) else str(index)
-    return ClassOrUnit(target=str(index), words=name)
+    return ClassOrUnit(target=card.class_number(index), words=name)
 
 
 def top_class(job: Job[Any]) -> ClassOrUnit:

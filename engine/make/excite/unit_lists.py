@@ -47,7 +47,7 @@ def numbers_of(card: Card, layer: Layer | None, text: str) -> list[int]:
         if high < low:
             raise OptionsError(f"the range {part} runs backwards: write {high}-{low}")
         for end in (low, high):
-            _number_of(card, layer, str(end))
+            _number_of(card, layer, str(end) if layer else f"#{end}")
         numbers += range(low, high + 1)
     numbers = list(dict.fromkeys(numbers))
     if not numbers or len(numbers) > MOST:
