@@ -62,7 +62,7 @@ class Job(Generic[OptionsT]):
     """What a method's function receives.
 
     `photo`: the photo as read (Pillow, upright), or None; `frame`: what the network sees of it, uint8
-    (H, W, C), RGB. `device`: "cpu" or "cuda", for torch. `provider`: what the user asked of ONNX Runtime
+    (H, W, C), RGB. `device`: "cpu", "cuda" or "mps", for torch. `provider`: what the user asked of ONNX Runtime
     ("auto", "cpu", "cuda", "tensorrt"). `checkpoints`: a folder that outlives an interrupted run and is found
     again by the same request. `open_dataset` and `open_photo` read what an option names; `find_runs` gives the
     finished runs of a method on this network.

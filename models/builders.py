@@ -82,7 +82,7 @@ def finish(name: str, built: Built, known: Card | None) -> TorchNetwork:
         return TorchNetwork(name, known, module)
     trial = try_module(module, shape)
     try:
-        layers, output = torch_net.trace(torch_net.adapt(module, trial.batch, False), shape)
+        layers, output = torch_net.trace(torch_net.adapt(module, trial.batch, trial.larger), shape)
     except Exception as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise NetworkError(f"{name} does not run on an input of shape {shape}: {text}") from error
@@ -115,6 +115,7 @@ def finish(name: str, built: Built, known: Card | None) -> TorchNetwork:
         random=built.random,
         output=built.output,
         batch=trial.batch,
+        larger_batches=trial.larger,
         squeezed=squeezed,
         notes=notes,
     )

@@ -191,7 +191,8 @@ class Card(_Frozen):
     `output`: what the network returns. `weights`: where they come from ("bundled", "DEFAULT", "random",
     "as built", a file's name). `random`: weights are random, and every result says so. `sha256`: of the weights, the
     user's own code, the preprocessing and the kind of output: what makes it this network.
-    `batch`: the only number of images that the network takes at once (None: any). `squeezed`: axes of length one are
+    `batch`: the only number of images that the network takes at once (None: any); with `larger_batches` its torch
+    module takes any number above it, too. `squeezed`: axes of length one are
     taken off its scores. `notes`: what a user should know (licence, accuracy, a choice made while loading), one line
     each.
     """
@@ -209,6 +210,7 @@ class Card(_Frozen):
     gradients: bool = True
     output: OutputKind = "logits"
     batch: int | None = None
+    larger_batches: bool = False
     squeezed: bool = False
     notes: tuple[str, ...] = ()
 

@@ -35,7 +35,7 @@ class Network(Protocol):
         """What is known of it without running it."""
 
     def module(self, device: str = "cpu") -> nn.Module:
-        """The torch module on `device` ("cpu", "cuda", "cuda:1"): in eval mode, frozen, nothing in it works in place.
+        """The torch module on `device` ("cpu", "cuda", "cuda:1", "mps"): in eval mode, frozen, nothing in it works in place.
 
         Raises NetworkError if there is none, or if it cannot be moved there.
         """
@@ -55,7 +55,7 @@ class TorchNetwork:
 
         self.name = name
         self.card = card
-        self._modules = {"cpu": torch_net.adapt(module, card.batch, card.squeezed)}
+        self._modules = {"cpu": torch_net.adapt(module, card.batch, card.larger_batches, card.squeezed)}
         self._graph: TappedGraph | None = None
         self._lock = threading.RLock()
 
@@ -97,7 +97,7 @@ def _on_device(module: nn.Module, device: str) -> nn.Module:
         torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     try:
         return copy.deepcopy(module).to(device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise NetworkError(f"the network cannot be moved to {device}: {str(error).splitlines()[0]}") from None
 
 

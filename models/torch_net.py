@@ -12,7 +12,7 @@ import threading
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ torch.backends.mha.set_fastpath_enabled(False)
 
 _PATH = "_fovea_path"
 _PLAIN = "_fovea_plain"
-"""Where a network whose forward was adapted keeps its own forward, the batch that takes, and what `squeezed` was."""
+"""Where a network whose forward was adapted keeps what it was (a `_Plain`)."""
 
 
 class _Stop(Exception):
@@ -46,6 +46,7 @@ class _Tape:
         self.settle: Callable[[Tensor, Tensor | None], None] | None = None
         self.calls: dict[str, int] = {}
         self.links: _Links | None = None
+        self.piece: _Piece | None = None
 
     def name_call(self, path: str) -> str:
         count = self.calls[path] = self.calls.get(path, 0) + 1
@@ -121,7 +122,7 @@ def _record(module: nn.Module, inputs: Any, output: Any) -> Any:
     if tape.wanted is not None and f"{INPUT_OF}{name}" in tape.wanted:
         read = first_tensor(inputs)
         if read is not None:
-            tape.values[f"{INPUT_OF}{name}"] = read.clone()
+            tape.values[f"{INPUT_OF}{name}"] = tape.piece.own(read) if tape.piece is not None else read
             tape.modules[f"{INPUT_OF}{name}"] = module
             if len(tape.values) == len(tape.wanted):
                 raise _Stop
@@ -130,14 +131,15 @@ def _record(module: nn.Module, inputs: Any, output: Any) -> Any:
     tensor = first_tensor(output)
     if tensor is None:
         return None
-    tape.values[name] = tensor
+    own = tensor if tape.piece is None else tape.piece.own(tensor)
+    tape.values[name] = own
     tape.modules[name] = module
     if tape.settle is not None:
         tape.settle(tensor, first_tensor(inputs))
     if tape.wanted is not None and len(tape.values) == len(tape.wanted):
         raise _Stop
     # The network goes on with a copy: what it does to it in place (`out += identity`) must not reach the tap.
-    handed = tensor.clone()
+    handed = own.clone() if tape.piece is None else tape.piece.filled(own, tensor).clone()
     if tape.links is not None:
         tape.links.note(name, first_tensor(inputs), tensor, handed)
     return _replace_first(output, handed)
@@ -174,70 +176,94 @@ def prepare(module: nn.Module) -> nn.Module:
     return module
 
 
-def adapt(module: nn.Module, batch: int | None, squeezed: bool) -> nn.Module:
+def adapt(module: nn.Module, batch: int | None, larger: bool = False, squeezed: bool = False) -> nn.Module:
     """Let a prepared network take any batch and return plain scores; returns it. It may be told again, and anew.
 
-    `batch`: how many images its own forward takes at once (None: any number). More go through it in pieces, and a
-    piece that is too small repeats its last image; every tap is joined again. `squeezed`: axes of length one are taken
-    off its scores, (N, C, 1, 1) becomes (N, C).
+    `batch`: how many images its own forward takes at once (None: any number), and with `larger` any number above, too.
+    More go through it in pieces, and a piece that is too small repeats its last image; every tap is joined again.
+    Gradients flow from the output to the taps of a single piece, and to the images always. `squeezed`: axes of length
+    one are taken off its scores, (N, C, 1, 1) becomes (N, C).
     """
-    own = _plain(module)
+    own = vars(module)[_PLAIN].own if _PLAIN in vars(module) else vars(module).get("forward")
     vars(module).pop("forward", None)
     vars(module).pop(_PLAIN, None)
     if own is not None:
         vars(module)["forward"] = own
     if batch is not None or squeezed:
-        vars(module)[_PLAIN] = (own, batch, squeezed)
+        vars(module)[_PLAIN] = _Plain(own, batch, larger, squeezed)
         vars(module)["forward"] = types.MethodType(_adapted_forward, module)
     return module
 
 
-def _plain(module: nn.Module) -> Any:
-    """The forward that a network's instance brought itself, None where its class's is the one."""
-    return vars(module)[_PLAIN][0] if _PLAIN in vars(module) else vars(module).get("forward")
+class _Plain(NamedTuple):
+    """A network's own forward, where its instance brought one, and what it asks for (see `adapt`)."""
+
+    own: Any
+    batch: int | None
+    larger: bool
+    squeezed: bool
+
+
+def _takes_one_batch(module: nn.Module) -> bool:
+    return _PLAIN in vars(module) and vars(module)[_PLAIN].batch is not None
 
 
 def _adapted_forward(module: nn.Module, x: Tensor) -> Any:
-    own, batch, squeezed = vars(module)[_PLAIN]
-    run = own if own is not None else functools.partial(type(module).forward, module)
-    value = run(x) if batch is None else _in_pieces(run, x, batch)
+    plain: _Plain = vars(module)[_PLAIN]
+    run = plain.own if plain.own is not None else functools.partial(type(module).forward, module)
+    whole = plain.batch is None or len(x) == plain.batch != 1 or (plain.larger and len(x) > plain.batch)
+    value = run(x) if whole else _in_pieces(run, x, plain.batch or 1)
     scores = first_tensor(value)
-    if squeezed and scores is not None and scores.dim() > 2:
+    if plain.squeezed and scores is not None and scores.dim() > 2:
         value = _replace_first(value, scores.flatten(1))
     return value
+
+
+class _Piece(NamedTuple):
+    """A part of a batch: the first `kept` of `size` images are its own, the others repeat the last of them."""
+
+    kept: int
+    size: int
+
+    def own(self, value: Tensor) -> Tensor:
+        """What belongs to its own images, with the batch axis that one image alone may have lost."""
+        if self.size == 1 and value.shape[:1] != (1,):
+            return value.unsqueeze(0)
+        return value[: self.kept] if value.shape[:1] == (self.size,) and self.kept < self.size else value
+
+    def filled(self, own: Tensor, like: Tensor) -> Tensor:
+        """`own` as the network goes on with it: of the shape of `like`."""
+        if own.dim() != like.dim():
+            return own.squeeze(0)
+        missing = len(like) - len(own) if own.dim() else 0
+        return torch.cat([own, own[-1:].expand(missing, *own.shape[1:])]) if missing else own
 
 
 def _in_pieces(run: Callable[[Tensor], Any], x: Tensor, size: int) -> Tensor:
     """The output of `run` for `x`, `size` images at a time. The thread's tape gets every tap of the whole batch."""
     tape = _thread.tape
     outputs: list[Tensor] = []
-    pieces: list[tuple[int, _Tape]] = []
+    tapes: list[_Tape] = []
     for start in range(0, len(x), size):
-        part = x[start : start + size]
-        kept = len(part)
-        if kept < size:
-            part = torch.cat([part, part[-1:].expand(size - kept, *part.shape[1:])])
-        with _taping(tape.wanted if tape is not None else {""}) as piece, suppress(_Stop):
-            output = first_tensor(run(part))
+        own = x[start : start + size]
+        piece = _Piece(len(own), size)
+        with _taping(tape.wanted if tape is not None else {""}) as inner, suppress(_Stop):
+            inner.piece = piece
+            output = first_tensor(run(piece.filled(own, own.new_empty(size, *own.shape[1:]))))
             if output is None:
                 raise NetworkError("the network returned no tensor")
-            outputs.append(_batch_first(output, size)[:kept])
-        pieces.append((kept, piece))
+            outputs.append(piece.own(output))
+        tapes.append(inner)
     if tape is not None:
-        for name, value in pieces[0][1].values.items():
-            parts = [_batch_first(piece.values[name], size) for _, piece in pieces]
-            joined = parts[0].shape[:1] == (size,)  # else it is nothing of the images: a bias of attention, say
-            kept_parts = [part[:kept] for part, (kept, _) in zip(parts, pieces, strict=True)]
-            tape.values[name] = torch.cat(kept_parts) if joined else value
-            tape.modules[name] = pieces[0][1].modules[name]
+        for name, value in tapes[0].values.items():
+            parts = [inner.values[name] for inner in tapes]
+            # What is nothing of the images (a bias of attention) has no batch to be joined along.
+            joined = len(parts) > 1 and value.shape[:1] == (min(size, len(x)),)
+            tape.values[name] = torch.cat(parts) if joined else value
+            tape.modules[name] = tapes[0].modules[name]
         if tape.wanted is not None and len(tape.values) == len(tape.wanted):
             raise _Stop
-    return torch.cat(outputs)
-
-
-def _batch_first(value: Tensor, size: int) -> Tensor:
-    """`value` with the batch axis that it lost where there was one image alone."""
-    return value if value.shape[:1] == (size,) or size > 1 else value.unsqueeze(0)
+    return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
 
 def forward_taps(module: nn.Module, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
@@ -305,7 +331,7 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, .
     """
     channels, height, width = (int(v) for v in input_shape)
     with torch.inference_mode():
-        if vars(module).get(_PLAIN, (None, None))[1] is not None:
+        if _takes_one_batch(module):
             tape, output = _on_grey(module, (channels, height, width))
             _add_coordinates(module, (channels, height, width), tape)
         else:
@@ -342,7 +368,7 @@ def _on_grey(module: nn.Module, shape: tuple[int, int, int]) -> tuple[_Tape, Ten
 
 def _add_coordinates(module: nn.Module, shape: tuple[int, int, int], tape: _Tape) -> None:
     """Give the activations of a network that runs in pieces their coordinates, up to where a whole batch goes wrong."""
-    whole = adapt(copy.deepcopy(module), None, False)
+    whole = adapt(copy.deepcopy(module), None)
     dtype = next(iter(module.parameters()), torch.zeros(())).dtype
     with _taping(None) as told, suppress(Exception):
         told.settle = settle_roles
@@ -405,3 +431,8 @@ def run_batch(module: nn.Module, x: Tensor) -> Tensor:
     """The network's output (N, ...) for `x` (N, C, H, W), without gradients."""
     with torch.inference_mode():
         return cast(Tensor, first_tensor(module(x)))
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """The values in float64: where they are, or on the CPU where their device (Apple's) has no such numbers."""
+    return values.cpu().double() if values.device.type == "mps" else values.double()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,12 @@ _ONE = "It takes one photo at a time, and several are run one after another"
 
 @dataclass(frozen=True)
 class Trial:
-    """`batch`: the only number of images that the network may be given at once, None: any. `notes`: what to tell."""
+    """`batch`: the only number of images that the network may be given at once, None: any; `larger`: more will do, too.
+    `notes`: what to tell."""
 
     batch: int | None
     notes: tuple[str, ...] = ()
+    larger: bool = False
 
 
 def try_module(module: nn.Module, input_shape: Sequence[int]) -> Trial:
@@ -35,14 +37,15 @@ def try_module(module: nn.Module, input_shape: Sequence[int]) -> Trial:
     if alone is None and pair is None:
         trial = _larger(module, noise[:1])
     elif alone is None:
-        trial = Trial(2, ("It does not run on one photo alone: it is given two, the same one twice.",))
+        told = "It does not run on one photo alone: it is given two, the same one twice."
+        trial = Trial(2, (told,), _takes_more(module, noise, pair))
     elif pair is None or pair.shape[:1] != (2,):
         trial = Trial(1, (f"{_ONE}: its code is written for a batch of one.",))
     else:
         trial = _compared(module, noise, alone, pair)
     outputs = [value for value in (alone, pair) if value is not None]
     if outputs and not all(bool(torch.isfinite(value).all()) for value in outputs):
-        trial = Trial(trial.batch, (*trial.notes, _not_finite(module)))
+        trial = replace(trial, notes=(*trial.notes, _not_finite(module)))
     return trial
 
 
@@ -56,7 +59,13 @@ def _compared(module: nn.Module, noise: Tensor, alone: Tensor, pair: Tensor) -> 
     if alone.shape == (1, *pair.shape[1:]):
         return Trial(None)
     told = "It drops the batch axis where it is given one photo alone: it is given two, the same one twice."
-    return Trial(2, (told,))
+    return Trial(2, (told,), _takes_more(module, noise, pair))
+
+
+def _takes_more(module: nn.Module, noise: Tensor, pair: Tensor | None) -> bool:
+    """Whether three images give for the first two what those give by themselves."""
+    three = _output(module, torch.cat([noise, noise[:1]]))
+    return three is not None and pair is not None and three.shape == (3, *pair.shape[1:]) and _alike(three[:2], pair)
 
 
 def _larger(module: nn.Module, image: Tensor) -> Trial:

@@ -24,7 +24,7 @@ from fovea.engine.errors import Cancelled, FoveaError
 from fovea.engine.method import Job, Result
 from fovea.engine.progress import Progress, Tell
 from fovea.engine.run.estimate import expect, in_words
-from fovea.engine.run.machine import versions
+from fovea.engine.run.machine import device_limit, versions
 from fovea.engine.run.record import Request, RunRecord, Status, now, plain
 from fovea.engine.run.resolve import Plan, finished_runs, full_plan, new_record, quick_plan, resolve
 from fovea.engine.store import Store
@@ -119,7 +119,8 @@ def _run(plan: Plan, store: Store, live: LiveRun, fresh: bool, listener: Listene
     except Cancelled:
         return live.finish(_ended(live.record, job, "cancelled", started))
     except Exception as error:
-        return _finish_failed(live, _ended(live.record, job, "failed", started), error)
+        limit = device_limit(plan.device, error)
+        return _finish_failed(live, _ended(live.record, job, "failed", started), limit or error)
 
 
 def _finish_failed(live: LiveRun, record: RunRecord, error: Exception) -> RunRecord:

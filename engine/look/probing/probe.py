@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fovea.engine.errors import not_finite
 from fovea.engine.look.probing.reducers import Editor
+from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
     import onnx
@@ -106,7 +107,7 @@ class Probe:
                     self._largest = size
         joined = parts[0] if len(parts) == 1 else [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
         if not self._holes and any(spoiled(array) for array in joined):
-            raise not_finite(self._taps[0])
+            raise not_finite(self._taps[0] if len(self._taps) == 1 else OUTPUT)
         return dict(zip(self.answers, joined, strict=True))
 
     def stream(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.engine.errors import NetworkError
+from fovea.engine.errors import not_finite
 from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class TorchClassifier:
             x = torch.from_numpy(job.card.preprocessing.normalise(frames[start : start + self.batch])).to(job.device)
             with torch.no_grad():
                 output = forward_taps(job.network.module(job.device), x, [OUTPUT])[OUTPUT]
-            parts.append(probabilities(job.card, output).double().cpu().numpy())
+            parts.append(probabilities(job.card, output).cpu().double().numpy())
         return np.concatenate(parts)
 
 
@@ -83,10 +83,6 @@ def classifier(job: Job[Any]) -> Classifier:
 def finite_probabilities(ask: Ask, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The class probabilities (N, classes) of frames (N, H, W, C). Raises NetworkError where one is not finite."""
     probabilities = ask(frames)
-    wrong = probabilities[~np.isfinite(probabilities)]
-    if wrong.size:
-        raise NetworkError(
-            f"A class probability is not finite ({wrong[0]:g}): the network overflows on a picture that it is shown. "
-            f"Check its weights and preprocessing."
-        )
+    if not np.isfinite(probabilities).all():
+        raise not_finite(OUTPUT)
     return probabilities

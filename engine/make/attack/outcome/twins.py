@@ -18,7 +18,7 @@ from fovea.engine.explain.gradcam import class_activation_map
 from fovea.engine.scores import class_score
 from fovea.engine.unit_maps import unit_maps
 from fovea.models.card import OUTPUT
-from fovea.models.torch_net import all_taps, forward_taps
+from fovea.models.torch_net import all_taps, forward_taps, in_float64
 
 if TYPE_CHECKING:
     from fovea.engine.method import Job
@@ -106,7 +106,7 @@ def distances(job: Job[Any], frame: Frame, others: dict[str, Frame]) -> pd.DataF
     rows = []
     for tap, values in taps.items():
         if (tap in leaves or tap == OUTPUT) and len(values) == 1 + len(others) and values.is_floating_point():
-            flat = values.flatten(1).double()
+            flat = in_float64(values.flatten(1))
             apart = (flat[1:] - flat[0]).norm(dim=1) / flat[0].norm().clamp_min(1e-12)
             rows.append((tap, *apart.tolist()))
     return pd.DataFrame(rows, columns=["layer", *others])
