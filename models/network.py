@@ -52,9 +52,11 @@ class TorchNetwork:
 
     def __init__(self, name: str, card: Card, module: nn.Module) -> None:
         from fovea.models import torch_net
+        from fovea.models.torch_output import read_as
 
         self.name = name
         self.card = card
+        read_as(module, card.output_name, card.output, card.varies)
         self._modules = {"cpu": torch_net.adapt(module, card.batch, card.larger_batches, card.squeezed)}
         self._graph: TappedGraph | None = None
         self._lock = threading.RLock()

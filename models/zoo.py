@@ -25,7 +25,7 @@ from fovea.models.registry import registered
 from fovea.models.user_files import code_files
 from fovea.models.weights import RANDOM, TORCHVISION_WEIGHTS
 
-CARD_VERSION = 5
+CARD_VERSION = 6
 """Raised when the card of the same network would come out different."""
 KEPT_LOADED = 4
 """Networks that stay in memory."""

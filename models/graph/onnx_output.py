@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.models.card import OUTPUT, OutputKind
+from fovea.models.card import OUTPUT
+from fovea.models.output import OutputKind
 from fovea.models.errors import NetworkError
 
 if TYPE_CHECKING:
