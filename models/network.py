@@ -125,6 +125,8 @@ def _exported(network: TorchNetwork) -> TappedGraph:
             reason = "" if path.is_file() else _why_failed(failed)
             if not path.is_file() and not reason:
                 try:
+                    if card.varies:  # an export leaves its noise out, or keeps one draw of it for ever
+                        raise NetworkError("it answers differently each time, which no graph can")
                     export.export(network.module("cpu"), card, path)
                 except NetworkError as error:
                     reason = str(error).removeprefix(f"{card.name}: ").rstrip(".")
