@@ -35,7 +35,7 @@ class Network(Protocol):
         """What is known of it without running it."""
 
     def module(self, device: str = "cpu") -> nn.Module:
-        """The torch module on `device` ("cpu", "cuda", "cuda:1", "mps"): in eval mode, frozen, nothing in it works in place.
+        """The torch module on `device` ("cpu", "cuda:1", "mps"): in eval mode, frozen, nothing in it works in place.
 
         Raises NetworkError if there is none, or if it cannot be moved there.
         """

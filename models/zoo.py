@@ -5,6 +5,7 @@ Listing imports no torch: the bundled network, `networks.toml` and a static tabl
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -68,7 +69,10 @@ def load(name: str) -> Network:
         known = _stored_card(key)
         network = _load(name, place, known)
         if known is None and place.source == "registered":
-            network.graph()  # so that the card says from the start where no ONNX graph can be had
+            # So that the card says from the start where no ONNX graph can be had. What else goes wrong, too little
+            # memory or a full disk, is told by the method that asks for the graph.
+            with contextlib.suppress(Exception):
+                network.graph()
         _store_card(key, network.card)
         _loaded[key] = network
         while len(_loaded) > KEPT_LOADED:

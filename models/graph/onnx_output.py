@@ -108,7 +108,8 @@ def expose_outputs(model: onnx.ModelProto, input_name: str, image: str) -> dict[
             others += made
     own = {o.name: o for o in model.graph.output}
     for value in own.values():
-        value.type.tensor_type.ClearField("shape")
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
     values = [own.get(t) or onnx.ValueInfoProto(name=t) for t in (*tensors, *others)]
     del model.graph.output[:]
     model.graph.output.extend(values)
