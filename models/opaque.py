@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import io
+import warnings
 from typing import Any
 
 import torch
@@ -13,6 +16,10 @@ OPAQUE_NOTE = (
     "all else that needs a layer). Register the Python class with these weights to see them."
 )
 KINDS = {"torchscript": "TorchScript", "export": "an exported program (torch.export)"}
+
+
+_kept: list[Any] = []
+"""Functions that were traced: an export points into them after the call."""
 
 
 class Opaque(nn.Module):
@@ -28,6 +35,8 @@ class Opaque(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         """What the network returns."""
+        if torch._C._is_tracing() and isinstance(self.network, torch.jit.ScriptModule):
+            return _as_function(self.network)(x)
         return self.network(x)
 
     def train(self, mode: bool = True) -> Opaque:
@@ -38,6 +47,28 @@ class Opaque(nn.Module):
     def extra_repr(self) -> str:
         """Its kind and code."""
         return f"{self.kind}, {self.code}"
+
+
+def _as_function(script: torch.jit.ScriptModule) -> Any:
+    """The same network with its weights as constants: an export follows a function, but no module of TorchScript."""
+    graph = torch.jit.freeze(script, optimize_numerics=False).graph.copy()
+    graph.eraseInput(0)
+    function = torch._C._create_function_from_graph("forward", graph)
+    _kept.append(function)
+    return function
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy that shares no weights with `module`; a deep copy of TorchScript has parameters that are no leaves."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        return copy.deepcopy(module)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(module, buffer)
+        buffer.seek(0)
+        made: nn.Module = torch.jit.load(buffer, map_location="cpu")  # type: ignore[no-untyped-call]
+    return made
 
 
 def plain_module(made: Any) -> nn.Module | None:

@@ -162,8 +162,8 @@ def prepare(module: nn.Module) -> nn.Module:
     that a tap of the layer before it reads), one hook on every module but those inside of TorchScript.
     """
     module.eval()
-    for parameter in module.parameters():  # a scripted module does not do this itself, and a copy of it has no leaves
-        parameter.requires_grad_(False) if parameter.is_leaf else parameter.detach_()
+    for parameter in module.parameters():  # a scripted module does not do this itself
+        parameter.requires_grad_(False)
     sealed = {id(part) for whole in module.modules() if isinstance(whole, Opaque) for part in whole.network.modules()}
     for path, child in module.named_modules():
         if id(child) in sealed:

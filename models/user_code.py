@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import copy
 import hashlib
 import importlib
 import importlib.util
@@ -72,6 +71,11 @@ def user_code(architecture: str, anew: int = 0) -> UserCode:
             module = importlib.import_module(place)
     except NetworkError:
         raise
+    except SystemExit as error:
+        raise NetworkError(
+            f"{place} cannot be imported, because it ends the program when it is ({error.code}): keep what a script "
+            'does below if __name__ == "__main__"'
+        ) from None
     except Exception as error:
         text = project.plain(str(error)) if project else str(error)
         line = (text.splitlines() or [""])[0]
@@ -98,12 +102,12 @@ def _module_of(named: Any, arguments: dict[str, Any], architecture: str) -> nn.M
     """The torch module that a class, a function or a module stands for, wrappers for training taken off."""
     from torch import nn
 
-    from fovea.models.opaque import plain_module
+    from fovea.models.opaque import copied, plain_module
 
     if isinstance(named, nn.Module):
         if arguments:
             raise NetworkError(f"{architecture} is a module already: it takes no arguments ({', '.join(arguments)})")
-        result: Any = copy.deepcopy(named)
+        result: Any = copied(named)
     else:
         result = named(**arguments)
     module = plain_module(result)

@@ -455,6 +455,12 @@ def test_mistakes(name: str, arguments: dict[str, int], line: str, own: Path, br
     assert "\n" not in str(caught.value)
 
 
+def test_a_script_that_ends_the_program(write: Write, bring: Bring) -> None:
+    path = write("train.py", "import sys\nsys.exit(3)")
+    with pytest.raises(NetworkError, match=r"ends the program when it is \(3\): keep what a script does below"):
+        bring(architecture=f"{path}:Net")
+
+
 def test_the_generators_of_random_numbers_stay_where_they_were(own: Path, bring: Bring) -> None:
     torch.manual_seed(11)
     wanted = torch.rand(1)
@@ -466,3 +472,36 @@ def test_the_generators_of_random_numbers_stay_where_they_were(own: Path, bring:
 def test_nothing_is_left_in_the_users_folders(own: Path, bring: Bring) -> None:
     bring(architecture=f"{own}:build")
     assert not list(own.parent.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize("name", ["traced", "script"])
+def test_torchscript_works_where_no_layer_is_needed_and_says_so_elsewhere(
+    name: str, own: Path, bring: Bring, truth: Tensor, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    from fovea.engine.errors import FoveaError
+    from fovea.engine.run.execute import execute
+    from fovea.engine.run.record import Request
+    from fovea.engine.store import Store
+
+    network = bring(architecture=f"{own}:{name}")
+    assert network.card.layers == ()
+    graph = network.graph()
+    assert graph.taps
+    Image.new("RGB", (16, 16), (200, 80, 30)).save(tmp_path / "photo.png")
+    options = {"occlusion": {"window": 4, "stride": 4}, "adversarial": {"steps": 2}}
+    for method in ("classify", "occlusion", "saliency", "adversarial"):
+        request = Request(
+            method=method, network="mine", image=str(tmp_path / "photo.png"), options=options.get(method, {})
+        )
+        assert execute(request, Store()).status == "done", method
+    for method in ("activations", "gradcam", "patches", "filters"):
+        options["patches"] = {"dataset": "sample"}
+        with pytest.raises(FoveaError, match="has no "):
+            execute(
+                Request(
+                    method=method, network="mine", image=str(tmp_path / "photo.png"), options=options.get(method, {})
+                ),
+                Store(),
+            )

@@ -78,7 +78,7 @@ class AscentReport:
         objective, card = self.objectives[self.main], self.job.card
         if objective.layer is not None and objective.unit is not None:
             return best_photo(self.job, objective.layer.name, objective.unit)
-        if objective.target is not None and card.layers[-1].units == len(card.classes):
+        if objective.target is not None and card.layers and card.layers[-1].units == len(card.classes):
             return best_photo(self.job, card.layers[-1].name, objective.target)
         return None
 
