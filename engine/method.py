@@ -224,7 +224,6 @@ class Method(Generic[OptionsT, FindingsT]):
             f"{f'choose {instead}, which needs none' if instead else 'use a forward-only method such as occlusion'}"
         )
 
-
     def _refuse_unreached(self, card: Card, options: Options) -> None:
         """Raise UnsupportedError if these options name a layer from which no gradient goes to the photo."""
         for kind in (LayerKind, LayersKind):

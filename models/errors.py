@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 NO_GRADIENT = (
     "No gradient reaches the photo: the network's code switches autograd off on the way (no_grad, inference_mode, detach "
     "or a detour through NumPy), so methods that need gradients cannot be used; those that only look can."

@@ -1,5 +1,4 @@
-"""From what is seen of an output, how the network ends and which values come out, to what it means, and the note of it.
-"""
+"""From what is seen of an output, how the network ends and which values come out, to what it means, and the note of it."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.models.card import Preprocessing
+from fovea.models.errors import NetworkError
 from fovea.models.output import MEANINGS, OutputKind, declared_kind
 from fovea.models.output_end import End
 
@@ -136,3 +136,29 @@ def _several(seen: Seen) -> tuple[OutputKind, str, bool]:
     if seen.end:
         return "logits", f"{_HOW[seen.end]}, but its values are no probabilities", False
     return "logits", _HOW[""] + (" and its values are no probabilities" if stance.some else ""), True
+
+
+def named_classes(name: str, kind: OutputKind, units: int, classes: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The names of the classes, and the note of where they come from. Raises NetworkError where they do not fit."""
+    sides = MEANINGS[kind].sides
+    count = 2 if sides else units
+    if sides and len(classes) == 1:
+        return (
+            f"not {classes[0]}",
+            classes[0],
+        ), f"Classes: {classes[0]} where the answer is yes, not {classes[0]} else."
+    if classes and len(classes) != count:
+        asked = "give the names of no and of yes" if sides else "give one name for each score"
+        raise NetworkError(
+            f"{name} gives {units} {'score' if units == 1 else 'scores'}, but {len(classes)} class names were given: "
+            f"{asked}"
+        )
+    if classes:
+        return (
+            classes,
+            f"Classes: {count}, with the names that were given ({', '.join(classes[:2])}{' …' * (count > 2)}).",
+        )
+    names = tuple(f"class {i}" for i in range(count))
+    if sides:
+        return names, "Classes: class 1 where the answer is yes, class 0 where it is no (--classes no,yes names them)."
+    return names, f"Classes: {count}, without names ({names[0]} to {names[-1]}; --classes names them)."

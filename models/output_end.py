@@ -161,7 +161,7 @@ def _sum(steps: Steps, step: Step, depth: int) -> End:
 
 
 def _plus_tanh(steps: Steps, tensor: str | float) -> End:
-    """"sigmoid" for tanh + 1."""
+    """ "sigmoid" for tanh + 1."""
     step = _step(steps, tensor)
     if step is not None and step.kind == "add" and any(_is_tanh(steps, value) for value in step.inputs):
         return "sigmoid"

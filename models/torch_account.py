@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fovea.models.card import Layer, Preprocessing
 from fovea.models.errors import NO_GRADIENT, NetworkError
-from fovea.models.meaning import Seen, Stance, told_kind, trial_images
+from fovea.models.meaning import Seen, Stance, named_classes, told_kind, trial_images
 from fovea.models.output import MEANINGS, OutputKind
 from fovea.models.output_end import End, ancestors, end_of
 from fovea.models.outputs import Choice, Output, choose, find_entry, note_of
@@ -258,26 +258,6 @@ def try_out(
         account=account,
         notes=(*trial.notes, *filter(None, [told_varies]), *([] if gradients else [NO_GRADIENT])),
     )
-
-
-def named_classes(name: str, kind: OutputKind, units: int, classes: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """The names of the classes, and the note of where they come from. Raises NetworkError where they do not fit."""
-    sides = MEANINGS[kind].sides
-    count = 2 if sides else units
-    if sides and len(classes) == 1:
-        return (f"not {classes[0]}", classes[0]), f"Classes: {classes[0]} where the answer is yes, not {classes[0]} else."
-    if classes and len(classes) != count:
-        asked = "give the names of no and of yes" if sides else "give one name for each score"
-        raise NetworkError(
-            f"{name} gives {units} {'score' if units == 1 else 'scores'}, but {len(classes)} class names were given: "
-            f"{asked}"
-        )
-    if classes:
-        return classes, f"Classes: {count}, with the names that were given ({', '.join(classes[:2])}{' …' * (count > 2)})."
-    names = tuple(f"class {i}" for i in range(count))
-    if sides:
-        return names, "Classes: class 1 where the answer is yes, class 0 where it is no (--classes no,yes names them)."
-    return names, f"Classes: {count}, without names ({names[0]} to {names[-1]}; --classes names them)."
 
 
 def _unreached(layers: Sequence[Layer], gradients: bool) -> list[str]:

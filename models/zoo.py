@@ -160,7 +160,8 @@ def _load(name: str, place: _Place, known: Card | None) -> Network:
     entry = registered()[place.rest] if place.source == "registered" else {}
     classes = class_names(entry["classes"]) if entry.get("classes") else ()
     title = str(entry.get("title") or name) if entry else ""
-    return onnx_file.load(name, file, onnx_file.Hints(entry.get("input"), classes, entry.get("output"), title))
+    hints = onnx_file.Hints(entry.get("input"), classes, entry.get("output"), str(entry.get("output_name", "")), title)
+    return onnx_file.load(name, file, hints)
 
 
 def _onnx_file(place: _Place) -> Path | None:
