@@ -29,6 +29,7 @@ from fovea.models.weights import RANDOM, TORCHVISION_ARGUMENTS, TORCHVISION_WEIG
 if TYPE_CHECKING:
     from torch import nn
 
+    from fovea.models.torch_account import Tried
     from fovea.models.user_code import UserCode
 
 RANDOM_NOTE = "The weights are random: pictures show the architecture, not what a trained network has learnt."
@@ -80,9 +81,8 @@ def finish(name: str, built: Built, known: Card | None) -> TorchNetwork:
     shape = (built.preprocessing.channels, *built.preprocessing.size)
     module = torch_net.prepare(_in_float32(built, lambda each: runs_on(each.eval(), shape)))
     weights = fingerprint(module)
-    if known is not None and known.name == name:
-        if known.sha256 == _sha256(weights, built, known.output, known.output_name):
-            return TorchNetwork(name, known, module)
+    if known is not None and known.name == name and known.sha256 == _sha256(weights, built, known):
+        return TorchNetwork(name, known, module)
     tried = try_out(module, name, built.preprocessing, built.output, built.output_name, built.classes)
     card = Card(
         name=name,
@@ -92,7 +92,7 @@ def finish(name: str, built: Built, known: Card | None) -> TorchNetwork:
         classes=tried.classes,
         layers=tried.layers,
         parameters=sum(p.numel() for p in module.parameters()),
-        sha256=_sha256(weights, built, tried.output, tried.output_name),
+        sha256=_sha256(weights, built, tried),
         weights=built.weights,
         random=built.random,
         gradients=not tried.no_gradients,
@@ -113,9 +113,11 @@ def finish(name: str, built: Built, known: Card | None) -> TorchNetwork:
     return TorchNetwork(name, card, module)
 
 
-def _sha256(weights: str, built: Built, output: OutputKind, output_name: str) -> str:
+def _sha256(weights: str, built: Built, read: Card | Tried) -> str:
     """Runs and exports are found again by this: how a photo is prepared decides what they show, as weights do."""
-    facts = f"{weights} {built.preprocessing.model_dump_json()} {output}{f' {output_name}' if output_name else ''}"
+    facts = f"{weights} {built.preprocessing.model_dump_json()} {read.output}"
+    if read.output_name:
+        facts += f" {read.output_name}"
     return hashlib.sha256(facts.encode()).hexdigest()
 
 

@@ -195,8 +195,8 @@ class Card(_Frozen):
     module takes any number above it, too. `squeezed`: axes of length one are
     taken off its scores. `output_name`: which of several outputs is read ("": the first). `varies`: it answers
     differently each time, but for the same seed. `gradients`: methods that need them work; where they do not,
-    `no_gradients` says why in a sentence. `notes`: what a user should know (licence, accuracy, a choice made while loading), one line
-    each.
+    `no_gradients` says why in a sentence. `notes`: what a user should know (licence, accuracy, a choice made while
+    loading), one line each.
     """
 
     name: str

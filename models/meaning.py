@@ -1,4 +1,4 @@
-"""From what is seen of an output, how the network ends and which values come out, to what it means, and the note of it."""
+"""From what is seen of an output, how the network ends and which values come out, to what it means."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Seen:
 
 
 def trial_images(preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Seven network inputs (7, C, H, W): noise, weak and strong, and pictures: a slope, waves, patches, black, white."""
+    """Seven inputs (7, C, H, W): weak and strong noise, and pictures of a slope, waves, patches, black and white."""
     height, width = preprocessing.size
     channels = preprocessing.channels
     rows, columns = np.mgrid[0:height, 0:width] / (height, width)[0]

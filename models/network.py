@@ -126,7 +126,7 @@ def _exported(network: TorchNetwork) -> TappedGraph:
             if not path.is_file() and not reason:
                 try:
                     if card.varies:  # an export leaves its noise out, or keeps one draw of it for ever
-                        raise NetworkError("it answers differently each time, which no graph can")
+                        raise NetworkError("it gives another answer each time that it sees the same image")
                     export.export(network.module("cpu"), card, path)
                 except NetworkError as error:
                     reason = str(error).removeprefix(f"{card.name}: ").rstrip(".")

@@ -31,7 +31,7 @@ class OutputMeaning:
     `words` names the kind for people. `link` turns scores into probabilities: a "softmax" over all classes, a "sigmoid"
     of each, or "none" where they are probabilities already. `exclusive`: a photo has one class of all, so that its
     probabilities sum to 1; else each class is a label that a photo has or has not. `sides`: the network itself returns
-    one number a photo for two classes, and scores are made of it: the logits -z and z, or the probabilities 1 - p and p.
+    one number a photo for two classes, and scores are made of it: logits -z and z, or probabilities 1 - p and p.
     """
 
     kind: OutputKind

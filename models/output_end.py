@@ -1,5 +1,5 @@
 """How a network ends, seen by walking back from its output: through what only moves or copies numbers, to a softmax or
-a sigmoid, whether one operation or spelled out in elementary ones. The same walk for ONNX graphs and for what torch ran.
+a sigmoid, whether one operation or spelled out in elementary ones. The walk is the same for ONNX graphs and for torch.
 """
 
 from __future__ import annotations

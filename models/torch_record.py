@@ -16,11 +16,11 @@ _DRAWS = ("bernoulli", "rand", "normal", "native_dropout", "multinomial", "poiss
 _MADE_LIKE = ("_like", "new_")
 
 
-class Record(TorchDispatchMode):
+class Record(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is entered, it notes every operation of this thread. All tensors are kept until it goes."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.steps: dict[str, Step] = {}
         self.draws = False
         self._kept: list[Tensor] = []

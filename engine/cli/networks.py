@@ -109,8 +109,8 @@ def add_network(
     classes: Annotated[
         str,
         typer.Option(
-            help="A file of class names: one a line, with or without an index, CSV with a header, or JSON. The word "
-            "imagenet stands for its 1000 classes."
+            help="A file of class names: one a line, with or without an index, CSV with a header, or JSON; or the "
+            "names themselves with commas, such as no,yes. The word imagenet stands for its 1000 classes."
         ),
     ] = "",
     size: Annotated[

@@ -115,8 +115,8 @@ def check(card: Card, options: AdversarialOptions) -> None:
         raise UnsupportedError(f"{card.name} has no classes, so there is no prediction to change.")
     if not card.meaning.exclusive:
         raise UnsupportedError(
-            f"{card.name} gives each of its labels a probability of its own, so a photo has no one class that an attack "
-            "could change: choose occlusion or saliency for one label, or fooling to make it appear."
+            f"{card.name} gives each of its labels a probability of its own, so a photo has no one class that an "
+            "attack could change: choose occlusion or saliency for one label, or fooling to make it appear."
         )
     attack, name, epsilon = find_attack(options.attack), options.attack, options.epsilon
     if not attack.bounded:

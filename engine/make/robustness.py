@@ -114,8 +114,8 @@ def check(card: Card, options: RobustnessOptions) -> None:
         raise UnsupportedError(f"{card.name} has no classes, so it has no accuracy to lose.")
     if not card.meaning.exclusive:
         raise UnsupportedError(
-            f"{card.name} gives each of its labels a probability of its own, so a photo has no one class that an attack "
-            "could change: choose occlusion or saliency for one label, or fooling to make it appear."
+            f"{card.name} gives each of its labels a probability of its own, so a photo has no one class that an "
+            "attack could change: choose occlusion or saliency for one label, or fooling to make it appear."
         )
 
 

@@ -176,8 +176,8 @@ def _warnings(card: Card) -> list[str]:
     warnings = [RANDOM_WARNING] if card.random else []
     if card.varies:
         warnings.append(
-            "The network answers differently each time, because it draws random numbers even in evaluation mode or keeps a "
-            "state: with another seed this result is another one."
+            "The network answers differently each time, because it draws random numbers even in evaluation mode or "
+            "keeps a state: with another seed this result is another one."
         )
     return warnings
 
