@@ -13,18 +13,19 @@ from fovea.models.errors import NetworkError
 from fovea.models.output import MEANINGS, OutputKind, declared_kind
 from fovea.models.output_end import End
 
-SUMS = 1e-4
-"""Probabilities of classes sum to 1 up to this."""
+SUMS, ROUGH_SUMS = 1e-4, 2e-2
+"""Probabilities of classes sum to 1 up to this; in half precision, where a softmax is seen, up to that."""
 
 
 @dataclass(frozen=True)
 class Stance:
-    """Which values came out for a handful of images: whether all lie in [0, 1], whether each image's sum to 1, whether
-    their exponentials do, and whether there were any."""
+    """Which values came out for a handful of images: whether there were any, whether all lie in [0, 1], whether each
+    image's sum to 1, or roughly, and whether their exponentials do."""
 
     some: bool
     shares: bool = False
     sums: bool = False
+    rough_sums: bool = False
     log_sums: bool = False
 
     @classmethod
@@ -33,9 +34,9 @@ class Stance:
         if not rows or any(not row.size for row in rows):
             return cls(False)
         shares = all(row.min() >= -1e-6 and row.max() <= 1 + 1e-6 for row in rows)
-        sums = all(abs(row.sum() - 1) <= SUMS for row in rows)
+        furthest = max(abs(row.sum() - 1) for row in rows)
         log_sums = all(row.max() <= 1e-6 and abs(np.exp(row).sum() - 1) <= SUMS for row in rows)
-        return cls(True, shares, shares and sums, log_sums)
+        return cls(True, shares, shares and furthest <= SUMS, shares and furthest <= ROUGH_SUMS, log_sums)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _several(seen: Seen) -> tuple[OutputKind, str, bool]:
     if seen.end == "log_softmax" or (stance.some and stance.log_sums):
         how = _HOW["log_softmax"] if seen.end else "the exponentials of its values sum to 1 for each image"
         return "logits", f"{how}, and the softmax of such logarithms is the probabilities", True
-    if stance.some and stance.sums:
+    if stance.some and (stance.sums or (stance.rough_sums and seen.end == "softmax")):
         how = _HOW["softmax"] if seen.end == "softmax" else "its values lie from 0 to 1 and sum to 1 for each image"
         return "probabilities", how, True
     if not stance.some and seen.end == "softmax":

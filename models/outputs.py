@@ -108,9 +108,11 @@ def choose(outputs: Sequence[Output], classes: int, features: bool = False) -> C
         wide = [output for output in rows if output.width == classes]
         if wide:
             return Choice(_likeliest(wide), f"it is as wide as the list of {classes} classes")
-    named = sorted((rank, place) for place, output in enumerate(rows) if (rank := _rank(output.path)) is not None)
-    if named:
-        return Choice(rows[named[0][1]], "of its name")
+    ranked = [
+        (rank, output.inner, place) for place, output in enumerate(rows) if (rank := _rank(output.path)) is not None
+    ]
+    if ranked:
+        return Choice(rows[min(ranked)[2]], "of its name")
     last = [output for output in rows if not output.inner] or rows
     if len(last) == 1:
         return Choice(last[0], "it is made last, of the others" if len(rows) > 1 else "it is the only row of numbers")

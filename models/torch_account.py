@@ -229,7 +229,9 @@ def try_out(
                 f"{name} returns an output of shape {output}, not one score for each class: "
                 "register it with output = 'features'"
             )
-        images = torch.from_numpy(trial_images(preprocessing)) if declared is None else torch.empty(0, *shape)
+        images = (
+            torch.from_numpy(trial_images(preprocessing)) if declared in (None, "binary") else torch.empty(0, *shape)
+        )
         kind, told_meaning = meaning_of(module, reading, declared, units, images)
         squeezed = squeezed and not MEANINGS[kind].sides
         classes, told_classes = named_classes(name, kind, units, classes)

@@ -117,7 +117,7 @@ def class_layers(card: Card) -> Sequence[Layer]:
     that pool is none of the network's features: the last layers outside it, of the width that is pooled, come last.
     """
     spatial = card.reached_layers()
-    blind = [layer.name for layer in card.layers if not layer.reached and layer.axes != "none"]
+    blind = [layer.name for layer in card.layers if not layer.reached]
     if not blind or len(blind) == len(card.layers):
         return spatial
     maps = {layer.name for layer in card.spatial_layers()}
