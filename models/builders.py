@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,19 +15,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fovea.models import bundled
-from fovea.models.card import RESAMPLING, Card, OutputKind, Preprocessing
+from fovea.models.card import RESAMPLING, Card, Preprocessing
 from fovea.models.checkpoint import read_checkpoint
 from fovea.models.class_list import class_notes
 from fovea.models.entry import IMAGENET, class_names, preprocessing_from, resolve
 from fovea.models.errors import FoveaError, NetworkError, WeightsError, unknown
 from fovea.models.home import stamp
 from fovea.models.network import TorchNetwork
+from fovea.models.output import OutputKind
 from fovea.models.own_weights import Weighted, as_made, opaque_notes
 from fovea.models.weights import RANDOM, TORCHVISION_ARGUMENTS, TORCHVISION_WEIGHTS
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from fovea.models.torch_account import Tried
     from fovea.models.user_code import UserCode
 
 RANDOM_NOTE = "The weights are random: pictures show the architecture, not what a trained network has learnt."
@@ -39,7 +40,8 @@ Builder = Callable[..., "nn.Module"]
 
 @dataclass
 class Built:
-    """A torch network before its card."""
+    """A torch network before its card. `output`: what it means, None where that is to be found out; `account`: the card
+    tells all that was tried."""
 
     module: nn.Module
     title: str
@@ -48,7 +50,9 @@ class Built:
     classes: tuple[str, ...]
     weights: str
     random: bool = False
-    output: OutputKind = "logits"
+    output: OutputKind | None = "logits"
+    output_name: str = ""
+    account: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -70,56 +74,51 @@ class Blueprint:
 def finish(name: str, built: Built, known: Card | None) -> TorchNetwork:
     """A network from a module: frozen, traced (unless `known` is its card), its classes checked."""
     from fovea.models import torch_net
-    from fovea.models.torch_trial import runs_on, try_module
+    from fovea.models.torch_account import try_out
+    from fovea.models.torch_trial import runs_on
     from fovea.models.weights import fingerprint
 
     shape = (built.preprocessing.channels, *built.preprocessing.size)
     module = torch_net.prepare(_in_float32(built, lambda each: runs_on(each.eval(), shape)))
-    # Runs and exports are found again by this: how a photo is prepared decides what they show, as weights do.
-    facts = f"{fingerprint(module)} {built.preprocessing.model_dump_json()} {built.output}"
-    sha256 = hashlib.sha256(facts.encode()).hexdigest()
-    if known is not None and known.sha256 == sha256 and known.name == name:
+    weights = fingerprint(module)
+    if known is not None and known.name == name and known.sha256 == _sha256(weights, built, known):
         return TorchNetwork(name, known, module)
-    trial = try_module(module, shape)
-    try:
-        layers, output = torch_net.trace(torch_net.adapt(module, trial.batch, trial.larger), shape)
-    except Exception as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise NetworkError(f"{name} does not run on an input of shape {shape}: {text}") from error
-    classes = built.classes
-    squeezed = False
-    if built.output != "features":
-        squeezed = len(output) > 1 and max(output) == math.prod(output)  # (C, 1, 1), (1, C)
-        units = max(output) if squeezed or len(output) == 1 else 0
-        if not units:
-            raise NetworkError(
-                f"{name} returns an output of shape {output}, not one score for each class: "
-                "register it with output = 'features'"
-            )
-        if classes and len(classes) != units:
-            raise NetworkError(
-                f"{name} gives {units} scores, but {len(classes)} class names were given: give one name for each score"
-            )
-        classes = classes or tuple(f"class {i}" for i in range(units))
-    notes = tuple(built.notes) + trial.notes + ((RANDOM_NOTE,) if built.random else ())
+    tried = try_out(module, name, built.preprocessing, built.output, built.output_name, built.classes)
     card = Card(
         name=name,
         title=built.title,
         architecture=built.architecture,
         preprocessing=built.preprocessing,
-        classes=classes if built.output != "features" else (),
-        layers=layers,
+        classes=tried.classes,
+        layers=tried.layers,
         parameters=sum(p.numel() for p in module.parameters()),
-        sha256=sha256,
+        sha256=_sha256(weights, built, tried),
         weights=built.weights,
         random=built.random,
-        output=built.output,
-        batch=trial.batch,
-        larger_batches=trial.larger,
-        squeezed=squeezed,
-        notes=notes,
+        gradients=not tried.no_gradients,
+        no_gradients=tried.no_gradients,
+        varies=tried.varies,
+        output=tried.output,
+        output_name=tried.output_name,
+        batch=tried.batch,
+        larger_batches=tried.larger_batches,
+        squeezed=tried.squeezed,
+        notes=(
+            *built.notes,
+            *(tried.account if built.account else ()),
+            *tried.notes,
+            *((RANDOM_NOTE,) if built.random else ()),
+        ),
     )
     return TorchNetwork(name, card, module)
+
+
+def _sha256(weights: str, built: Built, read: Card | Tried) -> str:
+    """Runs and exports are found again by this: how a photo is prepared decides what they show, as weights do."""
+    facts = f"{weights} {built.preprocessing.model_dump_json()} {read.output}"
+    if read.output_name:
+        facts += f" {read.output_name}"
+    return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def _in_float32(built: Built, runs: Callable[[nn.Module], bool]) -> nn.Module:
@@ -386,7 +385,9 @@ def build_registered(name: str, entry: Mapping[str, Any]) -> Built:
         classes=classes,
         weights=weighted.weights,
         random=weighted.random,
-        output=entry.get("output", "logits"),
+        output=entry.get("output"),
+        output_name=str(entry.get("output_name", "")),
+        account=True,
         notes=notes,
     )
 

@@ -5,7 +5,7 @@ A card holds no torch: pages, the command line and the report read it as JSON.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,13 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from fovea.models.errors import UnknownNameError, unknown
+from fovea.models.output import MEANINGS, OutputKind, OutputMeaning
 
 OUTPUT = "output"
 """The tap that names what the network returns (logits, for most classifiers)."""
 
 INPUT_OF = "input of "
 """Before a layer's name it makes the tap of what that layer reads, where torch computes the taps."""
-
-OutputKind: TypeAlias = Literal["logits", "probabilities", "features"]
-"""What a network returns."""
 
 MOST_EXTRA_TOKENS = 16
 """So many class and register tokens may stand before those of the image."""
@@ -161,6 +159,7 @@ class Layer(_Frozen):
     the positions, (1, 1) for a vector. `parameters` of the module itself, not of its children.
     `leaf`: it has no children. `activates`: the layer whose very output this one reads, if it is an activation that
     grows with each value above zero (ReLU, ELU, softplus): the units' best patches there are best here, too.
+    `reached`: a gradient goes from it to the photo; none goes from layers that read only parameters.
     """
 
     name: str
@@ -173,6 +172,7 @@ class Layer(_Frozen):
     parameters: int = 0
     leaf: bool = True
     activates: str = ""
+    reached: bool = True
     receptive_field: ReceptiveField | None = None
 
     @property
@@ -193,8 +193,10 @@ class Card(_Frozen):
     user's own code, the preprocessing and the kind of output: what makes it this network.
     `batch`: the only number of images that the network takes at once (None: any); with `larger_batches` its torch
     module takes any number above it, too. `squeezed`: axes of length one are
-    taken off its scores. `notes`: what a user should know (licence, accuracy, a choice made while loading), one line
-    each.
+    taken off its scores. `output_name`: which of several outputs is read ("": the first). `varies`: it answers
+    differently each time, but for the same seed. `gradients`: methods that need them work; where they do not,
+    `no_gradients` says why in a sentence. `notes`: what a user should know (licence, accuracy, a choice made while
+    loading), one line each.
     """
 
     name: str
@@ -208,11 +210,29 @@ class Card(_Frozen):
     weights: str
     random: bool = False
     gradients: bool = True
+    no_gradients: str = ""
+    varies: bool = False
     output: OutputKind = "logits"
+    output_name: str = ""
     batch: int | None = None
     larger_batches: bool = False
     squeezed: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def meaning(self) -> OutputMeaning:
+        """How its scores are read."""
+        return MEANINGS[self.output]
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether it tells of classes."""
+        return bool(self.classes) and self.meaning.has_classes
+
+    @property
+    def has_module(self) -> bool:
+        """Whether there is a torch module; for an ONNX file there is none."""
+        return self.architecture != "onnx"
 
     def layer(self, name: str) -> Layer:
         """The layer of that name. Raises UnknownNameError with near matches."""
@@ -256,3 +276,8 @@ class Card(_Frozen):
     def spatial_layers(self) -> tuple[Layer, ...]:
         """The layers whose units form maps, in forward order."""
         return tuple(layer for layer in self.layers if layer.spatial)
+
+    def reached_layers(self) -> tuple[Layer, ...]:
+        """Those of them from which a gradient goes to the photo; all of them where none does."""
+        spatial = self.spatial_layers()
+        return tuple(layer for layer in spatial if layer.reached) or spatial

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from fovea.models.card import RESAMPLING, OutputKind, Preprocessing
+from fovea.models.card import RESAMPLING, Preprocessing
 from fovea.models.class_list import read_classes
 from fovea.models.errors import NetworkError, unknown
 from fovea.models.home import home
+from fovea.models.output import OutputKind
 
 IMAGENET = "imagenet"
 """Stands for ImageNet's class names where a file of names is asked for."""
 
 _FIELDS = {
     "architecture": str, "weights": str, "weights_key": str, "random": bool, "trust": bool, "classes": str,
-    "input": dict, "output": str, "arguments": dict, "title": str,
+    "input": dict, "output": str, "output_name": str, "arguments": dict, "title": str,
 }  # fmt: skip
 _INPUT_FIELDS = ("size", "resize", "crop", "interpolation", "mean", "std", "range", "channels", "order")
 _OUTPUTS = get_args(OutputKind)
@@ -30,16 +31,26 @@ def resolve(path: str) -> Path:
 
 
 def class_names(source: str) -> tuple[str, ...]:
-    """What `classes` of networks.toml stands for: a file's names, or `imagenet`, its 1000 in their usual order.
+    """What `classes` of networks.toml stands for: a file's names, names with commas between them, or `imagenet`, its
+    1000 in their usual order.
 
     Raises NetworkError.
     """
+    if written := written_names(source):
+        return written
     if source != IMAGENET:
         return read_classes(resolve(source))
     importlib.import_module("fovea.models.torchvision_compat")
     from torchvision.models import AlexNet_Weights
 
     return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def written_names(source: str) -> tuple[str, ...]:
+    """The class names that `classes` of networks.toml holds itself, as in "no,yes"; none where it names a file."""
+    if "," not in source or resolve(source).is_file():
+        return ()
+    return tuple(name.strip() for name in source.split(",") if name.strip())
 
 
 def preprocessing_from(fields: Mapping[str, Any], default: Preprocessing, name: str) -> Preprocessing:

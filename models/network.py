@@ -52,9 +52,11 @@ class TorchNetwork:
 
     def __init__(self, name: str, card: Card, module: nn.Module) -> None:
         from fovea.models import torch_net
+        from fovea.models.torch_output import read_as
 
         self.name = name
         self.card = card
+        read_as(module, card.output_name, card.output, card.varies)
         self._modules = {"cpu": torch_net.adapt(module, card.batch, card.larger_batches, card.squeezed)}
         self._graph: TappedGraph | None = None
         self._lock = threading.RLock()
@@ -123,6 +125,8 @@ def _exported(network: TorchNetwork) -> TappedGraph:
             reason = "" if path.is_file() else _why_failed(failed)
             if not path.is_file() and not reason:
                 try:
+                    if card.varies:  # an export leaves its noise out, or keeps one draw of it for ever
+                        raise NetworkError("it gives another answer each time that it sees the same image")
                     export.export(network.module("cpu"), card, path)
                 except NetworkError as error:
                     reason = str(error).removeprefix(f"{card.name}: ").rstrip(".")

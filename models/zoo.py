@@ -21,12 +21,12 @@ from fovea.models.card import Card
 from fovea.models.entry import class_names, resolve
 from fovea.models.errors import UnknownNameError, unknown
 from fovea.models.home import home, stamp, write_whole
-from fovea.models.network import Network
+from fovea.models.network import Network, TorchNetwork
 from fovea.models.registry import registered
 from fovea.models.user_files import code_files
 from fovea.models.weights import RANDOM, TORCHVISION_WEIGHTS
 
-CARD_VERSION = 5
+CARD_VERSION = 6
 """Raised when the card of the same network would come out different."""
 KEPT_LOADED = 4
 """Networks that stay in memory."""
@@ -72,12 +72,19 @@ def load(name: str) -> Network:
             # So that the card says from the start where no ONNX graph can be had. What else goes wrong, too little
             # memory or a full disk, is told by the method that asks for the graph.
             with contextlib.suppress(Exception):
-                network.graph()
+                _tell_of_graph(network)
         _store_card(key, network.card)
         _loaded[key] = network
         while len(_loaded) > KEPT_LOADED:
             _loaded.popitem(last=False)
         return network
+
+
+def _tell_of_graph(network: Network) -> None:
+    """Export the graph, and note on the card that it agrees; that there is none, the network notes itself."""
+    if not network.graph().reason and isinstance(network, TorchNetwork):
+        note = "An ONNX graph was exported, and it agrees with PyTorch at every layer."
+        network.card = network.card.model_copy(update={"notes": (*network.card.notes, note)})
 
 
 def cached_card(name: str) -> Card | None:
@@ -160,7 +167,8 @@ def _load(name: str, place: _Place, known: Card | None) -> Network:
     entry = registered()[place.rest] if place.source == "registered" else {}
     classes = class_names(entry["classes"]) if entry.get("classes") else ()
     title = str(entry.get("title") or name) if entry else ""
-    return onnx_file.load(name, file, onnx_file.Hints(entry.get("input"), classes, entry.get("output"), title))
+    hints = onnx_file.Hints(entry.get("input"), classes, entry.get("output"), str(entry.get("output_name", "")), title)
+    return onnx_file.load(name, file, hints)
 
 
 def _onnx_file(place: _Place) -> Path | None:

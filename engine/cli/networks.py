@@ -13,6 +13,7 @@ from fovea.engine.cli.methods import run_method
 from fovea.engine.cli.say import Debug, Json, alone, card_of, errors, group, print_json, print_table
 from fovea.engine.errors import OptionsError
 from fovea.engine.method import find_method
+from fovea.models.output import OUTPUT_HELP, OUTPUT_NAME_HELP
 
 networks_app = group("List the networks that can be used, and register your own.")
 
@@ -53,14 +54,17 @@ def show_network(network: str, as_json: Json = False, debug: Debug = False) -> N
             ("parameters", f"{card.parameters:,}"),
             ("layers", len(card.layers)),
             ("classes", f"{len(card.classes)} ({', '.join(card.classes[:4])}{' …' if len(card.classes) > 4 else ''})"),
-            ("output", card.output),
+            ("output", f"{card.output}: {card.meaning.words}{f' ({card.output_name})' if card.output_name else ''}"),
             (
                 "input",
                 f"{preprocessing.channels}×{preprocessing.size[0]}×{preprocessing.size[1]} {preprocessing.order}",
             ),
             ("resize", f"{preprocessing.resize or 'stretched'}, {preprocessing.interpolation}"),
             ("range", f"{preprocessing.range}, mean {preprocessing.mean}, std {preprocessing.std}"),
-            ("gradients", "yes" if card.gradients else "no (an ONNX file)"),
+            (
+                "gradients",
+                "yes" if card.gradients else "no (autograd is off)" if card.has_module else "no (an ONNX file)",
+            ),
             *(("note", note) for note in card.notes),
         ]
         print_table(rows)
@@ -105,8 +109,8 @@ def add_network(
     classes: Annotated[
         str,
         typer.Option(
-            help="A file of class names: one a line, with or without an index, CSV with a header, or JSON. The word "
-            "imagenet stands for its 1000 classes."
+            help="A file of class names: one a line, with or without an index, CSV with a header, or JSON; or the "
+            "names themselves with commas, such as no,yes. The word imagenet stands for its 1000 classes."
         ),
     ] = "",
     size: Annotated[
@@ -132,7 +136,8 @@ def add_network(
     ] = "",
     channels: Annotated[str, typer.Option(help="The number of input channels: 1, 3 or 4.")] = "",
     order: Annotated[str, typer.Option(help="The order of the colour channels, RGB or BGR.")] = "",
-    output: Annotated[str, typer.Option(help="What its output means: logits, probabilities or features.")] = "",
+    output: Annotated[str, typer.Option(help=OUTPUT_HELP)] = "",
+    output_name: Annotated[str, typer.Option(help=OUTPUT_NAME_HELP)] = "",
     title: Annotated[str, typer.Option(help="A title that people read in lists.")] = "",
     argument: Annotated[
         list[str] | None, typer.Option(help="An argument for the architecture, NAME=VALUE; can be given several times.")
@@ -169,6 +174,7 @@ def add_network(
             "trust": trust,
             "classes": _from_here(classes),
             "output": output,
+            "output_name": output_name,
             "title": title,
             "input": {key: value for key, value in given.items() if value not in ("", None, [])},
             "arguments": _arguments(argument or []),

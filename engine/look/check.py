@@ -71,10 +71,10 @@ def compute(job: Job[CheckOptions]) -> Findings:
     dataset = job.dataset(job.options.dataset) if job.options.dataset else None
     if dataset is not None:
         match_labels(dataset, job.card)  # before anything that takes long
-    job.progress(0.02, "exporting the network" if job.card.gradients else "reading the network")
+    job.progress(0.02, "exporting the network" if job.card.has_module else "reading the network")
     reason = job.network.graph().reason
     gaps, accuracy = None, None
-    if job.card.gradients and not reason:
+    if job.card.has_module and not reason:
         job.progress(0.1, "comparing torch with ONNX at every layer")
         gaps = parity(job.network)
     if dataset is not None:
@@ -220,7 +220,7 @@ def _bars(differences: Sequence[float]) -> NDArray[np.uint8]:
 
 def work(card: Card, options: CheckOptions, images: int) -> float:
     """Forward passes: those of the comparison, and one an image."""
-    parity = PARITY_WORK if card.gradients else 1.0
+    parity = PARITY_WORK if card.has_module else 1.0
     if options.images:
         images = min(images, options.images)
     return parity + images

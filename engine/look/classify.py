@@ -1,6 +1,6 @@
 """The network's best classes for a photo: the forward pass itself, the reading that every other view explains.
 
-Probabilities are the softmax of the logits; a network that returns probabilities is taken at its word.
+How scores become probabilities is the network's own: a softmax, a sigmoid of each, or nothing where it returns them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ClassifyOptions(Options):
 
 def check(card: Card, options: ClassifyOptions) -> None:
     """Raises UnsupportedError for a network without classes."""
-    if not card.classes:
+    if not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes: look at the units of a layer instead, e.g. with patches")
 
 
@@ -46,7 +46,6 @@ class Findings:
 def compute(job: Job[ClassifyOptions]) -> Findings:
     """One forward pass; logits of a network that returns probabilities are their logarithms."""
     import numpy as np
-    from scipy.special import softmax
 
     from fovea.engine.look.probing.probe import Probe
 
@@ -58,9 +57,8 @@ def compute(job: Job[ClassifyOptions]) -> Findings:
     job.progress(0.5, "looking at the photo")
     feed = job.network.graph().input
     scores = np.asarray(probe.run({feed: job.input}, batched=(feed,))["scores"][0], np.float64).reshape(-1)
-    if job.card.output == "probabilities":
-        return Findings(probabilities=scores, logits=np.log(np.maximum(scores, 1e-12)))
-    return Findings(probabilities=softmax(scores), logits=scores)
+    meaning = job.card.meaning
+    return Findings(probabilities=meaning.probabilities(scores), logits=meaning.logits(scores))
 
 
 def report(job: Job[ClassifyOptions], findings: Findings) -> Result:
@@ -85,7 +83,7 @@ def report(job: Job[ClassifyOptions], findings: Findings) -> Result:
         panels=[
             BarsPanel(
                 title="Best classes",
-                help="Each bar is the network's probability for a class: the softmax of its logits.",
+                help=f"Each bar is the network's probability for a class: {job.card.meaning.made_by}.",
                 table="classes",
                 x="class",
                 y=("probability",),

@@ -32,6 +32,7 @@ from fovea.engine.store.live import LiveRun
 from fovea.engine.store.lock import Lock
 
 if TYPE_CHECKING:
+    from fovea.models.card import Card
     from fovea.models.network import Network
 
 RANDOM_WARNING = "random weights: the network is untrained, so nothing it shows was learned"
@@ -168,8 +169,19 @@ def _job(plan: Plan, network: Network, checkpoints: Path, progress: Progress, st
         open_dataset=plan.opened.dataset,
         open_photo=plan.opened.picture,
         find_runs=lambda method: finished_runs(store, method, plan.network),
-        warnings=[RANDOM_WARNING] if network.card.random else [],
+        warnings=_warnings(network.card),
     )
+
+
+def _warnings(card: Card) -> list[str]:
+    """What every run on this network says."""
+    warnings = [RANDOM_WARNING] if card.random else []
+    if card.varies:
+        warnings.append(
+            "The network answers differently each time, because it draws random numbers even in evaluation mode or "
+            "keeps a state: with another seed this result is another one."
+        )
+    return warnings
 
 
 def _planned(record: RunRecord, plan: Plan) -> RunRecord:
@@ -218,6 +230,9 @@ def _seed_torch(seed: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(seed)
+    outputs = sys.modules.get("fovea.models.torch_output")
+    if outputs is not None:
+        outputs.seed_noise(seed)
 
 
 def _checkpoint_folder(store: Store, plan: Plan) -> Path:

@@ -18,13 +18,17 @@ from fovea.models.graph.onnx_input import adapt_input, image_input
 from fovea.models.graph.onnx_layers import count, layers_of
 from fovea.models.graph.onnx_output import expose_outputs, read_output, take_off_maps, widen
 from fovea.models.graph.onnx_read import other_files, read_model
-from fovea.models.graph.trial import try_graph
+from fovea.models.graph.trial import VARIES_NOTE, answers_differ, run_each, try_graph
+from fovea.models.meaning import named_classes, trial_images
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
+    from numpy.typing import NDArray
     from torch import nn
 
     from fovea.models.graph.onnx_input import ImageInput
+    from fovea.models.output import OutputKind
 
 GRADIENTS_NOTE = "This is an ONNX file: methods that only look work on it; gradients need the network as torch code."
 LEAST_OPSET = 13
@@ -39,7 +43,8 @@ class Hints:
 
     input: Mapping[str, Any] | None = None
     classes: tuple[str, ...] = ()
-    output: str | None = None
+    output: OutputKind | None = None
+    output_name: str = ""
     title: str = ""
 
 
@@ -81,32 +86,45 @@ def load(name: str, path: Path, hints: Hints) -> OnnxNetwork:
     values = {tensor: value for tensor, value in values.items() if value.dtype.kind == "f"}
     layers = layers_of(model, names, input_name, values, trial)
     taps = widen(model, {tap: tensor for tap, tensor in names.items() if tensor in values}, values)
-    output = read_output(model, own, names, values, named, hints.output)
+    images = trial_images(preprocessing)
+
+    def rows_of(tensor: str) -> list[NDArray[np.float64]]:
+        return run_each(model, input_name, images, tensor, trial.batch)
+
+    output = read_output(model, own, names, trial, named, hints.output, hints.output_name, len(hints.classes), rows_of)
+    varies = answers_differ(model, input_name, images[:1], names[output.tap], trial.batch)
     taps[OUTPUT] = output.scores(model, taps[output.tap])
     own_names(model.graph)
     taps = {tap: f"{OWN}{tensor}" for tap, tensor in taps.items()}
-    units = output.units
-    if hints.classes and output.kind != "features" and len(hints.classes) != units:
-        raise NetworkError(
-            f"{name} gives {units} scores, but {len(hints.classes)} class names were given: "
-            "give one name for each score"
-        )
-    classes = hints.classes or output.classes or tuple(f"class {i}" for i in range(units))
+    classes: tuple[str, ...] = ()
+    told_classes = ""
+    if output.kind != "features":
+        classes, told_classes = named_classes(name, output.kind, output.units, hints.classes or output.classes)
+    named_output = f" {hints.output_name}" if hints.output_name else ""
     card = Card(
         name=name,
         title=hints.title or path.stem,
         architecture="onnx",
         preprocessing=preprocessing,
-        classes=() if output.kind == "features" else classes,
+        classes=classes,
         layers=layers,
         parameters=sum(count(t) for t in model.graph.initializer),
-        sha256=_sha256(path, f"{preprocessing.model_dump_json()} {output.kind}"),
+        sha256=_sha256(path, f"{preprocessing.model_dump_json()} {output.kind}{named_output}"),
         weights=path.name,
         gradients=False,
         output=output.kind,
+        output_name=hints.output_name,
+        varies=varies,
         batch=trial.batch,
         squeezed=output.squeezed,
-        notes=(GRADIENTS_NOTE, *notes, *trial.notes, *output.notes),
+        notes=(
+            GRADIENTS_NOTE,
+            *notes,
+            *trial.notes,
+            *output.notes,
+            *filter(None, [told_classes]),
+            *([VARIES_NOTE] if varies else []),
+        ),
     )
     kind = ApartGraph if _opset(model) < LEAST_OPSET else TappedGraph
     return OnnxNetwork(name, card, kind(path, taps, f"{OWN}{input_name}", shape, model=model, batch=trial.batch))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.models.card import OUTPUT, OutputKind
+from fovea.models.card import OUTPUT
 from fovea.models.errors import NetworkError
+from fovea.models.meaning import Seen, Stance, told_kind
+from fovea.models.output import MEANINGS, OutputKind
+from fovea.models.output_end import Step, ancestors, end_of, kind_of
+from fovea.models.outputs import Choice, choose, find_entry, note_of
+from fovea.models.outputs import Output as Entry
 
 if TYPE_CHECKING:
     import onnx
+
+    from fovea.models.graph.trial import Trial
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -34,15 +41,24 @@ class Output:
     notes: tuple[str, ...] = ()
 
     def scores(self, model: onnx.ModelProto, tensor: str) -> str:
-        """The tensor of scores (N, units): `tensor` itself, or what a new node makes of it."""
+        """The tensor of scores (N, units), or (N, 2) of one number: `tensor` itself, or what new nodes make of it."""
         from onnx import TensorProto, helper, numpy_helper
 
-        if not self.squeezed:
+        meaning = MEANINGS[self.kind]
+        if not self.squeezed and not meaning.sides:
             return tensor
         name = f"{tensor}_scores"
-        model.graph.initializer.append(numpy_helper.from_array(np.array([-1, self.units], np.int64), f"{name}_shape"))
-        model.graph.node.append(helper.make_node("Reshape", [tensor, f"{name}_shape"], [name]))
-        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", self.units]))
+        nodes, initial = model.graph.node, model.graph.initializer
+        rows = f"{name}_rows" if meaning.sides else name
+        initial.append(numpy_helper.from_array(np.array([-1, self.units], np.int64), f"{name}_shape"))
+        nodes.append(helper.make_node("Reshape", [tensor, f"{name}_shape"], [rows]))
+        if meaning.sides:
+            whole = 0.0 if meaning.knows_logits else 1.0
+            initial.append(numpy_helper.from_array(np.array(whole, np.float32), f"{name}_whole"))
+            nodes.append(helper.make_node("Sub", [f"{name}_whole", rows], [f"{name}_no"]))
+            nodes.append(helper.make_node("Concat", [f"{name}_no", rows], [name], axis=1))
+        width = 2 if meaning.sides else self.units
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]))
         return name
 
 
@@ -137,44 +153,65 @@ def widen(model: onnx.ModelProto, taps: Mapping[str, str], values: Arrays) -> di
     return wide
 
 
+def steps_of(model: onnx.ModelProto) -> dict[str, Step]:
+    """The operation that made each tensor of a graph, for the walk back from its end."""
+    return {
+        output: Step(kind_of(node.op_type), tuple(value for value in node.input if value))
+        for node in model.graph.node
+        for output in node.output
+        if output and node.op_type != "Constant"
+    }
+
+
 def read_output(
     model: onnx.ModelProto,
     own: Sequence[str],
     names: Mapping[str, str],
-    values: Arrays,
+    trial: Trial,
     named: Named | None,
-    hint: str | None,
+    declared: OutputKind | None,
+    output_name: str,
+    classes: int,
+    rows_of: Callable[[str], Sequence[NDArray[np.float64]]],
 ) -> Output:
-    """Which output is the network's, what it is, and what to tell. `own`: the file's outputs, in order; `hint`: what a
-    registration says that it is. Raises NetworkError where none can be read."""
+    """Which output is the network's, what it is, and what to tell. `own`: the file's outputs, in order; `declared`,
+    `output_name`: what a registration says; `classes`: how many names there are; `rows_of(tensor)`: its values for some
+    images. Raises NetworkError where none can be read."""
     taps = {tensor: tap for tap, tensor in names.items()}
-    floats = [t for t in own if t in taps and t in values]
+    floats = [t for t in own if t in taps and t in trial.values and trial.values[t].dtype.kind == "f"]
     if not floats:
         raise NetworkError("none of the outputs of the file are numbers that depend on the image")
-    scores = [t for t in floats if values[t].ndim == 2] or [t for t in floats if _squeezed(values[t])]
-    # Where the file also names layers inside the network, its end is what nothing else reads.
-    read = {i for n in model.graph.node for i in n.input}
-    tensor = sorted(scores or floats, key=lambda t: t in read)[0]
-    notes = (f"The file has {len(own)} outputs; {tensor} is read as the output of the network.",) * (len(own) > 1)
-    last = next(n.op_type for n in model.graph.node if tensor in n.output)
-    names_come = named is not None and named.tensor == tensor
-    likely = "probabilities" if last == "Softmax" or names_come else "logits"
-    kind: Any = hint or (likely if scores else "features")
-    if kind != "features" and not scores:
-        raise NetworkError(
-            f"its output has shape {values[tensor].shape[1:]}, not one score for each class: register it with "
-            "output = 'features'"
-        )
-    squeezed = kind != "features" and values[tensor].ndim != 2
-    units = max(values[tensor].shape[1:] or values[tensor].shape) if squeezed else values[tensor].shape[-1]
-    classes = named.classes if named is not None and names_come and len(named.classes) == units else ()
-    if classes:
-        notes = (*notes, "The file itself names the classes.")
-    return Output(taps[tensor], int(units), kind, squeezed, classes, notes)
+    steps = steps_of(model)
+    ends = {tensor: end_of(steps, tensor) for tensor in floats}
+    above = {tensor: ancestors(steps, tensor) for tensor in floats}
+    shapes = {t: trial.values[t].shape[1:] if t in trial.stacked else trial.values[t].shape for t in floats}
 
+    def is_inner(tensor: str) -> bool:
+        """Whether another output was made of it, and says more than which of its classes are likely."""
+        return any(tensor in above[t] and not (shapes[t] == shapes[tensor] and ends[t]) for t in floats if t != tensor)
 
-def _squeezed(value: NDArray[Any]) -> bool:
-    """Whether an output is scores with axes of length one about them, or without its batch axis: (N, C, 1, 1), (C,)."""
-    if value.ndim < 2:
-        return value.ndim == 1 and value.size > 1
-    return value.ndim > 2 and max(value.shape[1:]) == np.prod(value.shape[1:])
+    outputs = [Entry(tensor, shapes[tensor], True, is_inner(tensor)) for tensor in floats]
+    if output_name:
+        choice = Choice(find_entry(outputs, output_name, "the file"), "")
+    elif named is not None and named.tensor in floats:
+        choice = Choice(outputs[floats.index(named.tensor)], "the file names the classes of it")
+    else:
+        choice = choose(outputs, classes, declared == "features")
+    tensor = choice.output.path
+    notes = [note_of(choice, outputs, bool(output_name))] if len(outputs) > 1 else []
+    units = choice.output.width
+    if not units or declared == "features":
+        if declared not in (None, "features"):
+            raise NetworkError(
+                f"its output has shape {shapes[tensor]}, not one score for each class: register it with "
+                "output = 'features'"
+            )
+        units = units or int(shapes[tensor][-1] if shapes[tensor] else 1)
+        return Output(taps[tensor], units, "features", notes=tuple(notes))
+    kind, told = told_kind(Seen(ends[tensor], Stance.of(rows_of(tensor)), units), declared)
+    notes.append(told)
+    given = named.classes if named is not None and named.tensor == tensor and len(named.classes) == units else ()
+    if given:
+        notes.append("The file itself names the classes.")
+    squeezed = not MEANINGS[kind].sides and trial.values[tensor].shape[1:] != (units,)
+    return Output(taps[tensor], units, kind, squeezed, given, tuple(notes))

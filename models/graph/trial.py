@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import onnx
 
 TRIAL_BATCH = 2
+_DRAWS = (
+    "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,3 +101,36 @@ def _alike(alone: Mapping[str, NDArray[Any]], together: Mapping[str, NDArray[Any
             if not _near(batch[:1], single):
                 return False
     return True
+
+
+VARIES_NOTE = (
+    "It answers differently each time that it sees the same image, because the graph draws random numbers; for an ONNX "
+    "file no seed settles them."
+)
+
+
+def run_each(
+    model: onnx.ModelProto, input_name: str, images: NDArray[np.float32], tensor: str, batch: int | None
+) -> list[NDArray[np.float64]]:
+    """A tensor's values (units,) for each of some images by itself, as far as they are finite; nothing where it does
+    not run."""
+    session = Session(model, "cpu", optimise=False)
+    rows: list[NDArray[np.float64]] = []
+    for image in images:
+        try:
+            (value,) = session.run({input_name: np.repeat(image[None], batch or 1, axis=0)}, [tensor])
+        except FoveaError:
+            return []
+        row = np.asarray(value, np.float64).reshape(batch or 1, -1)[0]
+        if np.isfinite(row).all():
+            rows.append(row)
+    return rows
+
+
+def answers_differ(
+    model: onnx.ModelProto, input_name: str, images: NDArray[np.float32], tensor: str, batch: int | None
+) -> bool:
+    """Whether the same image gives other values of a tensor at another call."""
+    times = 8 if any(node.op_type in _DRAWS for node in model.graph.node) else 2
+    rows = run_each(model, input_name, images.repeat(times, axis=0), tensor, batch)
+    return any(not np.allclose(row, rows[0], rtol=0, atol=1e-6 * np.abs(rows[0]).max()) for row in rows[1:])

@@ -39,7 +39,7 @@ class Labels:
 
 def demand_classes(card: Card) -> None:
     """Raises UnsupportedError for a network without classes."""
-    if not card.classes:
+    if not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes, so it has no accuracy: check it without a data set")
 
 

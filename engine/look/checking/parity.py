@@ -23,7 +23,7 @@ def parity(network: Network) -> dict[str, Gap]:
     """
     from fovea.models.graph.parity import Gap, compare
 
-    if not network.card.gradients:
+    if not network.card.has_module:
         raise UnsupportedError(f"{network.name} is an ONNX file: it has no torch twin to compare with")
     graph, module = network.graph(), network.module("cpu")
     by_batch = [

@@ -153,7 +153,7 @@ def open_source(job: Job[Any], layer: str) -> Source:
     read = reducers.read_layer(job.card, named)
     apart = job.network.graph().apart
     tap = input_tap(job.network, named) if apart and not layer else named
-    classes = bool(job.card.classes) and job.card.output in ("logits", "probabilities")
+    classes = job.card.has_classes
 
     def build(editor: Editor, tensors: Mapping[str, str]) -> None:
         reducers.normalised_input(editor, job.card.preprocessing)

@@ -150,7 +150,7 @@ class AscentReport:
         """A row for each picture: what it excites, how much, and what the networks call it."""
         table = pd.DataFrame({"picture": self.names, "activation": self.activations})
         card = self.job.card
-        if card.classes and card.output != "features":
+        if card.has_classes:
             seen = [probabilities_of(self.job, frame) for frame in self.pixels]
             table["sees"] = [_top_class(card.classes, probabilities) for probabilities in seen]
             if self.objectives[0].target is not None:

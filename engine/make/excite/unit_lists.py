@@ -19,7 +19,7 @@ MOST = 64
 def _number_of(card: Card, layer: Layer | None, text: str) -> int:
     """A unit's number, or a class by number or name. Raises UnknownNameError, OptionsError."""
     if layer is None:
-        if not card.classes:
+        if not card.has_classes:
             raise UnsupportedError(f"{card.name} has no classes: choose a layer and its units instead")
         return card.class_index(text)
     if not text.isdigit():

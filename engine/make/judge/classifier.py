@@ -34,19 +34,14 @@ class RuntimeClassifier:
 
         self._probe = Probe(job, [OUTPUT], build, parallel=parallel_batches())
         self.batch = job.network.graph().batch or batch_size(self._probe.provider, self._probe.parallel)
-        self._probabilities = job.card.output == "probabilities"
+        self._meaning = job.card.meaning
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probabilities (N, classes) of frames uint8 (N, H, W, C)."""
         starts = range(0, len(frames), self.batch)
         batches = ((start, {"pixels": frames[start : start + self.batch]}) for start in starts)
         parts = [answers["scores"] for _, answers in self._probe.stream(batches, ("pixels",))]
-        scores = np.concatenate(parts).astype(np.float64)
-        if self._probabilities:
-            return scores
-        exponentials = np.exp(scores - scores.max(1, keepdims=True))
-        probabilities: NDArray[np.float64] = exponentials / exponentials.sum(1, keepdims=True)
-        return probabilities
+        return self._meaning.probabilities(np.concatenate(parts))
 
 
 class TorchClassifier:

@@ -68,7 +68,7 @@ def saliency_of(job: Job[Any], frame: Frame, label: int) -> NDArray[np.float32]:
 
 def gradcam_of(job: Job[Any], frame: Frame, label: int) -> NDArray[np.float32] | None:
     """Grad-CAM of the class at the last layer with maps, (H, W); None where there is no such layer."""
-    spatial = job.card.spatial_layers()
+    spatial = job.card.reached_layers()
     if not spatial:
         return None
     layer, x = spatial[-1], _input(job, frame[None])
