@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fovea.models.card import INPUT_OF, MOST_EXTRA_TOKENS, OUTPUT, Layer
-from fovea.models.errors import NetworkError, unknown
+from fovea.models.errors import NO_GRADIENT, NetworkError, unknown
 from fovea.models.opaque import Opaque
 from fovea.models.receptive.coordinates import PLANES, receptive_field
 from fovea.models.receptive.seen import Seen, SharedWrite, copying
@@ -283,6 +283,10 @@ def forward_taps(module: nn.Module, x: Tensor, taps: Sequence[str]) -> dict[str,
         if output is None:
             raise NetworkError("the network returned no tensor")
         values[OUTPUT] = output
+    if x.requires_grad and torch.is_grad_enabled() and values:
+        last = [values[OUTPUT]] if OUTPUT in values else list(values.values())
+        if not any(value.requires_grad for value in last):
+            raise NetworkError(NO_GRADIENT)
     missing = [tap for tap in wanted if tap not in values]
     if missing:
         names = [path for path, _ in module.named_modules() if path]

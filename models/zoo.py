@@ -10,7 +10,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,6 +85,16 @@ def _tell_of_graph(network: Network) -> None:
     if not network.graph().reason and isinstance(network, TorchNetwork):
         note = "An ONNX graph was exported, and it agrees with PyTorch at every layer."
         network.card = network.card.model_copy(update={"notes": (*network.card.notes, note)})
+
+
+def add_notes(name: str, notes: Sequence[str]) -> Card:
+    """Keep further notes on a network's card. Returns the card."""
+    network, key = load(name), _content_key(_parse(name))
+    card = network.card.model_copy(update={"notes": (*network.card.notes, *notes)})
+    _store_card(key, card)
+    with _load_lock:
+        _loaded.pop(key, None)
+    return card
 
 
 def cached_card(name: str) -> Card | None:

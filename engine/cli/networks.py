@@ -138,6 +138,13 @@ def add_network(
     order: Annotated[str, typer.Option(help="The order of the colour channels, RGB or BGR.")] = "",
     output: Annotated[str, typer.Option(help=OUTPUT_HELP)] = "",
     output_name: Annotated[str, typer.Option(help=OUTPUT_NAME_HELP)] = "",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="Labelled images, a data set's name or a folder: how often the network is right on a hundred of them "
+            "is told, and which other order, range, mean and deviation would do better."
+        ),
+    ] = "",
     title: Annotated[str, typer.Option(help="A title that people read in lists.")] = "",
     argument: Annotated[
         list[str] | None, typer.Option(help="An argument for the architecture, NAME=VALUE; can be given several times.")
@@ -147,7 +154,7 @@ def add_network(
     """Register a network of your own in networks.toml. Its Python is only ever run from here."""
     with errors(debug):
         from fovea.models.registry import register, registered, unregister
-        from fovea.models.zoo import load
+        from fovea.models.zoo import add_notes, load
 
         before = registered().get(name)
         given: dict[str, Any] = {
@@ -182,6 +189,11 @@ def add_network(
         register(name, **{key: value for key, value in fields.items() if value})
         try:
             card = load(name).card
+            if dataset:
+                from fovea.engine.data.catalogue import open_dataset
+                from fovea.engine.look.checking.other_preprocessing import accuracy_lines
+
+                card = add_notes(name, accuracy_lines(load(name), open_dataset(dataset)))
         except BaseException:
             unregister(name)
             if before is not None:

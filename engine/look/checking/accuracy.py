@@ -136,7 +136,7 @@ def measure_accuracy(job: Job[Any], dataset: Dataset, limit: int, progress: Prog
     wanted = [index for index in range(len(dataset)) if dataset.label(index) in labels.classes]
     accuracy = Accuracy(labels, left_out=len(dataset) - len(wanted))
     chosen = [wanted[place] for place in spread(len(wanted), limit or None)]
-    probe = Probe(job, [OUTPUT], _scores(job.card))
+    probe = Probe(job, [OUTPUT], question(job.card))
     job.record(decoder=dataset.decoder)
     done, size = 0, job.network.graph().batch or batch_size(probe.provider)
     frames_of = dataset.frames(job.card.preprocessing, chosen, unreadable=accuracy.unreadable)
@@ -150,7 +150,7 @@ def measure_accuracy(job: Job[Any], dataset: Dataset, limit: int, progress: Prog
     return accuracy
 
 
-def _scores(card: Card) -> Build:
+def question(card: Card) -> Build:
     """The question: what the network returns for normalised inputs."""
     shape = (card.preprocessing.channels, *card.preprocessing.size)
 
