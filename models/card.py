@@ -232,7 +232,7 @@ class Card(_Frozen):
     @property
     def has_module(self) -> bool:
         """Whether there is a torch module; for an ONNX file there is none."""
-        return self.architecture != "onnx"
+        return self.gradients or bool(self.no_gradients)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name. Raises UnknownNameError with near matches."""
