@@ -5,6 +5,7 @@ Listing imports no torch: the bundled network, `networks.toml` and a static tabl
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -22,10 +23,10 @@ from fovea.models.errors import UnknownNameError, unknown
 from fovea.models.home import home, stamp, write_whole
 from fovea.models.network import Network
 from fovea.models.registry import registered
-from fovea.models.user_code import code_file
+from fovea.models.user_files import code_files
 from fovea.models.weights import RANDOM, TORCHVISION_WEIGHTS
 
-CARD_VERSION = 4
+CARD_VERSION = 6
 """Raised when the card of the same network would come out different."""
 KEPT_LOADED = 4
 """Networks that stay in memory."""
@@ -65,7 +66,13 @@ def load(name: str) -> Network:
             if not _card_path(key).is_file():  # whoever asked for it waits for the card
                 _store_card(key, _loaded[key].card)
             return _loaded[key]
-        network = _load(name, place, _stored_card(key))
+        known = _stored_card(key)
+        network = _load(name, place, known)
+        if known is None and place.source == "registered":
+            # So that the card says from the start where no ONNX graph can be had. What else goes wrong, too little
+            # memory or a full disk, is told by the method that asks for the graph.
+            with contextlib.suppress(Exception):
+                network.graph()
         _store_card(key, network.card)
         _loaded[key] = network
         while len(_loaded) > KEPT_LOADED:
@@ -178,12 +185,17 @@ def _content_key(place: _Place) -> str:
         facts += [stamp(folder / name) for name in ("net.py", "fovea.safetensors", "classes.txt")]
     elif place.source == "registered":
         entry = registered()[place.rest]
-        code = file or code_file(entry["architecture"])
         facts.append(entry)
         facts += [stamp(resolve(entry[key])) for key in ("weights", "classes") if entry.get(key)]
-        facts += [stamp(code)] if code is not None else []
+        whole = file or builders.whole_file(entry["architecture"])
+        code = [whole] if whole is not None else code_files(entry["architecture"])
+        facts += [[str(path), stamp(path)] for path in [*code, *builders.argument_files(entry)]]
     elif file is not None:
         facts += [str(file.resolve()), stamp(file)]
+    if file is not None:
+        from fovea.models.graph.onnx_read import other_files
+
+        facts += [stamp(other) for other in other_files(file)]
     return json.dumps(facts, sort_keys=True, default=str)
 
 

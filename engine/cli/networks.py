@@ -72,15 +72,42 @@ def add_network(
     architecture: Annotated[
         str,
         typer.Option(
-            help="What builds the network: torchvision:NAME, timm:NAME, package.module:callable or /path/net.py:Net."
+            help="What builds the network: torchvision:NAME, timm:NAME, onnx:PATH, package.module:callable, or "
+            "/path/net.py:NAME, where NAME is a class, a function that returns the network, or a finished module. "
+            "torch:PATH is a file that brings its whole network and needs --trust."
         ),
-    ],
+    ] = "",
     weights: Annotated[
         str,
-        typer.Option(help="The file of its weights, safetensors or a state dict. Without it the weights are random."),
+        typer.Option(
+            help="The file of its weights: safetensors, a checkpoint that torch saved, or TorchScript. Without it the "
+            "weights are those that your own code loads, or random ones where it loads none."
+        ),
     ] = "",
+    weights_key: Annotated[
+        str,
+        typer.Option(
+            help="The entry of the checkpoint that holds the weights, such as teacher or model.ema. Say it where "
+            "several entries fit; by default averaged weights (EMA, a teacher) come first, then the most complete."
+        ),
+    ] = "",
+    random: Annotated[
+        bool, typer.Option("--random", help="Use random weights, even if the code loads weights of its own.")
+    ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Allow a file that brings a network of its own: a whole pickled module, TorchScript or a torch.export "
+            "archive. Such a file can run any code on this machine, so say this only if you trust whoever made it.",
+        ),
+    ] = False,
     classes: Annotated[
-        str, typer.Option(help="A text file with one class name a line, or the word imagenet for its 1000 classes.")
+        str,
+        typer.Option(
+            help="A file of class names: one a line, with or without an index, CSV with a header, or JSON. The word "
+            "imagenet stands for its 1000 classes."
+        ),
     ] = "",
     size: Annotated[
         str, typer.Option(help="The height and width of its input in pixels, such as 224 or 224,320.")
@@ -130,9 +157,16 @@ def add_network(
         }
         if isinstance(given["size"], list) and len(given["size"]) == 1:
             given["size"] *= 2
+        if not architecture:
+            if not weights:
+                raise OptionsError("--architecture must be given: torchvision:NAME, timm:NAME or /path/net.py:Net")
+            architecture, weights = f"torch:{weights}", ""
         fields: dict[str, Any] = {
             "architecture": _architecture_from_here(architecture),
             "weights": _from_here(weights),
+            "weights_key": weights_key,
+            "random": random,
+            "trust": trust,
             "classes": _from_here(classes),
             "output": output,
             "title": title,
@@ -148,6 +182,8 @@ def add_network(
                 register(name, **before)
             raise
         print(f"{name}: {card.architecture}, {len(card.layers)} layers, {len(card.classes)} classes")
+        for note in card.notes:
+            print(f"  {note}")
 
 
 def _from_here(path: str) -> str:
@@ -157,11 +193,22 @@ def _from_here(path: str) -> str:
 
 
 def _architecture_from_here(architecture: str) -> str:
-    """The same for `net.py:Net` and `onnx:PATH`."""
+    """The same for `net.py:Net`, `onnx:PATH`, `torch:PATH`, and `package.module:Net` whose package lies in this folder.
+
+    A file that is named alone brings its whole network.
+    """
     place, colon, name = architecture.rpartition(":")
-    if place == "onnx":
-        return f"onnx:{_from_here(name)}"
-    return f"{_from_here(place)}{colon}{name}" if place.endswith(".py") else architecture
+    if place in ("onnx", "torch"):
+        return f"{place}:{_from_here(name)}"
+    if not colon and Path(architecture).expanduser().is_file():
+        return f"torch:{_from_here(architecture)}"
+    if place.endswith(".py"):
+        return f"{_from_here(place)}{colon}{name}"
+    inside = Path(*place.split(".")) if place and "/" not in place else Path(place)
+    for file in (inside.with_suffix(".py"), inside / "__init__.py"):
+        if file.is_file() and place.split(".")[0] != "fovea":
+            return f"{file.resolve()}{colon}{name}"
+    return architecture
 
 
 def _number(text: str) -> Any:
@@ -185,7 +232,7 @@ def _arguments(pairs: list[str]) -> dict[str, Any]:
         try:
             found[name] = json.loads(value)
         except ValueError:
-            found[name] = value
+            found[name] = _from_here(value) if "." in value or "/" in value else value
     return found
 
 

@@ -42,7 +42,7 @@ def try_graph(
     try:
         session = Session(model, "cpu", optimise=False)
     except FoveaError as error:
-        raise NetworkError(f"ONNX Runtime cannot load {path.name}: {error}") from None
+        raise NetworkError(f"{path.name} cannot be run: {error}") from None
     noise = np.random.default_rng(0).standard_normal((max(TRIAL_BATCH, *declared, 1), *shape)).astype(np.float32)
     passes: dict[int, dict[str, NDArray[Any]]] = {}
     reason = ""
@@ -57,6 +57,11 @@ def try_graph(
             passes[batch] = {name: value for name, value in named if isinstance(value, np.ndarray)}
     if not passes:
         raise NetworkError(f"{path.name} does not run on an input of shape {shape}: {reason}")
+    if {1, TRIAL_BATCH} <= set(passes) and _loses_batch(passes[1], passes[TRIAL_BATCH], own):
+        values = passes[TRIAL_BATCH]
+        stacked = frozenset(name for name, value in values.items() if value.shape[:1] == (TRIAL_BATCH,))
+        note = "The graph drops the batch axis of one photo alone: it is given two, the same one twice."
+        return Trial(values, stacked, TRIAL_BATCH, (note,))
     if {1, TRIAL_BATCH} <= set(passes) and _alike(passes[1], passes[TRIAL_BATCH], own):
         wide = {name for name, value in passes[TRIAL_BATCH].items() if value.shape[:1] == (TRIAL_BATCH,)}
         stacked = frozenset(name for name in wide if passes[1][name].shape[:1] == (1,))
@@ -64,6 +69,22 @@ def try_graph(
     batch = min(passes)
     stacked = frozenset(name for name, value in passes[batch].items() if value.shape[:1] == (batch,))
     return Trial(passes[batch], stacked, batch, (f"The graph takes batches of exactly {batch}.",))
+
+
+def _loses_batch(alone: Mapping[str, NDArray[Any]], together: Mapping[str, NDArray[Any]], own: Sequence[str]) -> bool:
+    """Whether one image alone gives what the first of two gives, but without the axis of the batch."""
+    for name in own:
+        single, batch = alone.get(name), together.get(name)
+        if single is None or batch is None or single.dtype.kind != "f":
+            continue
+        if single.ndim < batch.ndim and batch.shape[:1] == (TRIAL_BATCH,) and batch[0].size == single.size:
+            return _near(batch[0].ravel(), single.ravel())
+    return False
+
+
+def _near(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    largest = np.abs(b[np.isfinite(b)]).max(initial=0)
+    return np.allclose(a, b, atol=largest / 100, equal_nan=True)
 
 
 def _alike(alone: Mapping[str, NDArray[Any]], together: Mapping[str, NDArray[Any]], own: Sequence[str]) -> bool:
@@ -74,7 +95,6 @@ def _alike(alone: Mapping[str, NDArray[Any]], together: Mapping[str, NDArray[Any
         if single is not None and batch is not None and single.dtype.kind == "f" and single.shape[:1] == (1,):
             if batch.shape != (TRIAL_BATCH, *single.shape[1:]):
                 return False
-            largest = np.abs(single[np.isfinite(single)]).max(initial=0)
-            if not np.allclose(batch[:1], single, atol=largest / 100, equal_nan=True):
+            if not _near(batch[:1], single):
                 return False
     return True
