@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fovea.models import bundled
-from fovea.models.card import RESAMPLING, Card, Preprocessing
+from fovea.models.card import Card, Preprocessing
 from fovea.models.checkpoint import read_checkpoint
 from fovea.models.class_list import class_notes
 from fovea.models.entry import IMAGENET, class_names, preprocessing_from, resolve
@@ -24,6 +24,7 @@ from fovea.models.home import stamp
 from fovea.models.network import TorchNetwork
 from fovea.models.output import OutputKind
 from fovea.models.own_weights import Weighted, as_made, opaque_notes
+from fovea.models.timm_input import timm_preprocessing
 from fovea.models.weights import RANDOM, TORCHVISION_ARGUMENTS, TORCHVISION_WEIGHTS
 
 if TYPE_CHECKING:
@@ -273,22 +274,7 @@ def _timm_blueprint(name: str) -> Blueprint:
         module: nn.Module = timm.create_model(name, pretrained=False, **arguments)
         return module
 
-    return Blueprint(build, _timm_preprocessing)
-
-
-def _timm_preprocessing(module: nn.Module) -> Preprocessing:
-    timm: Any = importlib.import_module("timm")
-    config = timm.data.resolve_model_data_config(module)
-    channels, height, width = config["input_size"]
-    resize = int(min(height, width) / float(config.get("crop_pct") or 1.0))
-    return Preprocessing(
-        size=(height, width),
-        resize=None if config.get("crop_mode") == "squash" else resize,
-        interpolation=config["interpolation"] if config["interpolation"] in RESAMPLING else "bicubic",
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        channels=channels,
-    )
+    return Blueprint(build, timm_preprocessing)
 
 
 def build_timm(name: str, choice: str | None) -> Built:
@@ -312,7 +298,7 @@ def build_timm(name: str, choice: str | None) -> Built:
         module=module,
         title=name,
         architecture=f"timm:{name}",
-        preprocessing=_timm_preprocessing(module),
+        preprocessing=timm_preprocessing(module),
         classes=(),
         weights=RANDOM if random else "timm",
         random=random,
@@ -326,6 +312,34 @@ _BLUEPRINTS: Mapping[str, Callable[[str], Blueprint]] = {
     "timm": _timm_blueprint,
 }
 """The packages of architectures, by what stands before the colon; all else is a user's own code."""
+
+
+def saved_folder(architecture: str) -> Path | None:
+    """The folder that `hf:FOLDER` names, which brings its whole network; None for any other architecture."""
+    source, _, path = architecture.partition(":")
+    return resolve(path) if source == "hf" else None
+
+
+def build_saved(name: str, folder: Path, entry: Mapping[str, Any]) -> Built:
+    """The network in a folder that `save_pretrained` wrote; `entry` is what a user says of it."""
+    from fovea.models.huggingface import open_folder
+
+    saved = open_folder(folder)
+    classes, notes = saved.classes, list(saved.notes)
+    if entry.get("classes"):
+        classes = class_names(entry["classes"])
+    return Built(
+        module=saved.module,
+        title=str(entry.get("title") or folder.name),
+        architecture=f"hf:{folder}",
+        preprocessing=preprocessing_from(entry.get("input", {}), saved.preprocessing, name),
+        classes=classes,
+        weights=saved.weights,
+        output=entry.get("output"),
+        output_name=str(entry.get("output_name", "")),
+        account=True,
+        notes=notes,
+    )
 
 
 def whole_file(architecture: str) -> Path | None:
@@ -356,6 +370,8 @@ def build_registered(name: str, entry: Mapping[str, Any]) -> Built:
     Without a file of weights what a user's own code made is used as it is, if it loaded weights; else they are random.
     """
     architecture: str = entry["architecture"]
+    if (folder := saved_folder(architecture)) is not None:
+        return build_saved(name, folder, entry)
     classes: tuple[str, ...] = ()
     preprocessing = Preprocessing()
     arguments: dict[str, Any] = dict(entry.get("arguments", {}))

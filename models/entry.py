@@ -106,7 +106,7 @@ def check_entry(name: str, entry: Any) -> None:
     if ":" not in architecture:
         raise NetworkError(
             f"{name}: architecture is {architecture!r}, but it must be torchvision:NAME, timm:NAME, onnx:PATH, "
-            "torch:PATH, package.module:callable or /path/net.py:Net"
+            "hf:FOLDER, torch:PATH, package.module:callable or /path/net.py:Net"
         )
     if entry.get("random") and entry.get("weights"):
         raise NetworkError(f"{name}: random is true, but weights names a file: say one or the other")

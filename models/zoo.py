@@ -21,6 +21,7 @@ from fovea.models.card import Card
 from fovea.models.entry import class_names, resolve
 from fovea.models.errors import UnknownNameError, unknown
 from fovea.models.home import home, stamp, write_whole
+from fovea.models.huggingface import FILES
 from fovea.models.network import Network, TorchNetwork
 from fovea.models.registry import registered
 from fovea.models.user_files import code_files
@@ -129,8 +130,8 @@ class _Place(NamedTuple):
 def _parse(name: str) -> _Place:
     """Raises UnknownNameError."""
     source, colon, rest = name.partition(":")
-    if colon and source == "onnx":
-        return _Place("onnx", rest, None)
+    if colon and source in ("onnx", "hf"):
+        return _Place(source, rest, None)
     base, at, choice = name.partition("@")
     wanted = choice if at else None
     if base == bundled.NAME:
@@ -164,6 +165,7 @@ _BUILD: Mapping[str, Callable[[_Place], Built]] = {
     "bundled": lambda place: builders.build_bundled(place.choice),
     "torchvision": lambda place: builders.build_torchvision(place.rest, place.choice),
     "timm": lambda place: builders.build_timm(place.rest, place.choice),
+    "hf": lambda place: builders.build_saved(f"hf:{place.rest}", Path(place.rest).expanduser().resolve(), {}),
     "registered": lambda place: builders.build_registered(place.rest, registered()[place.rest]),
 }
 
@@ -191,6 +193,13 @@ def _onnx_file(place: _Place) -> Path | None:
     return None
 
 
+def _saved_folder(place: _Place) -> Path | None:
+    """The folder that a name or an entry of networks.toml stands for, as save_pretrained writes it."""
+    if place.source == "hf":
+        return Path(place.rest).expanduser().resolve()
+    return builders.saved_folder(registered()[place.rest]["architecture"]) if place.source == "registered" else None
+
+
 # --- cards ---------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +219,9 @@ def _content_key(place: _Place) -> str:
         facts += [[str(path), stamp(path)] for path in [*code, *builders.argument_files(entry)]]
     elif file is not None:
         facts += [str(file.resolve()), stamp(file)]
+    saved = _saved_folder(place)
+    if saved is not None:
+        facts += [[str(saved), *(stamp(saved / name) for name in FILES)]]
     if file is not None:
         from fovea.models.graph.onnx_read import other_files
 

@@ -216,6 +216,8 @@ def _architecture_from_here(architecture: str) -> str:
     A file that is named alone brings its whole network.
     """
     place, colon, name = architecture.rpartition(":")
+    if place == "hf":
+        return f"hf:{Path(name).expanduser().resolve()}"
     if place in ("onnx", "torch"):
         return f"{place}:{_from_here(name)}"
     if not colon and Path(architecture).expanduser().is_file():
