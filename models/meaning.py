@@ -98,7 +98,11 @@ def _otherwise(kind: OutputKind, certain: bool) -> str:
         "binary": "--output binary_probability if it is a probability, features if it is a measure",
         "binary_probability": "--output binary if it is a logit, features if it is a measure",
     }.get(kind, "--output says otherwise")
-    return f" ({other})" if certain else f". This is uncertain: register it with {other}"
+    if certain:
+        return f" ({other})"
+    if kind == "logits":
+        other = "--output probabilities, or sigmoid for several labels, if they are probabilities"
+    return f". This is uncertain: register it with {other}"
 
 
 def _one(seen: Seen) -> tuple[OutputKind, str, bool]:

@@ -29,7 +29,7 @@ _KINDS: Mapping[str, str] = {
     for kind, aliases in {
         "same": "cast identity reshape flatten squeeze unsqueeze transpose dropout clip expand tile"
         " _to_copy to clone detach alias view _unsafe_view _reshape_alias permute t contiguous native_dropout clamp"
-        " clamp_min clamp_max lift_fresh nan_to_num unflatten movedim copy castlike as_strided _conj resolve_conj",
+        " clamp_min clamp_max round lift_fresh nan_to_num unflatten movedim copy castlike as_strided",
         "slice": "slice gather split select index index_select narrow unbind chunk split_with_sizes",
         "concat": "concat cat stack sequence",
         "softmax": "softmax _softmax _safe_softmax special_softmax hardmax",
@@ -49,7 +49,7 @@ _KINDS: Mapping[str, str] = {
         "reciprocal": "reciprocal",
         "neg": "neg negative",
         "tanh": "tanh",
-        "pow": "pow",
+        "weights": "addmm mm bmm matmul linear convolution conv gemm",
     }.items()
     for alias in aliases.split()
 }
@@ -222,6 +222,18 @@ def _number(value: str | float) -> float | None:
 def _is_constant(steps: Steps, tensor: str | float) -> bool:
     """Whether no operation that is known made it: a weight, a constant."""
     return not isinstance(tensor, str) or tensor not in steps
+
+
+def is_weighted(steps: Steps, tensor: str | float, depth: int = _DEPTH) -> bool:
+    """Whether a layer of weights made a tensor, with nothing behind it but a bias, a softmax or a sigmoid."""
+    step = steps.get(tensor) if isinstance(tensor, str) else None
+    if step is None or depth == 0:
+        return False
+    if step.kind == "weights":
+        return True
+    if step.kind in ("same", "slice", "softmax", "log_softmax", "sigmoid", "log_sigmoid") and step.inputs:
+        return is_weighted(steps, step.inputs[0], depth - 1)
+    return step.kind == "add" and any(is_weighted(steps, value, depth - 1) for value in step.inputs[:2])
 
 
 def ancestors(steps: Steps, tensor: str) -> set[str]:

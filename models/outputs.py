@@ -50,12 +50,13 @@ def _items(value: Any) -> list[tuple[str, Any]]:
 @dataclass(frozen=True)
 class Output:
     """One of several outputs. `shape` without the batch. `inner`: another output was made of it. `floating`: it holds
-    floating-point numbers."""
+    floating-point numbers. `weighted`: a layer of weights made it."""
 
     path: str
     shape: tuple[int, ...]
     floating: bool = True
     inner: bool = False
+    weighted: bool = False
 
     @property
     def width(self) -> int:
@@ -114,9 +115,10 @@ def choose(outputs: Sequence[Output], classes: int, features: bool = False) -> C
     if ranked:
         return Choice(rows[min(ranked)[2]], "of its name")
     last = [output for output in rows if not output.inner] or rows
+    last = [output for output in last if output.weighted] or last
     if len(last) == 1:
-        return Choice(last[0], "it is made last, of the others" if len(rows) > 1 else "it is the only row of numbers")
-    return Choice(_likeliest(last), "it is the first of those that no other is made of")
+        return Choice(last[0], "the last layer makes it" if len(rows) > 1 else "it is the only row of numbers")
+    return Choice(_likeliest(last), "it is the first of those that a last layer makes")
 
 
 def _likeliest(outputs: Sequence[Output]) -> Output:

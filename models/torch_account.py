@@ -16,7 +16,7 @@ from fovea.models.card import Layer, Preprocessing
 from fovea.models.errors import NO_GRADIENT, NetworkError
 from fovea.models.meaning import Seen, Stance, named_classes, told_kind, trial_images
 from fovea.models.output import MEANINGS, OutputKind
-from fovea.models.output_end import End, ancestors, end_of
+from fovea.models.output_end import End, ancestors, end_of, is_weighted
 from fovea.models.outputs import Choice, Output, choose, find_entry, note_of
 from fovea.models.torch_net import adapt, all_taps, first_tensor, trace
 from fovea.models.torch_output import read_as, tensors_of
@@ -93,6 +93,7 @@ def _chosen(
             tuple(tensor.shape[1:] if tensor.shape[:1] == (size,) else tensor.shape),
             tensor.is_floating_point(),
             is_inner(path),
+            is_weighted(record.steps, names[path]),
         )
         for path, tensor in tensors.items()
     ]

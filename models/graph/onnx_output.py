@@ -13,7 +13,7 @@ from fovea.models.card import OUTPUT
 from fovea.models.errors import NetworkError
 from fovea.models.meaning import Seen, Stance, told_kind
 from fovea.models.output import MEANINGS, OutputKind
-from fovea.models.output_end import Step, ancestors, end_of, kind_of
+from fovea.models.output_end import Step, ancestors, end_of, is_weighted, kind_of
 from fovea.models.outputs import Choice, choose, find_entry, note_of
 from fovea.models.outputs import Output as Entry
 
@@ -190,7 +190,7 @@ def read_output(
         """Whether another output was made of it, and says more than which of its classes are likely."""
         return any(tensor in above[t] and not (shapes[t] == shapes[tensor] and ends[t]) for t in floats if t != tensor)
 
-    outputs = [Entry(tensor, shapes[tensor], True, is_inner(tensor)) for tensor in floats]
+    outputs = [Entry(tensor, shapes[tensor], True, is_inner(tensor), is_weighted(steps, tensor)) for tensor in floats]
     if output_name:
         choice = Choice(find_entry(outputs, output_name, "the file"), "")
     elif named is not None and named.tensor in floats:
