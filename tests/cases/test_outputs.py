@@ -522,3 +522,45 @@ def test_positions_that_are_learned_leave_the_last_block(write: Callable[[str, s
     network = bring(architecture=f"{write('net.py', code)}:build")
     assert not network.card.layer("positions").reached
     assert find_method("gradcam").run(job_of(network, "gradcam")).summary["layer"] == "conv2"
+
+
+# --- every method ----------------------------------------------------------------------------------------------------
+
+KINDS: dict[str, tuple[str, int, str, Callable[[Any], Tensor]]] = {
+    "softmax": ("return self.scores(x).softmax(1)", 5, "", lambda value: value),
+    "labels": ("return self.scores(x).sigmoid()", 5, "", lambda value: value),
+    "label logits": ("return self.scores(x)", 5, "sigmoid_logits", torch.sigmoid),
+    "one logit": ("return self.scores(x)[:, 0]", 1, "", lambda value: two_sides(torch.sigmoid(value))),
+    "one probability": ("return self.scores(x).sigmoid()", 1, "", lambda value: two_sides(value)),
+    "second of two": ("f = self.features(x)\n    return f, self.fc(f)", 5, "", lambda value: value[1].softmax(1)),
+}
+
+
+@pytest.mark.parametrize(("body", "width", "output", "read"), KINDS.values(), ids=KINDS)
+def test_every_method_tells_the_own_probability(
+    user: Callable[..., Network], body: str, width: int, output: str, read: Callable[[Any], Tensor]
+) -> None:
+    network = user(body, width, **({"output": output} if output else {}))
+    want = own(network, read)
+    best = int(want.argmax())
+    name, probability = network.card.classes[best], pytest.approx(float(want[best]), abs=1e-4)
+
+    def summary(method: str, **options: Any) -> dict[str, Any]:
+        return find_method(method).run(job_of(network, method, **options)).summary
+
+    occluded = summary("occlusion", window=8, stride=8)
+    assert (occluded["target"], occluded["clean probability"]) == (name, probability)
+    explained = summary("saliency", score="probability")
+    assert (explained["target"], explained["score"]) == (name, probability)
+    compared = summary("compare", stages=0)
+    assert (compared["target"], compared["probability"]) == (name, probability)
+    assert summary("trust", stages=0, map="gradient")["target"] == name
+    located = summary("gradcam")
+    assert located["target"] == name
+    if network.card.meaning.link == "sigmoid":
+        assert float(torch.tensor(located["logit"]).sigmoid()) == probability
+    fooled = find_method("fooling").run(job_of(network, "fooling", classes=name, steps=32))
+    assert fooled.tables or fooled.images
+    if network.card.meaning.exclusive:
+        attacked = summary("adversarial", attack="fgsm", epsilon="8/255")
+        assert (attacked["before"], attacked["before_probability"]) == (name, probability)
