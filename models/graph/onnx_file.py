@@ -123,6 +123,7 @@ def load(name: str, path: Path, hints: Hints) -> OnnxNetwork:
             *trial.notes,
             *output.notes,
             *filter(None, [told_classes]),
+            "Tried on noise: one image alone, two at once and the same twice.",
             *([VARIES_NOTE] if varies else []),
         ),
     )

@@ -211,7 +211,7 @@ def test_what_cannot_be_told_is_told_with_the_option(user: Callable[..., Network
     note = next(note for note in network.card.notes if note.startswith("Output:"))
     assert network.card.output == "logits"
     assert "uncertain" in note
-    assert "--output sigmoid" in note
+    assert "--output probabilities, or sigmoid" in note
 
 
 def test_what_is_declared_is_taken(user: Callable[..., Network]) -> None:
