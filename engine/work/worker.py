@@ -52,7 +52,7 @@ def work(lane: Lane, supervised: bool = False) -> None:
         os.nice(10)
     if lane == "interactive":
         warm_up()
-    queues: tuple[Queue, ...] = ("interactive", "cards") if lane == "interactive" else ("long",)
+    queues: tuple[Queue, ...] = ("long", "cards") if lane == "long" else ("interactive",)
     consumers = [consumer(queue) for queue in queues]
     take_over(lane)
     for each in consumers:
@@ -69,7 +69,7 @@ def take_over(lane: Lane) -> None:
     for row in reversed(store.list(status="queued", limit=1000)):
         if row.lane == lane and row.id not in queued:
             enqueue(lane, execute_queued, row.id, False)
-    if lane == "interactive":
+    if lane == "long":
         asked = {arguments[0] for arguments in waiting("cards")}
         for name in pending_cards():
             if name not in asked:
