@@ -32,7 +32,8 @@ from fovea.engine.errors import FoveaError  # noqa: E402
 from fovea.engine.store import Store  # noqa: E402
 from fovea.engine.store.archive import zip_bytes  # noqa: E402
 from fovea.pages.door.gate import Gate  # noqa: E402
-from fovea.pages.door.listening import allowed_here, open_door  # noqa: E402
+from fovea.pages.door.listening import allowed_here, open_door, team_here  # noqa: E402
+from fovea.pages.door.login import LogIn  # noqa: E402
 
 INERT = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; sandbox"
 """What a served file may do when a browser opens it as a page: show itself."""
@@ -164,7 +165,11 @@ ROUTES = [
     _route("/exports/{name}", export),
 ]
 
-MIDDLEWARE = [Middleware(Gate, allowed=allowed_here), Middleware(NoClimbing)]
+MIDDLEWARE = [
+    Middleware(Gate, allowed=allowed_here),
+    Middleware(NoClimbing),
+    Middleware(LogIn, team=team_here, base=lambda: str(st.get_option("server.baseUrlPath") or "")),
+]
 """What every request meets before anything answers it, the first thing first."""
 
 app = st.App(

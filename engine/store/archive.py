@@ -102,12 +102,12 @@ class Arrival:
     def __exit__(self, *_: object) -> None:
         self._archive.close()
 
-    def unpack(self, runs: Path, run_id: str) -> RunRecord:
-        """Write it as a run's folder below `runs` and return its record. Raises StoreError, nothing half written.
+    def unpack(self, runs: Path, run_id: str, owner: str = "") -> RunRecord:
+        """Write it as `owner`'s run below `runs` and return its record. Raises StoreError, nothing half written.
 
         Every file is what its name says; the photos that it brought are kept by content.
         """
-        record = self.record.model_copy(update={"id": run_id, "imported": now(), "lane": ""})
+        record = self.record.model_copy(update={"id": run_id, "imported": now(), "lane": "", "turn": 0, "owner": owner})
         with _reading_zip(), new_folder(runs, run_id) as folder:
             room = IMPORT_BYTES
             for name, info in self._members.items():

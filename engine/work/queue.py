@@ -21,8 +21,8 @@ from fovea.models.home import home
 Queue = Literal["interactive", "cards", "long"]
 """One for each lane, and one for networks' cards, which the long lane's worker reads beside its runs."""
 
-USER, BACKGROUND = 10, 0
-"""Priorities in the queue: what somebody waits for, and first-start runs."""
+USER, BACKGROUND = 1_000_000, 0
+"""Priorities in the queue: what somebody waits for (less the turn of a run), and first-start runs."""
 
 
 def is_immediate() -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from fovea.engine.run.estimate import amount
-from fovea.engine.work.cards import card_status, request_card
+from fovea.engine.work.cards import card_status
 from fovea.models import bundled
 from fovea.models.card import Card
 from fovea.models.sizes import weights_bytes
-from fovea.pages.ui import reads
-from fovea.pages.ui.text import plain, show_error
+from fovea.pages.ui import acts, reads
+from fovea.pages.ui.text import errors_as_lines, plain, show_error
 
 
 def card_or_wait(name: str) -> Card | None:
@@ -26,7 +26,7 @@ def card_or_wait(name: str) -> Card | None:
         return card
     status = card_status(name)
     if status.state == "unknown" and name == bundled.NAME:
-        status = request_card(name)
+        status = acts.read_network(name)
     if status.state == "unknown":
         _offer(name)
         return None
@@ -48,8 +48,9 @@ def _offer(name: str) -> None:
     )
     about = "its size is not known" if size is None else f"about {amount(size)}"
     if st.button(f"Read this network: {about}", icon=":material/download:", type="primary", key="card:read"):
-        request_card(name)
-        st.rerun()
+        with errors_as_lines():
+            acts.read_network(name)
+            st.rerun()
 
 
 def _refused(name: str, error: str) -> None:
@@ -60,8 +61,9 @@ def _refused(name: str, error: str) -> None:
         key="card:again",
         help="Press this once the cause of the error is mended.",
     ):
-        request_card(name)
-        st.rerun()
+        with errors_as_lines():
+            acts.read_network(name)
+            st.rerun()
 
 
 def wait_for(name: str) -> None:
