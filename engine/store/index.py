@@ -123,6 +123,9 @@ _SCHEMA = (
     "CREATE INDEX runs_status ON runs (status)",
     "CREATE TABLE IF NOT EXISTS aliases (id TEXT PRIMARY KEY, target TEXT)",
 )
+_SINCE_1 = ("ALTER TABLE runs ADD COLUMN turn INTEGER DEFAULT 0", "ALTER TABLE runs ADD COLUMN owner TEXT DEFAULT ''")
+"""What an index of version 1 lacks, which needs no look into the folders."""
+
 _PREPARING = threading.Lock()
 _UNFINISHED = f"status IN ({', '.join(repr(status) for status in UNFINISHED)})"
 
@@ -163,14 +166,12 @@ class Index:
         with _PREPARING, self._database() as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("BEGIN IMMEDIATE")
-            if _version(db) == INDEX_VERSION:
-                db.execute("COMMIT")
-                return False
-            for statement in _SCHEMA:
+            version = _version(db)
+            for statement in {INDEX_VERSION: (), 1: _SINCE_1}.get(version, _SCHEMA):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {INDEX_VERSION}")
             db.execute("COMMIT")
-        return True
+        return version not in (1, INDEX_VERSION)
 
     def fill(self, records: Iterable[tuple[RunRecord, bool]]) -> None:
         """Replace all rows by those of these records, each with whether it has a preview."""
