@@ -18,6 +18,7 @@ from fovea.pages.ui.progress import POLL_SECONDS, show_unfinished
 from fovea.pages.ui.runs import run_cards
 from fovea.pages.ui.text import errors_as_lines, escaped, plain
 from fovea.pages.ui.titles import network_title, photo_title
+from fovea.pages.ui.visitor import visitor
 
 
 def _sees() -> Method:
@@ -34,6 +35,9 @@ def classes_beside() -> None:
         st.info("This network has no classes. The views of its layers and units all work.")
         return
     run_id = reads.newest_run(_sees(), state.network(), state.photo(), failed=True)
+    if run_id is None and not visitor().may_run:
+        st.info("Nobody has asked this network about this photo yet.")
+        return
     if run_id is None:
         request = Request(method=_sees().name, network=state.network(), image=state.photo())
         run_id = acts.submit(request)
