@@ -34,7 +34,8 @@ def _devices() -> list[dict[str, Any]]:
     except Exception as error:
         return [{"device": "cpu", "works": False, "note": f"torch cannot be imported: {_line(error)}"}]
     found = []
-    names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    cards = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    names = ["cpu", *cards, *(["mps"] if torch.backends.mps.is_available() else [])]
     for name in names:
         try:
             square = torch.ones(8, 8, device=name) @ torch.ones(8, 8, device=name)
@@ -43,11 +44,11 @@ def _devices() -> list[dict[str, Any]]:
             works, note = False, _line(error)
         if works and name == "cpu":
             note = f"{torch.get_num_threads()} threads on {os.cpu_count()} cores"
-        elif works:
+        elif works and name in cards:
             facts = torch.cuda.get_device_properties(name)
             note = f"{facts.name}, {facts.total_memory / 2**30:.0f} GB"
         found.append({"device": name, "works": works, "note": note})
-    if len(names) == 1:
+    if not cards:
         built = "this torch is built for the CPU alone" if torch.version.cuda is None else "torch finds no CUDA device"
         found.append({"device": "cuda", "works": False, "note": built})
     return found

@@ -17,6 +17,7 @@ FoveaError                  (fovea.models.errors)
 
 from __future__ import annotations
 
+from fovea.models.card import OUTPUT
 from fovea.models.errors import (
     FoveaError,
     NetworkError,
@@ -42,6 +43,7 @@ __all__ = [
     "UnsupportedError",
     "WeightsError",
     "needs_photo",
+    "not_finite",
     "unknown",
 ]
 
@@ -69,6 +71,14 @@ class UnsupportedError(FoveaError):
 def needs_photo(what: str, sample: str = "cat") -> OptionsError:
     """The error for `what` (a method's name, "a dream") that was given no photo; `sample` is one that shows it well."""
     return OptionsError(f"{what} needs a photo: give --image PATH or --image sample:{sample}")
+
+
+def not_finite(tap: str) -> NetworkError:
+    """The error for a tap whose values are NaN or infinite, whatever method reads it."""
+    where = "the network" if tap == OUTPUT else f"layer {tap}"
+    return NetworkError(
+        f"the output of {where} is not finite: the network overflows on this input, or its weights hold NaN or infinity"
+    )
 
 
 class StoreError(FoveaError):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fovea.engine.errors import UnsupportedError, needs_photo, unknown
-from fovea.engine.options import Options, declared
+from fovea.engine.options import LayerKind, LayersKind, Options, declared, parts_of
 from fovea.engine.progress import Progress
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Job(Generic[OptionsT]):
     """What a method's function receives.
 
     `photo`: the photo as read (Pillow, upright), or None; `frame`: what the network sees of it, uint8
-    (H, W, C), RGB. `device`: "cpu" or "cuda", for torch. `provider`: what the user asked of ONNX Runtime
+    (H, W, C), RGB. `device`: "cpu", "cuda" or "mps", for torch. `provider`: what the user asked of ONNX Runtime
     ("auto", "cpu", "cuda", "tensorrt"). `checkpoints`: a folder that outlives an interrupted run and is found
     again by the same request. `open_dataset` and `open_photo` read what an option names; `find_runs` gives the
     finished runs of a method on this network.
@@ -205,20 +205,36 @@ class Method(Generic[OptionsT, FindingsT]):
         """Raise, in one line, if the options name what the network lacks, or the method cannot work on it."""
         if not card.gradients:
             self._refuse_gradients(card, options)
+        elif self.gradients:
+            self._refuse_unreached(card, options)
         for name, info in self.options.model_fields.items():
             declared(info).kind.verify(self.name, getattr(options, name), options, card)
         if self.check is not None:
             self.check(card, cast(Any, options))
 
     def _refuse_gradients(self, card: Card, options: Options) -> None:
-        """Raise UnsupportedError if these options need gradients, which an ONNX file has not."""
+        """Raise UnsupportedError if these options need gradients, which an ONNX file, and some networks, have not."""
         if not self.gradients or any(getattr(options, name) in free for name, free in self.gradient_free.items()):
             return
+        if card.no_gradients:
+            raise UnsupportedError(card.no_gradients)
         instead = " or ".join(f"{name} {value}" for name, free in self.gradient_free.items() for value in free)
         raise UnsupportedError(
             f"{self.name} needs gradients, and {card.name} is an ONNX file: register the torch network, or "
             f"{f'choose {instead}, which needs none' if instead else 'use a forward-only method such as occlusion'}"
         )
+
+    def _refuse_unreached(self, card: Card, options: Options) -> None:
+        """Raise UnsupportedError if these options name a layer from which no gradient goes to the photo."""
+        for kind in (LayerKind, LayersKind):
+            for text in options.values(kind).values():
+                for name in parts_of(text or ""):
+                    if any(layer.name == name and not layer.reached for layer in card.layers):
+                        near = ", ".join(layer.name for layer in card.reached_layers()[-3:])
+                        raise UnsupportedError(
+                            f"{self.name} needs a layer that depends on the photo, and no gradient goes from {name} to "
+                            f"it: {name} reads only parameters, or autograd is off before it; choose one such as {near}"
+                        )
 
 
 @functools.cache

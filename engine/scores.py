@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fovea.engine.errors import OptionsError, UnsupportedError
+from fovea.engine.errors import OptionsError, UnsupportedError, not_finite
 from fovea.engine.options import position_of
 from fovea.engine.unit_maps import unit_maps
 from fovea.models.card import OUTPUT
@@ -62,12 +62,19 @@ def _position_on(maps: Tensor, text: str, layer: Layer) -> tuple[int, int] | Non
     return position
 
 
+def demand_finite(output: Tensor, tap: str) -> None:
+    """Raises NetworkError where values of a tap are NaN or infinite (minus infinity masks: it is let through)."""
+    if bool((output.isnan() | output.isposinf()).any()):
+        raise not_finite(tap)
+
+
 def unit_score(card: Card, features: Tensor, layer_name: str, unit: int | None, position: str) -> Score:
     """The value of a layer's unit, chosen on the photo's own `features` (1, …) of that layer.
 
     Without `unit` it is the one that fires most. Raises UnknownNameError, OptionsError, UnsupportedError.
     """
     layer = card.layer(layer_name)
+    demand_finite(features, layer_name)
     maps = unit_maps(features, layer)[0]
     chosen = int(maps.flatten(1).amax(1).argmax()) if unit is None else card.unit(layer_name, unit)
     at = _position_on(maps[chosen], position, layer)
@@ -86,22 +93,23 @@ def class_score(card: Card, output: Tensor, target: str, score: str) -> Score:
 
     Raises UnknownNameError, UnsupportedError where the network has no classes.
     """
-    if card.output == "features" or output.ndim != 2:
+    if not card.has_classes or output.ndim != 2:
         raise UnsupportedError(f"{card.name} has no classes: choose a layer and a unit instead")
+    demand_finite(output, OUTPUT)
     chosen = int(output[0].argmax()) if target == "" else card.class_index(target)
     name = card.classes[chosen] if chosen < len(card.classes) else str(chosen)
-    as_it_is = score == "logit" or card.output == "probabilities"
+    as_it_is = score == "logit"
 
     def of(out: Tensor) -> Tensor:
-        return out[:, chosen] if as_it_is else torch.softmax(out, 1)[:, chosen]
+        return (out if as_it_is else card.meaning.torch_probabilities(out))[:, chosen]
 
-    what = "probability" if score == "probability" or card.output == "probabilities" else "logit"
+    what = "probability" if score == "probability" or not card.meaning.knows_logits else "logit"
     return Score(OUTPUT, of, f"{what} of {name}", {"target": name}, saturates=what == "probability")
 
 
 def probabilities(card: Card, output: Tensor) -> Tensor:
     """The class probabilities (N, classes) of a network's `output`."""
-    return output if card.output == "probabilities" else torch.softmax(output.float(), 1)
+    return card.meaning.torch_probabilities(output)
 
 
 def choose_score(
@@ -111,7 +119,7 @@ def choose_score(
     if layer:
         return unit_score(job.card, output, layer, unit, position)
     chosen = class_score(job.card, output, target, score)
-    if job.card.output == "probabilities" and score == "logit":
+    if not job.card.meaning.knows_logits and score == "logit":
         job.warn(
             f"{job.card.name} returns probabilities, so this is the gradient of the probability and not of a logit"
         )

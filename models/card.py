@@ -5,7 +5,7 @@ A card holds no torch: pages, the command line and the report read it as JSON.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,13 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from fovea.models.errors import UnknownNameError, unknown
+from fovea.models.output import MEANINGS, OutputKind, OutputMeaning
 
 OUTPUT = "output"
 """The tap that names what the network returns (logits, for most classifiers)."""
 
-OutputKind: TypeAlias = Literal["logits", "probabilities", "features"]
-"""What a network returns."""
+INPUT_OF = "input of "
+"""Before a layer's name it makes the tap of what that layer reads, where torch computes the taps."""
 
 MOST_EXTRA_TOKENS = 16
 """So many class and register tokens may stand before those of the image."""
@@ -158,6 +159,7 @@ class Layer(_Frozen):
     the positions, (1, 1) for a vector. `parameters` of the module itself, not of its children.
     `leaf`: it has no children. `activates`: the layer whose very output this one reads, if it is an activation that
     grows with each value above zero (ReLU, ELU, softplus): the units' best patches there are best here, too.
+    `reached`: a gradient goes from it to the photo; none goes from layers that read only parameters.
     """
 
     name: str
@@ -170,6 +172,7 @@ class Layer(_Frozen):
     parameters: int = 0
     leaf: bool = True
     activates: str = ""
+    reached: bool = True
     receptive_field: ReceptiveField | None = None
 
     @property
@@ -178,13 +181,22 @@ class Layer(_Frozen):
         return self.axes in ("NCHW", "NHWC", "tokens") and self.grid != (1, 1)
 
 
+def _plain(name: str) -> str:
+    return name.lower().replace("_", " ").strip()
+
+
 class Card(_Frozen):
     """Everything the rest of the product knows of a network without loading it.
 
     `output`: what the network returns. `weights`: where they come from ("bundled", "DEFAULT", "random",
-    a file's name). `random`: weights are random, and every result says so. `sha256`: of the weights, the
+    "as built", a file's name). `random`: weights are random, and every result says so. `sha256`: of the weights, the
     user's own code, the preprocessing and the kind of output: what makes it this network.
-    `notes`: what a user should know (licence, accuracy, a choice made while loading), one line each.
+    `batch`: the only number of images that the network takes at once (None: any); with `larger_batches` its torch
+    module takes any number above it, too. `squeezed`: axes of length one are
+    taken off its scores. `output_name`: which of several outputs is read ("": the first). `varies`: it answers
+    differently each time, but for the same seed. `gradients`: methods that need them work; where they do not,
+    `no_gradients` says why in a sentence. `notes`: what a user should know (licence, accuracy, a choice made while
+    loading), one line each.
     """
 
     name: str
@@ -198,8 +210,29 @@ class Card(_Frozen):
     weights: str
     random: bool = False
     gradients: bool = True
+    no_gradients: str = ""
+    varies: bool = False
     output: OutputKind = "logits"
+    output_name: str = ""
+    batch: int | None = None
+    larger_batches: bool = False
+    squeezed: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def meaning(self) -> OutputMeaning:
+        """How its scores are read."""
+        return MEANINGS[self.output]
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether it tells of classes."""
+        return bool(self.classes) and self.meaning.has_classes
+
+    @property
+    def has_module(self) -> bool:
+        """Whether there is a torch module; for an ONNX file there is none."""
+        return self.architecture != "onnx"
 
     def layer(self, name: str) -> Layer:
         """The layer of that name. Raises UnknownNameError with near matches."""
@@ -216,25 +249,35 @@ class Card(_Frozen):
         return unit
 
     def class_index(self, target: str | int) -> int:
-        """The index of a class given by number or by name (any case, spaces or underscores).
+        """The index of a class given by name (any case, spaces or underscores) or by number.
 
-        Raises UnknownNameError with near matches.
+        A name comes first: a number, or its text, is an index where no class bears it; `#3` is always the index 3. Of
+        classes that share a name the first is meant. Raises UnknownNameError with near matches.
         """
         count = len(self.classes)
         text = str(target).strip()
-        if text.lstrip("-").isdigit():
-            if 0 <= int(text) < count:
-                return int(text)
+        names = self.classes if isinstance(target, str) else ()
+        for alike in (str, _plain):
+            for index, name in enumerate(names):
+                if alike(name) == alike(text):
+                    return index
+        number = text.removeprefix("#")
+        if number.lstrip("-").isdecimal():
+            if 0 <= int(number) < count:
+                return int(number)
             raise UnknownNameError(f"{self.name} has no class {text}: it has classes 0 to {count - 1}")
-
-        def plain(name: str) -> str:
-            return name.lower().replace("_", " ").strip()
-
-        for index, name in enumerate(self.classes):
-            if plain(name) == plain(text):
-                return index
         raise unknown("class", text, self.classes, self.name)
+
+    def class_number(self, index: int) -> str:
+        """The text by which `class_index` finds the class with that index, also where another is called so."""
+        text = str(index)
+        return text if index >= len(self.classes) or self.class_index(text) == index else f"#{text}"
 
     def spatial_layers(self) -> tuple[Layer, ...]:
         """The layers whose units form maps, in forward order."""
         return tuple(layer for layer in self.layers if layer.spatial)
+
+    def reached_layers(self) -> tuple[Layer, ...]:
+        """Those of them from which a gradient goes to the photo; all of them where none does."""
+        spatial = self.spatial_layers()
+        return tuple(layer for layer in spatial if layer.reached) or spatial

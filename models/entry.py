@@ -7,19 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from fovea.models.card import RESAMPLING, OutputKind, Preprocessing
+from fovea.models.card import RESAMPLING, Preprocessing
+from fovea.models.class_list import read_classes
 from fovea.models.errors import NetworkError, unknown
 from fovea.models.home import home
+from fovea.models.output import OutputKind
 
 IMAGENET = "imagenet"
 """Stands for ImageNet's class names where a file of names is asked for."""
 
 _FIELDS = {
-    "architecture": str, "weights": str, "classes": str, "input": dict, "output": str, "arguments": dict, "title": str
+    "architecture": str, "weights": str, "weights_key": str, "random": bool, "trust": bool, "classes": str,
+    "input": dict, "output": str, "output_name": str, "arguments": dict, "title": str,
 }  # fmt: skip
 _INPUT_FIELDS = ("size", "resize", "crop", "interpolation", "mean", "std", "range", "channels", "order")
 _OUTPUTS = get_args(OutputKind)
-_NAMES = {str: "a text", dict: "a table"}
+_NAMES = {str: "a text", dict: "a table", bool: "true or false"}
 
 
 def resolve(path: str) -> Path:
@@ -28,10 +31,13 @@ def resolve(path: str) -> Path:
 
 
 def class_names(source: str) -> tuple[str, ...]:
-    """What `classes` of networks.toml stands for: a file's lines, or `imagenet`, its 1000 in their usual order.
+    """What `classes` of networks.toml stands for: a file's names, names with commas between them, or `imagenet`, its
+    1000 in their usual order.
 
     Raises NetworkError.
     """
+    if written := written_names(source):
+        return written
     if source != IMAGENET:
         return read_classes(resolve(source))
     importlib.import_module("fovea.models.torchvision_compat")
@@ -40,15 +46,11 @@ def class_names(source: str) -> tuple[str, ...]:
     return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def read_classes(path: Path) -> tuple[str, ...]:
-    """Class names, one a line. Raises NetworkError for a missing, empty or unreadable file."""
-    try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise NetworkError(f"class names cannot be read from {path}: {type(error).__name__}") from None
-    if not names:
-        raise NetworkError(f"{path} holds no class names: write one name on each line")
-    return names
+def written_names(source: str) -> tuple[str, ...]:
+    """The class names that `classes` of networks.toml holds itself, as in "no,yes"; none where it names a file."""
+    if "," not in source or resolve(source).is_file():
+        return ()
+    return tuple(name.strip() for name in source.split(",") if name.strip())
 
 
 def preprocessing_from(fields: Mapping[str, Any], default: Preprocessing, name: str) -> Preprocessing:
@@ -104,8 +106,10 @@ def check_entry(name: str, entry: Any) -> None:
     if ":" not in architecture:
         raise NetworkError(
             f"{name}: architecture is {architecture!r}, but it must be torchvision:NAME, timm:NAME, onnx:PATH, "
-            "package.module:callable or /path/net.py:Net"
+            "hf:FOLDER, torch:PATH, package.module:callable or /path/net.py:Net"
         )
+    if entry.get("random") and entry.get("weights"):
+        raise NetworkError(f"{name}: random is true, but weights names a file: say one or the other")
     if entry.get("output", "logits") not in _OUTPUTS:
         raise NetworkError(f"{name}: output is {entry['output']!r}, but it must be one of {', '.join(_OUTPUTS)}")
     if isinstance(entry.get("input"), dict):

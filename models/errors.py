@@ -8,6 +8,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+NO_GRADIENT = (
+    "No gradient reaches the photo: the network's code switches autograd off on the way (no_grad, inference_mode, "
+    "detach or a detour through NumPy), so methods that need gradients cannot be used; those that only look can."
+)
+"""What is said, wherever a gradient is asked for, of a network through which none goes."""
+
 
 class FoveaError(Exception):
     """A mistake that the user can mend; its text is the one line that is shown."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.models import bundled
-from fovea.models.entry import IMAGENET, check_entry, resolve
+from fovea.models.entry import IMAGENET, check_entry, resolve, written_names
 from fovea.models.errors import NetworkError, WeightsError, unknown
 from fovea.models.home import home, write_whole
 
@@ -26,7 +26,8 @@ def registered() -> dict[str, dict[str, Any]]:
 
 
 def register(name: str, **fields: Any) -> None:
-    """Write `[networks.NAME]` to networks.toml: architecture, and weights, classes, input, output, arguments, title.
+    """Write `[networks.NAME]` to networks.toml: architecture, and weights, weights_key, random, trust, classes, input,
+    output, output_name, arguments, title.
 
     Paths may be relative to the folder of networks.toml. Replaces an entry of the same name: what it says anew is
     changed where it stands. Raises NetworkError.
@@ -40,6 +41,8 @@ def register(name: str, **fields: Any) -> None:
     check_entry(name, entry)
     for key in ("weights", "classes"):
         if key in entry and entry[key] != IMAGENET and not resolve(entry[key]).is_file():
+            if key == "classes" and written_names(entry[key]):
+                continue
             raise WeightsError(f"{name}: there is no file at {resolve(entry[key])}, which {key} names")
     entries = registered()
     _edit(name, entry, entries | {name: entry}, [_change, _replace] if name in entries else [_append])

@@ -6,16 +6,20 @@ threads can tap one network at the same time, and nothing has to be taken off af
 
 from __future__ import annotations
 
+import copy
+import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from fovea.models.card import MOST_EXTRA_TOKENS, OUTPUT, Layer
+from fovea.models.card import INPUT_OF, MOST_EXTRA_TOKENS, OUTPUT, Layer
 from fovea.models.errors import NetworkError, unknown
+from fovea.models.opaque import Opaque
 from fovea.models.receptive.coordinates import PLANES, receptive_field
 from fovea.models.receptive.seen import Seen, SharedWrite, copying
 from fovea.models.receptive.torch_network import coordinates, roles_of, settle_roles
@@ -24,6 +28,8 @@ from fovea.models.receptive.torch_network import coordinates, roles_of, settle_r
 torch.backends.mha.set_fastpath_enabled(False)
 
 _PATH = "_fovea_path"
+_PLAIN = "_fovea_plain"
+"""Where a network whose forward was adapted keeps what it was (a `_Plain`)."""
 
 
 class _Stop(Exception):
@@ -33,13 +39,14 @@ class _Stop(Exception):
 class _Tape:
     """What one forward pass of one thread records."""
 
-    def __init__(self, wanted: Sequence[str] | None) -> None:
+    def __init__(self, wanted: Iterable[str] | None) -> None:
         self.wanted = None if wanted is None else set(wanted)
         self.values: dict[str, Tensor] = {}
         self.modules: dict[str, nn.Module] = {}
         self.settle: Callable[[Tensor, Tensor | None], None] | None = None
         self.calls: dict[str, int] = {}
         self.links: _Links | None = None
+        self.piece: _Piece | None = None
 
     def name_call(self, path: str) -> str:
         count = self.calls[path] = self.calls.get(path, 0) + 1
@@ -112,26 +119,34 @@ def _record(module: nn.Module, inputs: Any, output: Any) -> Any:
     if tape is None or not path:
         return None
     name = tape.name_call(path)
+    if tape.wanted is not None and f"{INPUT_OF}{name}" in tape.wanted:
+        read = first_tensor(inputs)
+        if read is not None:
+            tape.values[f"{INPUT_OF}{name}"] = tape.piece.own(read) if tape.piece is not None else read
+            tape.modules[f"{INPUT_OF}{name}"] = module
+            if len(tape.values) == len(tape.wanted):
+                raise _Stop
     if tape.wanted is not None and name not in tape.wanted:
         return None
     tensor = first_tensor(output)
     if tensor is None:
         return None
-    tape.values[name] = tensor
+    own = tensor if tape.piece is None else tape.piece.own(tensor)
+    tape.values[name] = own
     tape.modules[name] = module
     if tape.settle is not None:
         tape.settle(tensor, first_tensor(inputs))
     if tape.wanted is not None and len(tape.values) == len(tape.wanted):
         raise _Stop
     # The network goes on with a copy: what it does to it in place (`out += identity`) must not reach the tap.
-    copy = tensor.clone()
+    handed = own.clone() if tape.piece is None else tape.piece.filled(own, tensor).clone()
     if tape.links is not None:
-        tape.links.note(name, first_tensor(inputs), tensor, copy)
-    return _replace_first(output, copy)
+        tape.links.note(name, first_tensor(inputs), tensor, handed)
+    return _replace_first(output, handed)
 
 
 @contextmanager
-def _taping(wanted: Sequence[str] | None) -> Iterator[_Tape]:
+def _taping(wanted: Iterable[str] | None) -> Iterator[_Tape]:
     before = _thread.tape
     tape = _thread.tape = _Tape(wanted)
     try:
@@ -144,16 +159,111 @@ def prepare(module: nn.Module) -> nn.Module:
     """Freeze `module` in place and make it tappable; returns it.
 
     Eval mode, no parameter requires a gradient, every `inplace` flag off (an in-place ReLU overwrites the tensor
-    that a tap of the layer before it reads), one hook on every module.
+    that a tap of the layer before it reads), one hook on every module but those inside of TorchScript.
     """
-    module.eval().requires_grad_(False)
+    module.eval()
+    for parameter in module.parameters():  # a scripted module does not do this itself
+        parameter.requires_grad_(False)
+    sealed = {id(part) for whole in module.modules() if isinstance(whole, Opaque) for part in whole.network.modules()}
     for path, child in module.named_modules():
+        if id(child) in sealed:
+            continue
         if getattr(child, "inplace", None) is True:
             child.inplace = False
         if not hasattr(child, _PATH):
             child.register_forward_hook(_record)
         setattr(child, _PATH, path)
     return module
+
+
+def adapt(module: nn.Module, batch: int | None, larger: bool = False, squeezed: bool = False) -> nn.Module:
+    """Let a prepared network take any batch and return plain scores; returns it. It may be told again, and anew.
+
+    `batch`: how many images its own forward takes at once (None: any number), and with `larger` any number above, too.
+    More go through it in pieces, and a piece that is too small repeats its last image; every tap is joined again.
+    Gradients flow from the output to the taps of a single piece, and to the images always. `squeezed`: axes of length
+    one are taken off its scores, (N, C, 1, 1) becomes (N, C).
+    """
+    own = vars(module)[_PLAIN].own if _PLAIN in vars(module) else vars(module).get("forward")
+    vars(module).pop("forward", None)
+    vars(module).pop(_PLAIN, None)
+    if own is not None:
+        vars(module)["forward"] = own
+    if batch is not None or squeezed:
+        vars(module)[_PLAIN] = _Plain(own, batch, larger, squeezed)
+        vars(module)["forward"] = types.MethodType(_adapted_forward, module)
+    return module
+
+
+class _Plain(NamedTuple):
+    """A network's own forward, where its instance brought one, and what it asks for (see `adapt`)."""
+
+    own: Any
+    batch: int | None
+    larger: bool
+    squeezed: bool
+
+
+def _takes_one_batch(module: nn.Module) -> bool:
+    return _PLAIN in vars(module) and vars(module)[_PLAIN].batch is not None
+
+
+def _adapted_forward(module: nn.Module, x: Tensor) -> Any:
+    plain: _Plain = vars(module)[_PLAIN]
+    run = plain.own if plain.own is not None else functools.partial(type(module).forward, module)
+    whole = plain.batch is None or len(x) == plain.batch != 1 or (plain.larger and len(x) > plain.batch)
+    value = run(x) if whole else _in_pieces(run, x, plain.batch or 1)
+    scores = first_tensor(value)
+    if plain.squeezed and scores is not None and scores.dim() > 2:
+        value = _replace_first(value, scores.flatten(1))
+    return value
+
+
+class _Piece(NamedTuple):
+    """A part of a batch: the first `kept` of `size` images are its own, the others repeat the last of them."""
+
+    kept: int
+    size: int
+
+    def own(self, value: Tensor) -> Tensor:
+        """What belongs to its own images, with the batch axis that one image alone may have lost."""
+        if self.size == 1 and value.shape[:1] != (1,):
+            return value.unsqueeze(0)
+        return value[: self.kept] if value.shape[:1] == (self.size,) and self.kept < self.size else value
+
+    def filled(self, own: Tensor, like: Tensor) -> Tensor:
+        """`own` as the network goes on with it: of the shape of `like`."""
+        if own.dim() != like.dim():
+            return own.squeeze(0)
+        missing = len(like) - len(own) if own.dim() else 0
+        return torch.cat([own, own[-1:].expand(missing, *own.shape[1:])]) if missing else own
+
+
+def _in_pieces(run: Callable[[Tensor], Any], x: Tensor, size: int) -> Tensor:
+    """The output of `run` for `x`, `size` images at a time. The thread's tape gets every tap of the whole batch."""
+    tape = _thread.tape
+    outputs: list[Tensor] = []
+    tapes: list[_Tape] = []
+    for start in range(0, len(x), size):
+        own = x[start : start + size]
+        piece = _Piece(len(own), size)
+        with _taping(tape.wanted if tape is not None else {""}) as inner, suppress(_Stop):
+            inner.piece = piece
+            output = first_tensor(run(piece.filled(own, own.new_empty(size, *own.shape[1:]))))
+            if output is None:
+                raise NetworkError("the network returned no tensor")
+            outputs.append(piece.own(output))
+        tapes.append(inner)
+    if tape is not None:
+        for name, value in tapes[0].values.items():
+            parts = [inner.values[name] for inner in tapes]
+            # What is nothing of the images (a bias of attention) has no batch to be joined along.
+            joined = len(parts) > 1 and value.shape[:1] == (min(size, len(x)),)
+            tape.values[name] = torch.cat(parts) if joined else value
+            tape.modules[name] = tapes[0].modules[name]
+        if tape.wanted is not None and len(tape.values) == len(tape.wanted):
+            raise _Stop
+    return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
 
 def forward_taps(module: nn.Module, x: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
@@ -221,13 +331,14 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, .
     """
     channels, height, width = (int(v) for v in input_shape)
     with torch.inference_mode():
-        try:
-            tape, output = _on_coordinates(module, (channels, height, width))
-        except Exception:
-            with _taping(None) as tape:
-                like = next(iter(module.parameters()), torch.zeros(()))
-                grey = torch.zeros(PLANES, channels, height, width, device=like.device, dtype=like.dtype)
-                output = first_tensor(module(grey))
+        if _takes_one_batch(module):
+            tape, output = _on_grey(module, (channels, height, width))
+            _add_coordinates(module, (channels, height, width), tape)
+        else:
+            try:
+                tape, output = _on_coordinates(module, (channels, height, width))
+            except Exception:
+                tape, output = _on_grey(module, (channels, height, width))
     if output is None:
         raise NetworkError("the network returned no tensor")
     layers: list[Layer] = []
@@ -245,6 +356,27 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, .
 def _grows(module: nn.Module) -> bool:
     """Whether the module is an activation that grows with every value above zero, without end."""
     return type(module) in (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.Softplus)
+
+
+def _on_grey(module: nn.Module, shape: tuple[int, int, int]) -> tuple[_Tape, Tensor | None]:
+    """The network run on a grey image: the shapes of its activations, and no fields."""
+    with _taping(None) as tape:
+        like = next(iter(module.parameters()), torch.zeros(()))
+        grey = torch.zeros(PLANES, *shape, device=like.device, dtype=like.dtype)
+        return tape, first_tensor(module(grey))
+
+
+def _add_coordinates(module: nn.Module, shape: tuple[int, int, int], tape: _Tape) -> None:
+    """Give the activations of a network that runs in pieces their coordinates, up to where a whole batch goes wrong."""
+    whole = adapt(copy.deepcopy(module), None)
+    dtype = next(iter(module.parameters()), torch.zeros(())).dtype
+    with _taping(None) as told, suppress(Exception):
+        told.settle = settle_roles
+        whole(coordinates(*shape, dtype=dtype))
+    for name, value in told.values.items():
+        if name not in tape.values or tape.values[name].shape != value.shape:
+            return
+        tape.values[name] = value
 
 
 def _on_coordinates(module: nn.Module, shape: tuple[int, int, int]) -> tuple[_Tape, Tensor | None]:
@@ -299,3 +431,8 @@ def run_batch(module: nn.Module, x: Tensor) -> Tensor:
     """The network's output (N, ...) for `x` (N, C, H, W), without gradients."""
     with torch.inference_mode():
         return cast(Tensor, first_tensor(module(x)))
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """The values in float64: where they are, or on the CPU where their device (Apple's) has no such numbers."""
+    return values.cpu().double() if values.device.type == "mps" else values.double()

@@ -5,6 +5,7 @@ Listing imports no torch: the bundled network, `networks.toml` and a static tabl
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -20,13 +21,14 @@ from fovea.models.card import Card
 from fovea.models.entry import class_names, resolve
 from fovea.models.errors import UnknownNameError, unknown
 from fovea.models.home import home, stamp, write_whole
-from fovea.models.network import Network
+from fovea.models.huggingface import FILES
+from fovea.models.network import Network, TorchNetwork
 from fovea.models.registry import registered
 from fovea.models.sizes import over_budget
-from fovea.models.user_code import code_file
+from fovea.models.user_files import code_files
 from fovea.models.weights import RANDOM, TORCHVISION_WEIGHTS
 
-CARD_VERSION = 4
+CARD_VERSION = 6
 """Raised when the card of the same network would come out different."""
 
 
@@ -64,12 +66,25 @@ def load(name: str) -> Network:
             if not _card_path(key).is_file():  # whoever asked for it waits for the card
                 _store_card(key, _loaded[key].card)
             return _loaded[key]
-        network = _load(name, place, _stored_card(key))
+        known = _stored_card(key)
+        network = _load(name, place, known)
+        if known is None and place.source == "registered":
+            # So that the card says from the start where no ONNX graph can be had. What else goes wrong, too little
+            # memory or a full disk, is told by the method that asks for the graph.
+            with contextlib.suppress(Exception):
+                _tell_of_graph(network)
         _store_card(key, network.card)
         _loaded[key] = network
         while len(_loaded) > 1 and over_budget(kept.card for kept in _loaded.values()):
             _loaded.popitem(last=False)
         return network
+
+
+def _tell_of_graph(network: Network) -> None:
+    """Export the graph, and note on the card that it agrees; that there is none, the network notes itself."""
+    if not network.graph().reason and isinstance(network, TorchNetwork):
+        note = "An ONNX graph was exported, and it agrees with PyTorch at every layer."
+        network.card = network.card.model_copy(update={"notes": (*network.card.notes, note)})
 
 
 def cached_card(name: str) -> Card | None:
@@ -104,8 +119,8 @@ class _Place(NamedTuple):
 def _parse(name: str) -> _Place:
     """Raises UnknownNameError."""
     source, colon, rest = name.partition(":")
-    if colon and source == "onnx":
-        return _Place("onnx", rest, None)
+    if colon and source in ("onnx", "hf"):
+        return _Place(source, rest, None)
     base, at, choice = name.partition("@")
     wanted = choice if at else None
     if base == bundled.NAME:
@@ -139,6 +154,7 @@ _BUILD: Mapping[str, Callable[[_Place], Built]] = {
     "bundled": lambda place: builders.build_bundled(place.choice),
     "torchvision": lambda place: builders.build_torchvision(place.rest, place.choice),
     "timm": lambda place: builders.build_timm(place.rest, place.choice),
+    "hf": lambda place: builders.build_saved(f"hf:{place.rest}", Path(place.rest).expanduser().resolve(), {}),
     "registered": lambda place: builders.build_registered(place.rest, registered()[place.rest]),
 }
 
@@ -152,7 +168,8 @@ def _load(name: str, place: _Place, known: Card | None) -> Network:
     entry = registered()[place.rest] if place.source == "registered" else {}
     classes = class_names(entry["classes"]) if entry.get("classes") else ()
     title = str(entry.get("title") or name) if entry else ""
-    return onnx_file.load(name, file, onnx_file.Hints(entry.get("input"), classes, entry.get("output"), title))
+    hints = onnx_file.Hints(entry.get("input"), classes, entry.get("output"), str(entry.get("output_name", "")), title)
+    return onnx_file.load(name, file, hints)
 
 
 def _onnx_file(place: _Place) -> Path | None:
@@ -163,6 +180,13 @@ def _onnx_file(place: _Place) -> Path | None:
         kind, _, path = registered()[place.rest]["architecture"].partition(":")
         return resolve(path) if kind == "onnx" else None
     return None
+
+
+def _saved_folder(place: _Place) -> Path | None:
+    """The folder that a name or an entry of networks.toml stands for, as save_pretrained writes it."""
+    if place.source == "hf":
+        return Path(place.rest).expanduser().resolve()
+    return builders.saved_folder(registered()[place.rest]["architecture"]) if place.source == "registered" else None
 
 
 # --- cards ---------------------------------------------------------------------------------------------------
@@ -177,12 +201,20 @@ def _content_key(place: _Place) -> str:
         facts += [stamp(folder / name) for name in ("net.py", "fovea.safetensors", "classes.txt")]
     elif place.source == "registered":
         entry = registered()[place.rest]
-        code = file or code_file(entry["architecture"])
         facts.append(entry)
         facts += [stamp(resolve(entry[key])) for key in ("weights", "classes") if entry.get(key)]
-        facts += [stamp(code)] if code is not None else []
+        whole = file or builders.whole_file(entry["architecture"])
+        code = [whole] if whole is not None else code_files(entry["architecture"])
+        facts += [[str(path), stamp(path)] for path in [*code, *builders.argument_files(entry)]]
     elif file is not None:
         facts += [str(file.resolve()), stamp(file)]
+    saved = _saved_folder(place)
+    if saved is not None:
+        facts += [[str(saved), *(stamp(saved / name) for name in FILES)]]
+    if file is not None:
+        from fovea.models.graph.onnx_read import other_files
+
+        facts += [stamp(other) for other in other_files(file)]
     return json.dumps(facts, sort_keys=True, default=str)
 
 

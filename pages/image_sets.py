@@ -65,6 +65,8 @@ def facts(dataset: Dataset) -> None:
     if labels and bare:
         words.append(f"{bare:,} without one")
     st.markdown(" · ".join(words))
+    for note in dataset.notes:
+        st.caption(plain(f"When it was read, {note}."))
     if labels:
         with st.expander("Images by label"):
             rows = sorted(labels.items(), key=lambda item: (-item[1], item[0]))

@@ -42,7 +42,10 @@ def add_dataset(name: str, path: str, debug: Debug = False) -> None:
         from fovea.engine.data.catalogue import open_dataset, register_dataset
 
         register_dataset(name, path)
-        print(f"{name}: {len(open_dataset(name))} images")
+        dataset = open_dataset(name)
+        print(f"{name}: {len(dataset)} images, {len(dataset.classes)} labels")
+        for note in dataset.notes:
+            print(f"  note: {note}")
 
 
 @datasets_app.command("inspect")
@@ -53,14 +56,17 @@ def inspect_dataset(name: str, debug: Debug = False) -> None:
         from fovea.engine.data.catalogue import open_dataset
 
         with told_progress() as say:
+            dataset = open_dataset(name)
             found = survey.inspect_dataset(
-                open_dataset(name),
+                dataset,
                 progress=lambda done, total: say(done / max(total, 1), f"{done:,} of {total:,} images", None, None),
             )
         labels = {label: count for label, count in sorted(found.labels.items()) if label}
         print(f"{found.name}: {len(labels)} labels")
         for label, count in labels.items():
             print(f"  {label}: {count}")
+        for note in dataset.notes:
+            print(f"  note: {note}")
         for key, reason in found.unreadable:
             print(f"  unreadable: {key}: {reason}")
         print(", ".join(f"{fact}: {value}" for fact, value in found.summary().items()))

@@ -32,8 +32,8 @@ def common_parameters(method: Method[Any, Any]) -> list[inspect.Parameter]:
             "device",
             str,
             "auto",
-            "The device on which PyTorch computes; auto takes CUDA where it works.",
-            "[auto|cpu|cuda]",
+            "The device on which PyTorch computes; auto takes CUDA where it works, then Apple's mps, then the CPU.",
+            "[auto|cpu|cuda|mps]",
         ),
         (
             "provider",

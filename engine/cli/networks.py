@@ -13,6 +13,7 @@ from fovea.engine.cli.methods import run_method
 from fovea.engine.cli.say import Debug, Json, alone, card_of, errors, group, print_json, print_table
 from fovea.engine.errors import OptionsError
 from fovea.engine.method import find_method
+from fovea.models.output import OUTPUT_HELP, OUTPUT_NAME_HELP
 
 networks_app = group("List the networks that can be used, and register your own.")
 
@@ -53,14 +54,17 @@ def show_network(network: str, as_json: Json = False, debug: Debug = False) -> N
             ("parameters", f"{card.parameters:,}"),
             ("layers", len(card.layers)),
             ("classes", f"{len(card.classes)} ({', '.join(card.classes[:4])}{' …' if len(card.classes) > 4 else ''})"),
-            ("output", card.output),
+            ("output", f"{card.output}: {card.meaning.words}{f' ({card.output_name})' if card.output_name else ''}"),
             (
                 "input",
                 f"{preprocessing.channels}×{preprocessing.size[0]}×{preprocessing.size[1]} {preprocessing.order}",
             ),
             ("resize", f"{preprocessing.resize or 'stretched'}, {preprocessing.interpolation}"),
             ("range", f"{preprocessing.range}, mean {preprocessing.mean}, std {preprocessing.std}"),
-            ("gradients", "yes" if card.gradients else "no (an ONNX file)"),
+            (
+                "gradients",
+                "yes" if card.gradients else "no (autograd is off)" if card.has_module else "no (an ONNX file)",
+            ),
             *(("note", note) for note in card.notes),
         ]
         print_table(rows)
@@ -72,15 +76,42 @@ def add_network(
     architecture: Annotated[
         str,
         typer.Option(
-            help="What builds the network: torchvision:NAME, timm:NAME, package.module:callable or /path/net.py:Net."
+            help="What builds the network: torchvision:NAME, timm:NAME, onnx:PATH, package.module:callable, or "
+            "/path/net.py:NAME, where NAME is a class, a function that returns the network, or a finished module. "
+            "torch:PATH is a file that brings its whole network and needs --trust."
         ),
-    ],
+    ] = "",
     weights: Annotated[
         str,
-        typer.Option(help="The file of its weights, safetensors or a state dict. Without it the weights are random."),
+        typer.Option(
+            help="The file of its weights: safetensors, a checkpoint that torch saved, or TorchScript. Without it the "
+            "weights are those that your own code loads, or random ones where it loads none."
+        ),
     ] = "",
+    weights_key: Annotated[
+        str,
+        typer.Option(
+            help="The entry of the checkpoint that holds the weights, such as teacher or model.ema. Say it where "
+            "several entries fit; by default averaged weights (EMA, a teacher) come first, then the most complete."
+        ),
+    ] = "",
+    random: Annotated[
+        bool, typer.Option("--random", help="Use random weights, even if the code loads weights of its own.")
+    ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Allow a file that brings a network of its own: a whole pickled module, TorchScript or a torch.export "
+            "archive. Such a file can run any code on this machine, so say this only if you trust whoever made it.",
+        ),
+    ] = False,
     classes: Annotated[
-        str, typer.Option(help="A text file with one class name a line, or the word imagenet for its 1000 classes.")
+        str,
+        typer.Option(
+            help="A file of class names: one a line, with or without an index, CSV with a header, or JSON; or the "
+            "names themselves with commas, such as no,yes. The word imagenet stands for its 1000 classes."
+        ),
     ] = "",
     size: Annotated[
         str, typer.Option(help="The height and width of its input in pixels, such as 224 or 224,320.")
@@ -105,7 +136,8 @@ def add_network(
     ] = "",
     channels: Annotated[str, typer.Option(help="The number of input channels: 1, 3 or 4.")] = "",
     order: Annotated[str, typer.Option(help="The order of the colour channels, RGB or BGR.")] = "",
-    output: Annotated[str, typer.Option(help="What its output means: logits, probabilities or features.")] = "",
+    output: Annotated[str, typer.Option(help=OUTPUT_HELP)] = "",
+    output_name: Annotated[str, typer.Option(help=OUTPUT_NAME_HELP)] = "",
     title: Annotated[str, typer.Option(help="A title that people read in lists.")] = "",
     argument: Annotated[
         list[str] | None, typer.Option(help="An argument for the architecture, NAME=VALUE; can be given several times.")
@@ -130,11 +162,19 @@ def add_network(
         }
         if isinstance(given["size"], list) and len(given["size"]) == 1:
             given["size"] *= 2
+        if not architecture:
+            if not weights:
+                raise OptionsError("--architecture must be given: torchvision:NAME, timm:NAME or /path/net.py:Net")
+            architecture, weights = f"torch:{weights}", ""
         fields: dict[str, Any] = {
             "architecture": _architecture_from_here(architecture),
             "weights": _from_here(weights),
+            "weights_key": weights_key,
+            "random": random,
+            "trust": trust,
             "classes": _from_here(classes),
             "output": output,
+            "output_name": output_name,
             "title": title,
             "input": {key: value for key, value in given.items() if value not in ("", None, [])},
             "arguments": _arguments(argument or []),
@@ -148,6 +188,8 @@ def add_network(
                 register(name, **before)
             raise
         print(f"{name}: {card.architecture}, {len(card.layers)} layers, {len(card.classes)} classes")
+        for note in card.notes:
+            print(f"  {note}")
 
 
 def _from_here(path: str) -> str:
@@ -157,11 +199,24 @@ def _from_here(path: str) -> str:
 
 
 def _architecture_from_here(architecture: str) -> str:
-    """The same for `net.py:Net` and `onnx:PATH`."""
+    """The same for `net.py:Net`, `onnx:PATH`, `torch:PATH`, and `package.module:Net` whose package lies in this folder.
+
+    A file that is named alone brings its whole network.
+    """
     place, colon, name = architecture.rpartition(":")
-    if place == "onnx":
-        return f"onnx:{_from_here(name)}"
-    return f"{_from_here(place)}{colon}{name}" if place.endswith(".py") else architecture
+    if place == "hf":
+        return f"hf:{Path(name).expanduser().resolve()}"
+    if place in ("onnx", "torch"):
+        return f"{place}:{_from_here(name)}"
+    if not colon and Path(architecture).expanduser().is_file():
+        return f"torch:{_from_here(architecture)}"
+    if place.endswith(".py"):
+        return f"{_from_here(place)}{colon}{name}"
+    inside = Path(*place.split(".")) if place and "/" not in place else Path(place)
+    for file in (inside.with_suffix(".py"), inside / "__init__.py"):
+        if file.is_file() and place.split(".")[0] != "fovea":
+            return f"{file.resolve()}{colon}{name}"
+    return architecture
 
 
 def _number(text: str) -> Any:
@@ -185,7 +240,7 @@ def _arguments(pairs: list[str]) -> dict[str, Any]:
         try:
             found[name] = json.loads(value)
         except ValueError:
-            found[name] = value
+            found[name] = _from_here(value) if "." in value or "/" in value else value
     return found
 
 

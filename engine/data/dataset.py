@@ -39,7 +39,8 @@ class Dataset:
 
     `keys`: one posix-style text an image, unique, in sorted (folder) or given (list) order. `labels`: one an
     image, "" where an image has none; or None where the set has no labels at all. `name`: `sample`, the
-    registered name, or the last part of the path; `named`: it is not a path.
+    registered name, or the last part of the path; `named`: it is not a path. `attributes`: what else is known of the
+    images, by its name, one text an image; `notes`: what was found out when it was opened, a line each.
     """
 
     def __init__(self, name: str, keys: list[str], labels: list[str] | None) -> None:
@@ -47,6 +48,8 @@ class Dataset:
         self.named = False
         self.keys = keys
         self.labels = labels
+        self.attributes: dict[str, list[str]] = {}
+        self.notes: list[str] = []
         self.decoder = decoder()
 
     def __len__(self) -> int:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from fovea.engine.data.deep_pixels import TIFF_STARTS, DeepTiff, as_rgb, is_deep_png, read_deep_png
 from fovea.engine.data.samples import SAMPLES, Sample
 from fovea.engine.errors import FoveaError, ImageError, unknown
 
@@ -78,17 +82,30 @@ def open_file(path: Path, name: str = "") -> Image.Image:
 
 
 def decode(data: bytes, name: str = "the photo") -> Image.Image:
-    """Encoded bytes as an upright RGB picture; `name` is how an error calls it. Raises ImageError."""
-    header = _header(data, name)
+    """Encoded bytes as an upright RGB picture; `name` is how an error calls it. Raises ImageError.
+
+    Where its pixels had more than 8 bits a channel, the picture's `info["note"]` says how they were brought to 8.
+    """
+    try:
+        header = _header(data, name)
+    except ImageError:
+        picture = _decode_deep_tiff(data, name)  # Pillow does not know every kind of pixel
+        if picture is None:
+            raise
+        return picture
     try:
         orientation = header.getexif().get(ORIENTATION, 1)
     except (*BROKEN, UserWarning):
         orientation = 1
+    picture = None
     if header.format in ("JPEG", "MPO") and header.mode in ("RGB", "L"):
-        picture = _decode_jpeg(data, header.mode, name)
-        if orientation in UPRIGHT:
-            picture = picture.transpose(UPRIGHT[orientation])
-        return picture if picture.mode == "RGB" else picture.convert("RGB")
+        picture = _decode_jpeg(data, header.mode)
+    elif is_deep_png(data):
+        picture = _deep_picture(lambda: read_deep_png(data), name)
+    elif header.format == "TIFF" and not _is_deep_grey(header):
+        picture = _decode_deep_tiff(data, name)
+    if picture is not None:
+        return picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
     try:
         header.load()
         with contextlib.suppress(
@@ -97,19 +114,42 @@ def decode(data: bytes, name: str = "the photo") -> Image.Image:
             header = ImageOps.exif_transpose(header)
         return _to_rgb(header)
     except BROKEN as error:
-        raise ImageError(f"{name} is broken or incomplete ({reason(error)}): save it again from its source") from None
+        what = "a broken or truncated JPEG" if header.format in ("JPEG", "MPO") else "broken or incomplete"
+        raise ImageError(f"{name} is {what} ({reason(error)}): save it again from its source") from None
 
 
-def _decode_jpeg(data: bytes, mode: str, name: str) -> Image.Image:
+def _decode_jpeg(data: bytes, mode: str) -> Image.Image | None:
+    """The picture, RGB, by the fast decoder; None where it refuses or libjpeg warns: then Pillow decides."""
     import simplejpeg
 
     try:
         pixels = simplejpeg.decode_jpeg(data, colorspace="RGB" if mode == "RGB" else "GRAY")
+    except ValueError:
+        return None
+    return Image.fromarray(pixels if mode == "RGB" else pixels[..., 0]).convert("RGB")
+
+
+def _decode_deep_tiff(data: bytes, name: str) -> Image.Image | None:
+    """The first picture of a TIFF of floats or of more than 8 bits a channel, as it lies; None if it is none."""
+    if data[:4] not in TIFF_STARTS:
+        return None
+    try:
+        tiff = DeepTiff(data)
+    except ValueError:
+        return None  # what Pillow says of it is as good
+    if not tiff.deep:
+        return None
+    _check_size(tiff.size, name)
+    return _deep_picture(tiff.values, name)
+
+
+def _deep_picture(read: Callable[[], NDArray[Any]], name: str) -> Image.Image:
+    try:
+        picture, note = as_rgb(read())
     except ValueError as error:
-        raise ImageError(
-            f"{name} is a broken or truncated JPEG ({reason(error)}): save it again from its source"
-        ) from None
-    return Image.fromarray(pixels if mode == "RGB" else pixels[..., 0])
+        raise ImageError(f"{name} is broken or incomplete ({reason(error)}): save it again from its source") from None
+    picture.info["note"] = note
+    return picture
 
 
 def _header(data: bytes, name: str) -> Image.Image:
@@ -135,21 +175,30 @@ def _header(data: bytes, name: str) -> Image.Image:
             raise ImageError(
                 f"{name} begins like a {kind} but is broken ({reason(error)}): save it again from its source"
             ) from None
-        width, height = picture.size
-        if width * height > MAX_PIXELS:
-            raise ImageError(
-                f"{name} has {width:,} × {height:,} pixels, and at most {MAX_PIXELS // 1_000_000} megapixels are "
-                f"read: make it smaller first"
-            )
-        if width < 1 or height < 1:
-            raise ImageError(f"{name} has no pixels ({width} × {height}): save it again from its source")
+        _check_size(picture.size, name)
         return picture
     raise ImageError(f"{name} is {_what_it_is(data)}, not an image that can be read: give a {READABLE}")
 
 
+def _check_size(size: tuple[int, int], name: str) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} has {width:,} × {height:,} pixels, and at most {MAX_PIXELS // 1_000_000} megapixels are "
+            f"read: make it smaller first"
+        )
+    if width < 1 or height < 1:
+        raise ImageError(f"{name} has no pixels ({width} × {height}): save it again from its source")
+
+
 def kind_of(data: bytes, name: str) -> str:
     """The format of a picture, by its key in FORMATS. Raises ImageError."""
-    kind = _header(data, name).format or "PNG"
+    try:
+        kind = _header(data, name).format or "PNG"
+    except ImageError:
+        if _decode_deep_tiff(data, name) is None:
+            raise
+        return "TIFF"
     return "JPEG" if kind == "MPO" else kind
 
 
@@ -169,8 +218,10 @@ def _what_it_is(data: bytes) -> str:
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return _scaled_grey(picture)
+    if _is_deep_grey(picture):
+        grey, note = as_rgb(np.asarray(picture))
+        grey.info["note"] = note
+        return grey
     if picture.has_transparency_data:
         over = picture.convert("RGBA")
         white = Image.new("RGBA", over.size, "white")
@@ -178,14 +229,9 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.copy() if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def _scaled_grey(picture: Image.Image) -> Image.Image:
-    """A grey picture of more than 8 bits, its darkest value black and its brightest white."""
-    values = np.nan_to_num(np.asarray(picture, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    if low == high:  # one value has no range of its own: take the type's
-        low, high = 0.0, 1.0 if picture.mode == "F" else 65535.0
-    grey = np.clip(np.rint((values - low) / (high - low) * 255), 0, 255).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+def _is_deep_grey(picture: Image.Image) -> bool:
+    """Whether it is grey of more than 8 bits, or of floats, which Pillow reads whole."""
+    return picture.mode.startswith("I") or picture.mode == "F"
 
 
 def read_file(path: Path) -> bytes:

@@ -60,9 +60,13 @@ def keep_weights(stream: BinaryIO, name: str) -> Path:
     return _keep(stream, _file_name(name, suffix), WEIGHTS_BYTES)
 
 
+CLASS_LISTS = (".txt", ".csv", ".tsv", ".json")
+
+
 def keep_classes(stream: BinaryIO, name: str) -> Path:
     """Write an uploaded file of class names beside the weights; returns the file. Raises WeightsError, StoreError."""
-    return _keep(stream, _file_name(name, ".txt"), CLASSES_BYTES)
+    suffix = Path(name).suffix.lower()
+    return _keep(stream, _file_name(name, suffix if suffix in CLASS_LISTS else ".txt"), CLASSES_BYTES)
 
 
 def _file_name(name: str, suffix: str) -> str:

@@ -84,9 +84,9 @@ class CompareOptions(Options):
 
 def check(card: Card, options: CompareOptions) -> None:
     """Raise in one line where the network has no classes, or the second class is the first."""
-    if not card.classes or card.output == "features":
+    if not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes to compare maps of")
-    if options.score == "logit" and card.output == "probabilities":
+    if options.score == "logit" and not card.meaning.knows_logits:
         raise UnsupportedError(
             f"{card.name} returns probabilities, and its logits are not known: choose the score probability"
         )
@@ -191,10 +191,12 @@ def _row(
         curves[name] = test.run(values)
     ordered = {name: values for name, values in drawn.items() if curves[name] is not None}
     changed: dict[str, list[Changed]] = {}
-    if options.stages and card.gradients and ordered:
+    if options.stages and card.has_module and ordered:
         changed = randomisation_test(own, explained, ordered, settings, options.stages, progress.span(0.6, 1.0))
-    if not card.gradients:
+    if not card.has_module:
         job.warn(f"{card.name} is an ONNX file: {ONNX_FILE}")
+    elif not card.gradients:
+        job.warn(card.no_gradients)
     verdicts = {name: judge(name, test, curves[name], changed.get(name, [])) for name in drawn}
     if caveat := caveat_of_score(test):
         job.warn(caveat)
@@ -417,7 +419,7 @@ def work(card: Card, options: CompareOptions, images: int) -> float:
     drawn = sum(map_work(card, name, members[name].quick(card)) for name in names)
     curves = 2 * (options.steps + 1) * (len(names) + options.random_orders + 1)
     rows = 1 + bool(options.second_class) + bool(options.second_network)
-    return float(rows * (drawn * (1 + options.stages * card.gradients) + curves))
+    return float(rows * (drawn * (1 + options.stages * card.has_module) + curves))
 
 
 METHOD = Method(

@@ -52,7 +52,7 @@ class GradcamOptions(Options):
 
 def check(card: Card, options: GradcamOptions) -> None:
     """Raise UnsupportedError where the network has no class or no layer with maps."""
-    if card.output == "features" or not card.classes:
+    if not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes, and Grad-CAM explains a class: use saliency on a unit")
     if not card.spatial_layers():
         raise UnsupportedError(f"{card.name} has no layer whose units are maps: use saliency instead")
@@ -110,12 +110,35 @@ def _tapped(card: Card, module: nn.Module, x: Tensor, target: str, layers: Seque
     return Tapped(layers[last], maps, gradients[last], score, taps[OUTPUT].detach())
 
 
+def class_layers(card: Card) -> Sequence[Layer]:
+    """The layers with maps whose last one Grad-CAM takes: those from which a gradient goes to the photo.
+
+    Where some layers read only parameters, such as the learned query of an attention pool, what is projected inside
+    that pool is none of the network's features: the last layers outside it, of the width that is pooled, come last.
+    """
+    spatial = card.reached_layers()
+    blind = [layer.name for layer in card.layers if not layer.reached]
+    if not blind or len(blind) == len(card.layers):
+        return spatial
+    maps = {layer.name for layer in card.spatial_layers()}
+    pools = {name.partition("#")[0].rpartition(".")[0] for name in blind} - {"", *maps}
+
+    def inside(layer: Layer) -> bool:
+        return any(layer.name.startswith(f"{pool}.") for pool in pools)
+
+    vectors = [layer.units for layer in card.layers if layer.axes == "vector" and layer.reached]
+    width = next((units for units in reversed(vectors) if units != len(card.classes)), 0)
+    wide = [layer for layer in spatial if layer.units == width]
+    chosen = [layer for layer in wide if not inside(layer)] or wide
+    return chosen or [layer for layer in spatial if not inside(layer)] or spatial
+
+
 def _last_that_matters(job: Job[GradcamOptions], module: nn.Module, x: Tensor) -> Tapped:
     """The layer that the options name, or the last with maps, or the last of its width that the class depends on."""
     options, card = job.options, job.card
     if options.layer:
         return _tapped(card, module, x, options.target, [card.layer(options.layer)])
-    spatial = card.spatial_layers()
+    spatial = class_layers(card)
     tapped = _tapped(card, module, x, options.target, spatial[-1:])
     if bool(tapped.gradients.any()):
         return tapped

@@ -84,7 +84,7 @@ class GuidedOptions(Options):
 
 def _local_layer(card: Card, among: Collection[str] = ()) -> str:
     """The deepest layer whose units see at most half of the frame: those have parts to show; "" if none has maps."""
-    spatial = [layer for layer in card.spatial_layers() if not among or layer.name in among]
+    spatial = [layer for layer in card.reached_layers() if not among or layer.name in among]
     if not spatial:
         return ""
     half = [side / 2 for side in card.preprocessing.size]

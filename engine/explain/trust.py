@@ -123,9 +123,9 @@ class TrustOptions(Options):
 def check(card: Card, options: TrustOptions) -> None:
     """Raise in one line where the options do not go together or the network does not allow the map."""
     check_class_or_unit(options.target, options.layer, options.unit)
-    if not options.layer and (not card.classes or card.output == "features"):
+    if not options.layer and not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes: choose a layer and a unit instead")
-    if not options.layer and options.score == "logit" and card.output == "probabilities":
+    if not options.layer and options.score == "logit" and not card.meaning.knows_logits:
         raise UnsupportedError(
             f"{card.name} returns probabilities, and its logits are not known: choose the score probability"
         )
@@ -174,10 +174,10 @@ def compute(job: Job[TrustOptions]) -> Findings:
     )
     curves = test.run(values)
     changed: list[Changed] = []
-    if curves is not None and options.stages and card.gradients:
+    if curves is not None and options.stages and card.has_module:
         part = job.progress.span(0.4, 0.8)
         changed = randomisation_test(job, explained, {name: values}, {name: settings}, options.stages, part)[name]
-    elif not card.gradients:
+    elif not card.has_module:
         job.warn(f"{card.name} is an ONNX file: its layers cannot be re-initialised, so that test is left out")
     verdict = judge(name, test, curves, changed)
     for line in filter(None, (caveat_of_score(test), verdict.warning)):
@@ -382,7 +382,7 @@ def work(card: Card, options: TrustOptions, images: int) -> float:
     one_map = map_work(card, options.map, settings_of(options.map, options.settings))
     curves = 2 * (options.steps + 1) * (options.random_orders + 2)
     others = sum(map_work(card, name, members[name].quick(card)) for name in usable(card))
-    return float(one_map * (1 + options.stages * card.gradients) + curves + others * options.agreement)
+    return float(one_map * (1 + options.stages * card.has_module) + curves + others * options.agreement)
 
 
 def leads_from(method: Method[Any, Any]) -> Lead | None:

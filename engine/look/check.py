@@ -55,9 +55,11 @@ def check(card: Card, options: CheckOptions) -> None:
 
 @dataclass(frozen=True)
 class Findings:
-    """How far torch and ONNX differ at each tap, None for an ONNX file; and the accuracy, None without a data set."""
+    """How far torch and ONNX differ at each tap, None where only one of them is there; `reason`: why there is no ONNX
+    graph, "" where there is one; and the accuracy, None without a data set."""
 
     gaps: Mapping[str, Gap] | None
+    reason: str
     accuracy: Accuracy | None
 
 
@@ -69,15 +71,15 @@ def compute(job: Job[CheckOptions]) -> Findings:
     dataset = job.dataset(job.options.dataset) if job.options.dataset else None
     if dataset is not None:
         match_labels(dataset, job.card)  # before anything that takes long
-    job.progress(0.02, "exporting the network" if job.card.gradients else "reading the network")
-    job.network.graph()
+    job.progress(0.02, "exporting the network" if job.card.has_module else "reading the network")
+    reason = job.network.graph().reason
     gaps, accuracy = None, None
-    if job.card.gradients:
+    if job.card.has_module and not reason:
         job.progress(0.1, "comparing torch with ONNX at every layer")
         gaps = parity(job.network)
     if dataset is not None:
         accuracy = measure_accuracy(job, dataset, job.options.images, job.progress.span(0.2, 1.0))
-    return Findings(gaps, accuracy)
+    return Findings(gaps, reason, accuracy)
 
 
 def report(job: Job[CheckOptions], findings: Findings) -> Result:
@@ -85,7 +87,7 @@ def report(job: Job[CheckOptions], findings: Findings) -> Result:
     worst first), `mistakes` (label, taken for, images), and `unreadable` where images could not be read."""
     result = Result()
     if findings.gaps is None:
-        _tell_of_no_twin(result)
+        _tell_of_no_twin(findings.reason, result)
     else:
         _add_parity(job, findings.gaps, result)
     if findings.accuracy is not None:
@@ -93,15 +95,19 @@ def report(job: Job[CheckOptions], findings: Findings) -> Result:
     return result
 
 
-def _tell_of_no_twin(result: Result) -> None:
-    result.summary["torch twin"] = "none: an ONNX file"
-    result.panels.append(
-        TextPanel(
-            title="Torch and ONNX",
-            help="This network is an ONNX file: it is what it computes, and no torch network is there to compare it "
-            "with.",
+def _tell_of_no_twin(reason: str, result: Result) -> None:
+    """An ONNX file has no torch network to compare with; a network without an ONNX graph, for a `reason`, the other
+    way round."""
+    if reason:
+        result.summary["ONNX graph"] = f"none: {reason}"
+        told = (
+            f"This network has no ONNX graph, because {reason}. Every method computes it in PyTorch, so there is "
+            "nothing to compare it with."
         )
-    )
+    else:
+        result.summary["torch twin"] = "none: an ONNX file"
+        told = "This network is an ONNX file: it is what it computes, and no torch network is there to compare it with."
+    result.panels.append(TextPanel(title="Torch and ONNX", help=told))
     result.preview = _bars([])
 
 
@@ -214,7 +220,7 @@ def _bars(differences: Sequence[float]) -> NDArray[np.uint8]:
 
 def work(card: Card, options: CheckOptions, images: int) -> float:
     """Forward passes: those of the comparison, and one an image."""
-    parity = PARITY_WORK if card.gradients else 1.0
+    parity = PARITY_WORK if card.has_module else 1.0
     if options.images:
         images = min(images, options.images)
     return parity + images

@@ -1,6 +1,6 @@
 """The network's best classes for a photo: the forward pass itself, the reading that every other view explains.
 
-Probabilities are the softmax of the logits; a network that returns probabilities is taken at its word.
+How scores become probabilities is the network's own: a softmax, a sigmoid of each, or nothing where it returns them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from fovea.engine.panels import BarsPanel, ImagePanel
 from fovea.models.card import OUTPUT, Card
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
+
+    from fovea.engine.look.probing.reducers import Editor
 
 
 class ClassifyOptions(Options):
@@ -27,7 +31,7 @@ class ClassifyOptions(Options):
 
 def check(card: Card, options: ClassifyOptions) -> None:
     """Raises UnsupportedError for a network without classes."""
-    if not card.classes:
+    if not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes: look at the units of a layer instead, e.g. with patches")
 
 
@@ -42,20 +46,19 @@ class Findings:
 def compute(job: Job[ClassifyOptions]) -> Findings:
     """One forward pass; logits of a network that returns probabilities are their logarithms."""
     import numpy as np
-    from scipy.special import softmax
 
-    from fovea.engine.look.probing.probe import filled
-    from fovea.models.graph.sessions import Session
+    from fovea.engine.look.probing.probe import Probe
+
+    def build(editor: Editor, tensors: Mapping[str, str]) -> None:
+        editor.answer(editor.float32(tensors[OUTPUT]), "scores")
 
     job.progress(0.0, "reading the network")
-    graph = job.network.graph()
-    session = Session(graph.cut([OUTPUT]), job.provider)
+    probe = Probe(job, [OUTPUT], build)
     job.progress(0.5, "looking at the photo")
-    scores = np.asarray(session.run({graph.input: filled(job.input, graph.batch)})[0][0], np.float64).reshape(-1)
-    job.record(provider=session.provider)
-    if job.card.output == "probabilities":
-        return Findings(probabilities=scores, logits=np.log(np.maximum(scores, 1e-12)))
-    return Findings(probabilities=softmax(scores), logits=scores)
+    feed = job.network.graph().input
+    scores = np.asarray(probe.run({feed: job.input}, batched=(feed,))["scores"][0], np.float64).reshape(-1)
+    meaning = job.card.meaning
+    return Findings(probabilities=meaning.probabilities(scores), logits=meaning.logits(scores))
 
 
 def report(job: Job[ClassifyOptions], findings: Findings) -> Result:
@@ -80,7 +83,7 @@ def report(job: Job[ClassifyOptions], findings: Findings) -> Result:
         panels=[
             BarsPanel(
                 title="Best classes",
-                help="Each bar is the network's probability for a class: the softmax of its logits.",
+                help=f"Each bar is the network's probability for a class: {job.card.meaning.made_by}.",
                 table="classes",
                 x="class",
                 y=("probability",),

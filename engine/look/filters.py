@@ -168,7 +168,8 @@ def _effective(job: Job[FiltersOptions], name: str, weights: LayerWeights, unit:
     if weights.colours:  # through one layer alone the effective filter is the filter
         return np.asarray(weights.pictures[unit])
     if not job.card.gradients:
-        job.warn(f"The effective filter is not shown: it needs gradients, and {job.card.name} is an ONNX file.")
+        reason = job.card.no_gradients or f"It needs gradients, and {job.card.name} is an ONNX file."
+        job.warn(f"The effective filter is not shown. {reason}")
         return None
     effective = effective_filter(job, name, unit)
     if not effective.any():

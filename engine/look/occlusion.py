@@ -109,9 +109,9 @@ def check(card: Card, options: OcclusionOptions) -> None:
         raise OptionsError("target must be empty where a layer is given: watch a class or a unit, not both")
     if options.layer:
         with_units(card, options.layer)
-    if not options.layer and (not card.classes or card.output == "features"):
+    if not options.layer and not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes to watch: choose a layer and a unit instead")
-    if not options.layer and options.score == "logit" and card.output == "probabilities":
+    if not options.layer and options.score == "logit" and not card.meaning.knows_logits:
         raise OptionsError(
             f"score must be probability for {card.name}: it returns probabilities, and its logits are not known"
         )

@@ -87,9 +87,8 @@ def chosen_layers(card: Card, layers: str | Iterable[str]) -> list[Layer]:
     """
     chosen = [with_units(card, name) for name in parts_of(layers)] or last_of_each_resolution(card)
     if not chosen:
-        raise UnsupportedError(
-            f"{card.name} has no layer whose units are maps: name layers, e.g. {card.layers[-1].name}"
-        )
+        hint = f"name layers, e.g. {card.layers[-1].name}" if card.layers else "choose another network"
+        raise UnsupportedError(f"{card.name} has no layer whose units are maps: {hint}")
     return chosen
 
 

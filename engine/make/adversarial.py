@@ -111,8 +111,13 @@ def _alike(**facts: Any) -> str:
 
 def check(card: Card, options: AdversarialOptions) -> None:
     """Raise in one line where there is no class to fool, or an option does not go with the attack."""
-    if not card.classes or card.output == "features":
+    if not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes, so there is no prediction to change.")
+    if not card.meaning.exclusive:
+        raise UnsupportedError(
+            f"{card.name} gives each of its labels a probability of its own, so a photo has no one class that an "
+            "attack could change: choose occlusion or saliency for one label, or fooling to make it appear."
+        )
     attack, name, epsilon = find_attack(options.attack), options.attack, options.epsilon
     if not attack.bounded:
         with_ball = f"choose {_alike(bounded=True)}, which stay within one."

@@ -254,7 +254,7 @@ def check(card: Card, options: AscentOptions) -> None:
         raise OptionsError("position max moves while the picture grows: choose centre, sum or row,column")
     _check_together(options)
     _check_canvas(options)
-    if not options.layer and card.output == "features":
+    if not options.layer and not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes: choose a layer and a unit instead")
     if options.score == "margin" and not options.layer and len(card.classes) == 1:
         raise OptionsError(f"score margin needs other classes, and {card.name} has only one: choose logit")

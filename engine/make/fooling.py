@@ -98,7 +98,7 @@ def _wanted(card: Card, options: FoolingOptions) -> list[int]:
 
 def check(card: Card, options: FoolingOptions) -> None:
     """Raise in one line where there is no class, or too many of them."""
-    if not card.classes or card.output == "features":
+    if not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes, so there is nothing to fool it about.")
     count = len(class_indices(card, options.classes))
     if count > MOST:
@@ -132,9 +132,7 @@ def _ascent(job: Job[FoolingOptions], wanted: list[int], ask: Ask) -> Made:
     shape = (len(wanted), preprocessing.channels, height, width)
     start = mean + 0.1 * torch.randn(shape, generator=generator).to(job.device)
     canvas = PixelCanvas(start.clamp(0, 1))
-    term = Term(
-        "cross-entropy", CrossEntropy(torch.tensor(wanted, device=job.device), job.card.output == "probabilities")
-    )
+    term = Term("cross-entropy", CrossEntropy(torch.tensor(wanted, device=job.device), job.card.meaning))
     size = options.step_size * float(np.sqrt(start[0].numel()))
     best = Best(len(wanted))
     first = to_pixels(canvas.picture())

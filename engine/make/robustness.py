@@ -110,8 +110,13 @@ def radii(text: str) -> list[float]:
 
 def check(card: Card, options: RobustnessOptions) -> None:
     """Raise in one line where there is no class to lose."""
-    if not card.classes or card.output == "features":
+    if not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes, so it has no accuracy to lose.")
+    if not card.meaning.exclusive:
+        raise UnsupportedError(
+            f"{card.name} gives each of its labels a probability of its own, so a photo has no one class that an "
+            "attack could change: choose occlusion or saliency for one label, or fooling to make it appear."
+        )
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:

@@ -59,5 +59,5 @@ def class_indices(card: Card, names: str | Iterable[str]) -> list[int]:
 
 
 def _demand_classes(card: Card) -> None:
-    if not card.classes:
+    if not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes: choose a layer and a unit instead")

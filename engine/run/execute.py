@@ -24,7 +24,7 @@ from fovea.engine.errors import Cancelled, FoveaError
 from fovea.engine.method import Job, Result
 from fovea.engine.progress import Progress, Tell
 from fovea.engine.run.estimate import expect, in_words
-from fovea.engine.run.machine import versions
+from fovea.engine.run.machine import device_limit, versions
 from fovea.engine.run.record import Request, RunRecord, Status, now, plain
 from fovea.engine.run.resolve import Plan, finished_runs, full_plan, new_record, quick_plan, resolve
 from fovea.engine.store import Store
@@ -32,6 +32,7 @@ from fovea.engine.store.live import LiveRun
 from fovea.engine.store.lock import Lock
 
 if TYPE_CHECKING:
+    from fovea.models.card import Card
     from fovea.models.network import Network
 
 RANDOM_WARNING = "random weights: the network is untrained, so nothing it shows was learned"
@@ -100,6 +101,8 @@ def _run(plan: Plan, store: Store, live: LiveRun, fresh: bool, listener: Listene
             network = load(plan.request.network)
             job = _job(plan, network, checkpoints, Progress(tell), store)
             if job.photo is not None:
+                if note := job.photo.info.get("note"):
+                    job.warn(f"The photo was changed: {note}.")
                 frame = job.frame
                 live.save_photo(frame)
             if network.card != plan.card:  # its files have changed since the plan was made
@@ -119,7 +122,8 @@ def _run(plan: Plan, store: Store, live: LiveRun, fresh: bool, listener: Listene
     except Cancelled:
         return live.finish(_ended(live.record, job, "cancelled", started))
     except Exception as error:
-        return _finish_failed(live, _ended(live.record, job, "failed", started), error)
+        limit = device_limit(plan.device, error)
+        return _finish_failed(live, _ended(live.record, job, "failed", started), limit or error)
 
 
 def _finish_failed(live: LiveRun, record: RunRecord, error: Exception) -> RunRecord:
@@ -165,8 +169,19 @@ def _job(plan: Plan, network: Network, checkpoints: Path, progress: Progress, st
         open_dataset=plan.opened.dataset,
         open_photo=plan.opened.picture,
         find_runs=lambda method: finished_runs(store, method, plan.network),
-        warnings=[RANDOM_WARNING] if network.card.random else [],
+        warnings=_warnings(network.card),
     )
+
+
+def _warnings(card: Card) -> list[str]:
+    """What every run on this network says."""
+    warnings = [RANDOM_WARNING] if card.random else []
+    if card.varies:
+        warnings.append(
+            "The network answers differently each time, because it draws random numbers even in evaluation mode or "
+            "keeps a state: with another seed this result is another one."
+        )
+    return warnings
 
 
 def _planned(record: RunRecord, plan: Plan) -> RunRecord:
@@ -215,6 +230,9 @@ def _seed_torch(seed: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(seed)
+    outputs = sys.modules.get("fovea.models.torch_output")
+    if outputs is not None:
+        outputs.seed_noise(seed)
 
 
 def _checkpoint_folder(store: Store, plan: Plan) -> Path:

@@ -88,7 +88,7 @@ def time_forward(network: Network) -> None:
     """Measure one forward pass of one picture, for estimates before anything has run."""
     import torch
 
-    if network.name in forward_times() or not network.card.gradients:
+    if network.name in forward_times() or not network.card.has_module:
         return
     device = resolve_device("auto")
     module = network.module(device)

@@ -13,14 +13,17 @@ from fovea.models.errors import unknown
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 17
-"""The set of ONNX operators in which graphs are written."""
+    from fovea.models.graph.apart import ApartSession
+    from fovea.models.graph.sessions import Session
+
 OWN = "net/"
 """Every tensor's name begins with this."""
 TAPS = "fovea.taps"
 """The file's own entry that says which tensor each tap is, as JSON."""
 INPUT = "fovea.input"
 """The file's own entry that names its input."""
+BATCH = "fovea.batch"
+"""The file's own entry for the only batch size that it takes."""
 
 
 def own_names(graph: onnx.GraphProto) -> None:
@@ -38,7 +41,12 @@ def own_names(graph: onnx.GraphProto) -> None:
 
 class TappedGraph:
     """An ONNX graph with named taps. `taps`: tap to tensor; `input`: the input's name; `input_shape`: (C, H, W);
-    `batch`: the only batch size that it takes, None where any does (all but some users' ONNX files)."""
+    `batch`: the only batch size that it takes, None where any does (all but some users' networks); `reason`: why torch
+    answers in the place of ONNX Runtime (see `TorchGraph`), "" where it does not."""
+
+    reason = ""
+    apart = False
+    """Whether a question stands apart from the network's own nodes (see `ApartGraph`)."""
 
     def __init__(
         self,
@@ -66,6 +74,7 @@ class TappedGraph:
         model: onnx.ModelProto = graph._load().model
         facts = {entry.key: entry.value for entry in model.metadata_props}
         graph.taps, graph.input = dict(json.loads(facts[TAPS])), facts[INPUT]
+        graph.batch = int(facts[BATCH]) if BATCH in facts else None
         return graph
 
     def tensor(self, tap: str) -> str:
@@ -83,6 +92,21 @@ class TappedGraph:
         with self._lock:
             model: onnx.ModelProto = self._load().extract_model([self.input], tensors)
         return model
+
+    def question(self, taps: Sequence[str]) -> onnx.ModelProto:
+        """A model, the caller's own, to which a question about `taps` adds its nodes; a session runs it then."""
+        return self.cut(taps)
+
+    def session(
+        self, model: onnx.ModelProto, provider: str, threads: int | None = None, device: str = "cpu"
+    ) -> Session | ApartSession:
+        """What runs a question: a `model` that was made of `question`. `device` is where torch would compute.
+
+        Raises ProviderError if a provider that is asked for by name does not work.
+        """
+        from fovea.models.graph.sessions import Session
+
+        return Session(model, provider, threads)
 
     def _load(self) -> Any:
         if self._extractor is None:

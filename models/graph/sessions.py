@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.models.errors import NetworkError, ProviderError
-from fovea.models.graph.cut import OPSET
+from fovea.models.graph import OPSET
 from fovea.models.graph.native import build_lock, native_output
 from fovea.models.graph.providers import EXECUTION, PROVIDERS, missing, preload, runtime
 from fovea.models.home import home
@@ -146,11 +147,40 @@ def _default_profile(content: bytes | Path) -> dict[str, tuple[Sequence[int], Se
     return profile
 
 
+_REASONS = (
+    (
+        r"Unsupported model IR version: (\d+), max supported IR version: (\d+)",
+        "its IR version {} is newer than this ONNX Runtime reads, which knows up to {}: "
+        "save it for an older one, or update ONNX Runtime",
+    ),
+    (
+        r"Opset (\d+) is under development.*?support for domain (\S+) is till opset (\d+)",
+        "its opset {0} of {1} is newer than this ONNX Runtime reads, which knows up to {2}: "
+        "save it with an older opset, or update ONNX Runtime",
+    ),
+    (r"No Op registered for (\S+) with domain_version of (\d+)", "ONNX Runtime knows no operator {} in opset {}"),
+    (r"([\w.]+):(\w+)\(-?\d+\) is not a registered function", "ONNX Runtime knows no operator {1} in the domain {0}"),
+    (r"Could not find an implementation for (\w+)\((\d+)\)", "ONNX Runtime cannot compute the operator {} of opset {}"),
+    (r"Type '([^']+)' of input parameter \(\S*\) of operator \((\w+)\)", "the operator {1} does not take {0}"),
+)
+"""What ONNX Runtime says, and the same in words."""
+
+
 def _reason(text: str) -> str:
-    """The telling line of a native error text."""
+    """The telling line of a native error text, in words where they are known."""
+    for pattern, words in _REASONS:
+        match = re.search(pattern, text, re.DOTALL)
+        if match:
+            return words.format(*match.groups())
     lines = [line.strip() for line in text.replace("\x1b", " ").splitlines() if line.strip()]
     telling = [x for x in lines if "cannot open shared object" in x or "rror" in x] or lines
-    return telling[0][:300] if telling else ""
+    if not telling:
+        return ""
+    # The code's number, and the place and signature of the native function that raised it, say nothing to people.
+    line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", telling[0])
+    line = line.rpartition("Status Message: ")[2]
+    line = re.sub(r"^(?:Exception during \w+: )?/\S+\.(?:cc|h|cpp):\d+ .*?\) (?:\S+ was false\. )?(?=\S)", "", line)
+    return line[:300]
 
 
 def check_providers() -> list[dict[str, Any]]:

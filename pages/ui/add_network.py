@@ -56,7 +56,7 @@ def add() -> None:
     with right:
         classes = st.file_uploader(
             "Class names (optional)",
-            type=["txt"],
+            type=["txt", "csv", "tsv", "json"],
             key=f"networks:classes:{number}",
             max_upload_size=1,
             help="Upload a text file with one class name on each line, in the order of the network's outputs.",

@@ -27,6 +27,12 @@ def input_of(card: Card) -> str:
     return f"{card.preprocessing.channels} × {height} × {width}"
 
 
+def _gradients(card: Card) -> str:
+    if card.gradients:
+        return "yes"
+    return "no, as autograd is off in its code" if card.has_module else "no, as this is an ONNX file"
+
+
 def show_card(card: Card) -> None:
     """What is known of the network, and its layers as a table."""
     p = card.preprocessing
@@ -36,13 +42,13 @@ def show_card(card: Card) -> None:
         "Parameters": f"{card.parameters:,}",
         "Layers": len(card.layers),
         "Classes": len(card.classes) or "none",
-        "Returns": card.output,
+        "Returns": card.meaning.words,
         "Input": f"{input_of(card)} {p.order if p.channels > 1 else 'grey'}",
         "Resize": f"{p.resize} px, {p.interpolation}" if p.resize else f"stretched, {p.interpolation}",
         "Values": f"{p.range[0]:g} to {p.range[1]:g}",
         "Mean": ", ".join(f"{value:g}" for value in p.mean),
         "Std": ", ".join(f"{value:g}" for value in p.std),
-        "Gradients": "yes" if card.gradients else "no, as this is an ONNX file",
+        "Gradients": _gradients(card),
     }
     show_facts(facts)
     for note in card.notes:

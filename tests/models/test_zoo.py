@@ -161,7 +161,7 @@ def test_without_weights_it_is_random_and_says_so(folder: Path) -> None:
         ({"architecture": "resnet18"}, "must be torchvision:NAME"),
         ({"architecture": "models/net.py:Net", "weight": "x"}, "no field 'weight'"),
         ({"architecture": "models/net.py:Net", "weights": "none.pt"}, "no file at"),
-        ({"architecture": "models/net.py:Net", "output": "logit"}, "must be one of logits, probabilities, features"),
+        ({"architecture": "models/net.py:Net", "output": "logit"}, "must be one of logits, probabilities, sigmoid"),
         ({"architecture": "models/net.py:Net", "input": {"sise": 3}}, "input has no field 'sise'"),
         ({"architecture": "models/net.py:Net", "input": {"interpolation": "cubic"}}, "did you mean bicubic"),
         ({"architecture": "models/net.py:Net", "input": {"channels": 2}}, "must be 1, 3 or 4"),

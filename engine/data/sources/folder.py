@@ -1,8 +1,9 @@
-"""A folder of images, nested or not."""
+"""A folder of images, nested or not: labelled by its sub-folders, which may lie below splits such as train and val."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,18 +15,60 @@ from fovea.engine.errors import DatasetError
 
 
 class FolderDataset(Dataset):
-    """The images below a folder, nested or not, by path; labelled by the first sub-folder if there is one."""
+    """The images below a folder, nested or not, by path; labelled by the first sub-folder if there is one.
+
+    Sub-folders that are all called like splits (train, val, test, …) are no labels: the folders below them are, and the
+    split is kept as the attribute `split`. A sub-folder that holds everything and only folders is passed through.
+    """
 
     def __init__(self, root: Path, name: str = "") -> None:
         self.root = root
         keys = list(_image_files(root))
-        labels: list[str] | None = None
-        if any("/" in key for key in keys):
-            labels = [sys.intern(key.split("/", 1)[0]) if "/" in key else "" for key in keys]
-        super().__init__(name or root.absolute().name, keys, labels)
+        above, splits = _above_labels(keys)
+        labels: list[str] | None = [sys.intern(_folder(key, above)) for key in keys]
+        super().__init__(name or root.absolute().name, keys, labels if any(labels or ()) else None)
+        if splits:
+            self.attributes["split"] = [sys.intern(_folder(key, above - 1)) for key in keys]
+            told = ", ".join(sorted(set(self.attributes["split"])))
+            below = "labels are the folders below" if self.labels else "there are no labels below them"
+            self.notes.append(f"its folders {told} are splits; {below}")
+        elif above:
+            whole = "/".join(keys[0].split("/")[:above])
+            self.notes.append(f"everything lies in {whole}; labels are the folders below")
 
     def path(self, index: int) -> Path:
         return self.root / self.keys[index]
+
+
+SPLITS = frozenset(
+    {"train", "training", "trn", "val", "valid", "validation", "validate", "dev", "test", "testing", "tst", "eval"}
+    | {"evaluation", "holdout", "trainval", "minival", "unseen"}
+)
+"""What splits are called, without digits, dashes and words such as set or data."""
+_ADDED = re.compile(r"[\d\s_\-.]+|sets?|data|split|images?|imgs?|photos?|pictures?|folder|files?")
+
+
+def _is_split(folder: str) -> bool:
+    return _ADDED.sub("", folder.lower()) in SPLITS or folder.lower() in SPLITS
+
+
+def _folder(key: str, depth: int) -> str:
+    """The folder at that depth above the image, "" where there is none."""
+    parts = key.split("/")
+    return parts[depth] if len(parts) > depth + 1 else ""
+
+
+def _above_labels(keys: list[str]) -> tuple[int, bool]:
+    """How many levels of folders lie above the labels, and whether the last of these are splits."""
+    above = 0
+    while True:
+        folders = {_folder(key, above) for key in keys}
+        if folders and "" not in folders and all(_is_split(folder) for folder in folders):
+            return above + 1, True
+        below = {_folder(key, above + 1) for key in keys}
+        if len(folders) != 1 or "" in folders or "" in below or len(below) < 2:
+            return above, False
+        above += 1
 
 
 def _image_files(root: Path) -> Iterator[str]:

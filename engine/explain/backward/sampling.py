@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fovea.engine.progress import SILENT, Progress
+from fovea.models.torch_net import in_float64
 
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -54,11 +55,11 @@ def smoothgrad(
     """
     generator = torch.Generator().manual_seed(seed)
     deviation = noise * float(x.max() - x.min())
-    total = torch.zeros_like(x[0], dtype=torch.float64)
+    total = in_float64(torch.zeros_like(x[0]))
     for part in _batches(samples, batch):
         draws = torch.stack([torch.randn(x.shape[1:], generator=generator) for _ in part])
         gradients, _ = gradient(x + deviation * draws.to(x))
-        gradients = gradients.double()
+        gradients = in_float64(gradients)
         total += (gradients.square() if squared else gradients).sum(0)
         progress(part.stop / samples, f"{part.stop} of {samples} noisy copies")
     return Attribution((total / samples).to(x))
@@ -80,15 +81,15 @@ def integrated_gradients(
     """
     points, weights = np.polynomial.legendre.leggauss(steps)
     points, weights = (points + 1) / 2, weights / 2
-    total = torch.zeros_like(x[0], dtype=torch.float64)
+    total = in_float64(torch.zeros_like(x[0]))
     _, ends = gradient(torch.cat([x, baseline]))
     for part in _batches(steps, batch):
         where = torch.tensor(points[part.start : part.stop], dtype=x.dtype, device=x.device).view(-1, 1, 1, 1)
-        share = torch.tensor(weights[part.start : part.stop], device=x.device).view(-1, 1, 1, 1)
+        share = torch.tensor(weights[part.start : part.stop], device=total.device).view(-1, 1, 1, 1)
         gradients, _ = gradient(baseline + where * (x - baseline))
-        total += (gradients.double() * share).sum(0)
+        total += (in_float64(gradients) * share).sum(0)
         progress(part.stop / steps, f"{part.stop} of {steps} points")
-    values = total * (x[0] - baseline[0]).double()
+    values = total * in_float64(x[0] - baseline[0])
     change = float(ends[0] - ends[1])
     error = abs(float(values.sum()) - change) / max(abs(change), 1e-12)
     return Attribution(values.to(x), times_input=True, completeness_error=error)

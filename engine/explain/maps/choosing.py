@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 def class_of(card: Card, index: int) -> ClassOrUnit:
     """A class by its index. Raises UnsupportedError where the network has no classes."""
-    if card.output == "features" or not card.classes:
+    if not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes: choose a layer and a unit instead")
     name = card.classes[index] if index < len(card.classes) else str(index)
-    return ClassOrUnit(target=str(index), words=name)
+    return ClassOrUnit(target=card.class_number(index), words=name)
 
 
 def top_class(job: Job[Any]) -> ClassOrUnit:

@@ -83,6 +83,8 @@ def verify(card: Card, name: str, explained: ClassOrUnit, settings: Mapping[str,
     """Raise, in one line, where this network does not allow the map or an option of it has a wrong value."""
     member = family()[name]
     if member.method.gradients and not card.gradients:
+        if card.no_gradients:
+            raise UnsupportedError(card.no_gradients)
         free = [other for other, its in family().items() if not its.method.gradients]
         raise UnsupportedError(
             f"{member.title} needs gradients, and {card.name} is an ONNX file: choose {' or '.join(free)}"

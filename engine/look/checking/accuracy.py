@@ -39,15 +39,16 @@ class Labels:
 
 def demand_classes(card: Card) -> None:
     """Raises UnsupportedError for a network without classes."""
-    if not card.classes:
+    if not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes, so it has no accuracy: check it without a data set")
 
 
 def match_labels(dataset: Dataset, card: Card) -> Labels:
     """Match labels to class names (any case, spaces or underscores), or else to class indices.
 
-    Raises UnsupportedError for a network without classes, DatasetError for a data set without labels, or if none
-    of them is a class of the network.
+    Labels that are numbers are indices where some of them are no class's name and all are indices of classes. Raises
+    UnsupportedError for a network without classes, DatasetError for a data set without labels, or if none of them is a
+    class of the network.
     """
     demand_classes(card)
     labels = dataset.classes
@@ -61,9 +62,11 @@ def match_labels(dataset: Dataset, card: Card) -> Labels:
         by_name[_spelling(name)] = (*by_name.get(_spelling(name), ()), index)
     meanings = {label: by_name[_spelling(label)] for label in labels if _spelling(label) in by_name}
     how = "names"
-    if not meanings:
-        how = "indices"
-        meanings = {label: (int(label),) for label in labels if label.isdecimal() and int(label) < len(card.classes)}
+    indices: dict[str, tuple[int, ...]] = {
+        label: (int(label),) for label in labels if label.isdecimal() and int(label) < len(card.classes)
+    }
+    if not meanings or len(meanings) < len(labels) == len(indices):
+        how, meanings = "indices", indices
     if not meanings:
         raise DatasetError(
             f"no label of data set {dataset.name} ({_some(labels)}) is a class of {card.name} ({_some(card.classes)}) "

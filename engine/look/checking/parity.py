@@ -19,17 +19,16 @@ def parity(network: Network) -> dict[str, Gap]:
     """How far torch and ONNX differ at each layer and at the output, in forward order, and whether they agree.
 
     The worst of the batch sizes `BATCHES`, on normal noise. Raises UnsupportedError for an ONNX file, which has no
-    torch twin, NetworkError if the network cannot be exported, and ParityError if an export disagrees while it is
-    made, or in a shape.
+    torch twin, or whose network has no ONNX graph, and ParityError if the graph disagrees in a shape.
     """
     from fovea.models.graph.parity import Gap, compare
 
-    if not network.card.gradients:
+    if not network.card.has_module:
         raise UnsupportedError(f"{network.name} is an ONNX file: it has no torch twin to compare with")
     graph, module = network.graph(), network.module("cpu")
     by_batch = [
         compare(module, graph.path, graph.taps, graph.input, graph.input_shape, network.name, batch)
-        for batch in BATCHES
+        for batch in ((graph.batch,) if graph.batch is not None else BATCHES)
     ]
     order = [*(layer.name for layer in network.card.layers), OUTPUT]
     return {

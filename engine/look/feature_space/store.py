@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fovea.engine.data.batches import Batch, batches
-from fovea.engine.errors import DatasetError, OptionsError, StoreError, UnsupportedError
+from fovea.engine.errors import DatasetError, OptionsError, StoreError, UnsupportedError, not_finite
 from fovea.engine.look.feature_space.cache import drop_unused, mark_used
 from fovea.engine.look.feature_space.search import Metric, Neighbors, Pixels
 from fovea.engine.look.kernels.weights import weighted_layers
 from fovea.engine.look.probing.layers import with_units
+from fovea.models.card import OUTPUT
 from fovea.models.home import home, write_whole
 
 if TYPE_CHECKING:
@@ -144,19 +145,24 @@ def open_source(job: Job[Any], layer: str) -> Source:
     They are those of `layer`; where it is empty, of what the last layer of weights reads, which need not be the
     output of any module.
     """
-    from fovea.engine.look.kernels.weights import weighted_node
+    from fovea.engine.look.kernels.weights import input_tap, weighted_node
     from fovea.engine.look.probing import reducers
     from fovea.engine.look.probing.probe import Probe
-    from fovea.models.card import OUTPUT
 
-    tap = layer or weighted_layers(job.card)[-1]
-    read = reducers.read_layer(job.card, tap)
-    classes = bool(job.card.classes) and job.card.output in ("logits", "probabilities")
+    named = layer or weighted_layers(job.card)[-1]
+    read = reducers.read_layer(job.card, named)
+    apart = job.network.graph().apart
+    tap = input_tap(job.network, named) if apart and not layer else named
+    classes = job.card.has_classes
 
     def build(editor: Editor, tensors: Mapping[str, str]) -> None:
         reducers.normalised_input(editor, job.card.preprocessing)
         tensor = tensors[tap]
-        if layer:
+        if apart and not layer:
+            tensor = editor.float32(tensor)
+            if read.axes == "NCHW":
+                tensor = reducers.spatial_mean(editor, tensor)
+        elif layer:
             tensor = reducers.spatial_mean(editor, reducers.as_maps(editor, tensor, read))
         else:
             node = weighted_node(editor.model, tensor)
@@ -165,11 +171,13 @@ def open_source(job: Job[Any], layer: str) -> Source:
                 tensor = reducers.spatial_mean(editor, tensor)
         editor.answer(tensor, "features")
         if classes:
-            best = editor.node("ArgMax", editor.float32(tensors[OUTPUT]), axis=1, keepdims=0)
+            scores = editor.float32(tensors[OUTPUT])
+            editor.answer(editor.reduce("ReduceSum", scores, [1]), "sum")  # NaN where a score is
+            best = editor.node("ArgMax", scores, axis=1, keepdims=0)
             editor.answer(editor.node("Reshape", best, editor.constant([-1])), "class", "int64")
 
-    probe = Probe(job, [tap, OUTPUT] if classes else [tap], build)
-    return Source(probe, layer or f"input of {tap}")
+    probe = Probe(job, [tap, OUTPUT] if classes else [tap], build, holes=True)
+    return Source(probe, layer or f"input of {named}")
 
 
 def dataset_features(job: Job[Any], dataset: Dataset, source: Source) -> Features:
@@ -269,6 +277,8 @@ class _Writer:
         indices, frames = batch
         answers = self.source.probe.run({"pixels": frames}, batched=("pixels",))
         vectors = np.asarray(answers["features"], np.float32).reshape(len(indices), -1)
+        if np.isnan(vectors).any(1).all() or np.isnan(answers.get("sum", np.zeros(1))).all():
+            raise not_finite(OUTPUT)  # not one picture that overflows, which counts as zeros: all of a batch
         if not self.arrays:
             self._make(vectors.shape[1], frames.shape[3])
         classes = answers.get("class", np.full(len(indices), -1))

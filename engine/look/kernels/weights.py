@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fovea.engine.errors import UnsupportedError
-from fovea.models.card import OUTPUT
+from fovea.models.card import INPUT_OF, OUTPUT
 
 if TYPE_CHECKING:
     import onnx
@@ -99,6 +99,8 @@ def layer_weights(network: Network, layer: str) -> LayerWeights:
     from onnx import numpy_helper
 
     graph = network.graph()
+    if graph.reason:
+        return _module_weights(network, layer)
     model = graph.cut([layer])
     producers = {name: node for node in model.graph.node for name in node.output}
     initial = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -129,11 +131,38 @@ def layer_weights(network: Network, layer: str) -> LayerWeights:
             if matrix.shape[1] == math.prod(shape) and _is_picture(node.input[0], producers, graph.input, _FLAT):
                 return LayerWeights(matrix.reshape(-1, *shape), 1, True)
             return LayerWeights(matrix[:, :, None, None], 1, False)
-    some = ", ".join(weighted_layers(network.card)[:5])
-    raise UnsupportedError(
-        f"layer {layer} of {network.card.name} is no convolution or linear layer, so it has no filters: "
+    raise _no_filters(network.card, layer)
+
+
+def _no_filters(card: Card, layer: str) -> UnsupportedError:
+    some = ", ".join(weighted_layers(card)[:5])
+    return UnsupportedError(
+        f"layer {layer} of {card.name} is no convolution or linear layer, so it has no filters: "
         f"choose one such as {some}"
     )
+
+
+def _module_weights(network: Network, layer: str) -> LayerWeights:
+    """The weights of a layer's module, for a network that has no ONNX graph."""
+    import torch
+
+    from fovea.models.torch_net import forward_taps
+
+    card, module = network.card, network.module("cpu")
+    part = module.get_submodule(card.layer(layer).name.partition("#")[0])
+    weight = getattr(part, "weight", None)
+    if not isinstance(weight, torch.Tensor) or weight.ndim not in (2, 4) or layer not in weighted_layers(card):
+        raise _no_filters(card, layer)
+    values = weight.detach().float().numpy()
+    shape = (card.preprocessing.channels, *card.preprocessing.size)
+    picture = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        read = forward_taps(module, picture, [f"{INPUT_OF}{layer}"])[f"{INPUT_OF}{layer}"]
+    if values.ndim == 4:
+        return LayerWeights(values, int(getattr(part, "groups", 1)), torch.equal(read, picture))
+    if torch.equal(read.flatten(), picture.flatten()):
+        return LayerWeights(values.reshape(-1, *shape), 1, True)
+    return LayerWeights(values[:, :, None, None], 1, False)
 
 
 def same_units(network: Network, layer: str) -> list[str]:
@@ -142,6 +171,8 @@ def same_units(network: Network, layer: str) -> list[str]:
     The layer itself first, then what follows it, nearest first.
     """
     graph = network.graph()
+    if graph.reason:  # torch tells of activations alone what they read
+        return [layer, *(each.name for each in network.card.layers if each.activates == layer)]
     model = graph.cut([OUTPUT])
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
@@ -153,11 +184,14 @@ def same_units(network: Network, layer: str) -> list[str]:
 
 
 def input_layers(network: Network, layer: str) -> list[str]:
-    """The layers whose unit c is channel c of what this layer's weights read, nearest first; none for the picture.
+    """The layers whose unit c is channel c of what this layer's weights read, nearest first; none for the picture,
+    or where the network has no ONNX graph.
 
     Raises UnsupportedError if the layer is no convolution or linear layer.
     """
     graph = network.graph()
+    if graph.reason:
+        return []
     model = graph.cut([layer])
     producers = {name: node for node in model.graph.node for name in node.output}
     tensor = weighted_node(model, graph.tensor(layer)).input[0]
@@ -166,6 +200,21 @@ def input_layers(network: Network, layer: str) -> list[str]:
         tensor = producers[tensor].input[0]
         reached.append(tensor)
     return _taps_of(network, reached)
+
+
+def input_tap(network: Network, layer: str) -> str:
+    """The tap of what a layer's weights read, in a graph that stands apart from its questions.
+
+    Raises UnsupportedError if the layer is no convolution or linear layer, or what it reads has no name.
+    """
+    graph = network.graph()
+    if f"{INPUT_OF}{layer}" in graph.taps:
+        return f"{INPUT_OF}{layer}"
+    tensor = weighted_node(graph.cut([layer]), graph.tensor(layer)).input[0]
+    for tap, name in graph.taps.items():
+        if name == tensor:
+            return tap
+    raise UnsupportedError(f"what layer {layer} of {network.card.name} reads has no name: choose a layer instead")
 
 
 def _taps_of(network: Network, tensors: Sequence[str]) -> list[str]:

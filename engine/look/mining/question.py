@@ -55,7 +55,7 @@ class MaximaProbe:
                 editor.answer(maximum.column, f"column.{index}", "int64")
                 editor.answer(reducers.spatial_mean(editor, maps), f"mean.{index}")
 
-        self.probe = Probe(job, [layer.name for layer in layers], build, parallel=parallel_batches())
+        self.probe = Probe(job, [layer.name for layer in layers], build, parallel=parallel_batches(), holes=True)
 
     def maxima(self, answers: Mapping[str, NDArray[Any]], frames: NDArray[np.uint8]) -> list[Maxima]:
         """What the answers to a batch of frames (n, H, W, C) say of every layer."""
@@ -92,5 +92,5 @@ class MaximaProbe:
                 for place, layer in enumerate(self._layers):
                     editor.answer(reducers.as_maps(editor, tensors[layer.name], layer), f"maps.{place}")
 
-            self._maps_probe = Probe(self._job, [layer.name for layer in self._layers], build)
+            self._maps_probe = Probe(self._job, [layer.name for layer in self._layers], build, holes=True)
         return self._maps_probe

@@ -337,7 +337,7 @@ def plan_for(job: Job[Any], taps: Sequence[str], window: int, ys: Ints, xs: Ints
     if first_provider(job.provider) != "cpu":
         return None
     graph = job.network.graph()
-    if graph.batch is not None:  # the clean photo goes through by itself, and the windows by the batch
+    if graph.apart or graph.batch is not None:  # the clean photo goes through by itself, and the windows by the batch
         return None
     model = graph.cut(list(taps))
     initial = {tensor.name for tensor in model.graph.initializer}

@@ -76,7 +76,7 @@ def _question(card: Card, options: OcclusionOptions) -> Build:
             maximum = editor.reduce("ReduceMax", reducers.as_maps(editor, tensors[tap], layer), [2, 3])
             editor.answer(reducers.unit_values(editor, maximum, card.unit(tap, options.unit)), "unit")
             return
-        logits_known = card.output == "logits"
+        logits_known = card.meaning.knows_logits
         probabilities = reducers.class_scores(editor, tensors[tap], card, "probability")
         editor.answer(probabilities, "probabilities")
         watched = tensors[tap] if options.score == "logit" and logits_known else probabilities

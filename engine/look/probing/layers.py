@@ -29,7 +29,6 @@ def layer_or_middle(card: Card, name: str) -> Layer:
         return with_units(card, name)
     layers = last_of_each_resolution(card)
     if not layers:
-        raise UnsupportedError(
-            f"{card.name} has no layer whose units are maps: name a layer such as {card.layers[-1].name}"
-        )
+        hint = f"name a layer such as {card.layers[-1].name}" if card.layers else "choose another network"
+        raise UnsupportedError(f"{card.name} has no layer whose units are maps: {hint}")
     return layers[(len(layers) - 1) // 2]

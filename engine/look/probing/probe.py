@@ -1,6 +1,6 @@
 """A probe asks a network a question: taps, and what is reduced inside the graph; then it runs batches.
 
-It opens one ONNX Runtime session on the graph cut at its deepest tap, records which provider really runs,
+It opens one session on the graph cut at its deepest tap, records which provider really runs,
 and halves the batch when memory runs out. Of a long row of batches a CPU runs several at once.
 """
 
@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fovea.engine.errors import not_finite
 from fovea.engine.look.probing.reducers import Editor
+from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
     import onnx
@@ -36,20 +38,32 @@ class Probe:
     """A session that answers one question about some taps of a network.
 
     `build(editor, tensors)` adds the nodes and names the answers; `provider` is the one that really runs: "cpu",
-    "cuda" or "tensorrt". `parallel`: batches that `stream` runs at once on a CPU, among which the cores are divided.
+    "cuda" or "tensorrt", or "torch" (on a GPU "torch:cuda") where the network has no ONNX graph, which the run then
+    says. `holes`: who asks can do with answers that are NaN or infinite for some inputs. `parallel`: batches that
+    `stream` runs at once on a CPU, among which the cores are divided.
     Raises UnknownNameError for a tap that is not there, ProviderError if the provider asked for does not work.
     """
 
     def __init__(
-        self, job: Job[Any], taps: Sequence[str], build: Build, threads: int | None = None, parallel: int = 1
+        self,
+        job: Job[Any],
+        taps: Sequence[str],
+        build: Build,
+        threads: int | None = None,
+        parallel: int = 1,
+        holes: bool = False,
     ) -> None:
         graph = job.network.graph()
-        editor = Editor(graph.cut(list(taps)))
+        if graph.reason:
+            job.warn(f"The network ran in PyTorch, which is slower, because {graph.reason}.")
+        editor = Editor(graph.question(list(taps)))
         build(editor, {tap: graph.taps[tap] for tap in taps})
         model = editor.build()
         self.answers = [value.name for value in model.graph.output]
         if parallel > 1:
             threads = max(1, cores() // parallel)
+        self._taps, self._holes = list(taps), holes
+        self._graph, self._device = graph, job.device
         self._answer, self.provider = self.open(model, job.provider, threads)
         self.parallel = parallel if self.provider == "cpu" else 1
         self._largest: int | None = None
@@ -58,9 +72,7 @@ class Probe:
 
     def open(self, model: onnx.ModelProto, provider: str, threads: int | None) -> tuple[Answer, str]:
         """What runs a batch of feeds, and the provider that it really runs on."""
-        from fovea.models.graph.sessions import Session
-
-        session = Session(model, provider, threads)
+        session = self._graph.session(model, provider, threads, self._device)
         return session.run, session.provider
 
     def run(self, feeds: Mapping[str, NDArray[Any]], batched: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -68,7 +80,9 @@ class Probe:
 
         `batched` names the feeds that are cut along their first axis when memory runs out; the others are fed
         whole each time. A size that once ran out of memory is not tried again. A graph that takes one batch size
-        alone (some users' ONNX files) gets that, the last row repeated, and its answers are cut off again.
+        alone (some users' networks) gets that, the last row repeated, and its answers are cut off again.
+
+        Raises NetworkError where an answer is not finite, unless the probe takes `holes`.
         """
         from fovea.models.memory import run_halving
 
@@ -91,9 +105,9 @@ class Probe:
                 answered += size
                 if answered < len(rows):  # only the last batch may be small for another reason than memory
                     self._largest = size
-        if len(parts) == 1:
-            return dict(zip(self.answers, parts[0], strict=True))
-        joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        joined = parts[0] if len(parts) == 1 else [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        if not self._holes and any(spoiled(array) for array in joined):
+            raise not_finite(self._taps[0] if len(self._taps) == 1 else OUTPUT)
         return dict(zip(self.answers, joined, strict=True))
 
     def stream(
@@ -119,6 +133,11 @@ class Probe:
             pool.shutdown(cancel_futures=True)
 
 
+def spoiled(values: NDArray[Any]) -> bool:
+    """Whether some value is NaN or infinite. Minus infinity is none: so networks mask what they rule out."""
+    return values.dtype.kind == "f" and bool((np.isnan(values) | np.isposinf(values)).any())
+
+
 def filled(batch: NDArray[Any], size: int | None) -> NDArray[Any]:
     """A batch of `size` rows: the last is repeated. None: as it is."""
     missing = (size or 0) - len(batch)
@@ -127,7 +146,7 @@ def filled(batch: NDArray[Any], size: int | None) -> NDArray[Any]:
 
 def batch_size(provider: str, parallel: int = 1) -> int:
     """A batch that keeps the provider busy: small on a CPU, whose caches are what counts, large on a GPU."""
-    if provider == "cpu":
+    if provider in ("cpu", "torch"):
         return 4 if parallel > 1 else 8
     return 64
 

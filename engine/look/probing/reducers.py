@@ -203,15 +203,15 @@ def spatial_mean(editor: Editor, maps: str) -> str:
 def class_scores(editor: Editor, tensor: str, card: Card, score: str) -> str:
     """The scores (N, classes) of a network's output, `score` "logit" or "probability".
 
-    A softmax is added where the network returns logits. Raises UnsupportedError if it returns neither
-    logits nor probabilities, or logits are asked of probabilities.
+    What makes probabilities of logits, a softmax or a sigmoid, is added. Raises UnsupportedError if the network has no
+    classes, or logits are asked of probabilities.
     """
-    if card.output == "features":
+    if not card.meaning.has_classes:
         raise UnsupportedError(f"{card.name} returns features, not classes: choose a layer and a unit instead")
     tensor = editor.float32(tensor)
-    if score == "probability" and card.output == "logits":
-        tensor = editor.node("Softmax", tensor, axis=1)
-    elif score == "logit" and card.output == "probabilities":
+    if score == "probability":
+        return card.meaning.onnx_probabilities(tensor, editor.node)
+    if not card.meaning.knows_logits:
         raise UnsupportedError(f"{card.name} returns probabilities, its logits are not known: choose probability")
     return tensor
 

@@ -55,7 +55,7 @@ def class_objective(job: Job[AscentOptions], target: int) -> Objective:
     """One class of the output."""
     card = job.card
     name = class_name(card, target)
-    loss = ClassScore(target, job.options.score, probabilities=card.output == "probabilities")
+    loss = ClassScore(target, job.options.score, card.meaning)
     return Objective(name, loss, {"target": name}, target=target)
 
 

@@ -78,7 +78,7 @@ class AscentReport:
         objective, card = self.objectives[self.main], self.job.card
         if objective.layer is not None and objective.unit is not None:
             return best_photo(self.job, objective.layer.name, objective.unit)
-        if objective.target is not None and card.layers[-1].units == len(card.classes):
+        if objective.target is not None and card.layers and card.layers[-1].units == len(card.classes):
             return best_photo(self.job, card.layers[-1].name, objective.target)
         return None
 
@@ -150,7 +150,7 @@ class AscentReport:
         """A row for each picture: what it excites, how much, and what the networks call it."""
         table = pd.DataFrame({"picture": self.names, "activation": self.activations})
         card = self.job.card
-        if card.classes and card.output != "features":
+        if card.has_classes:
             seen = [probabilities_of(self.job, frame) for frame in self.pixels]
             table["sees"] = [_top_class(card.classes, probabilities) for probabilities in seen]
             if self.objectives[0].target is not None:

@@ -19,7 +19,7 @@ MOST = 64
 def _number_of(card: Card, layer: Layer | None, text: str) -> int:
     """A unit's number, or a class by number or name. Raises UnknownNameError, OptionsError."""
     if layer is None:
-        if not card.classes:
+        if not card.has_classes:
             raise UnsupportedError(f"{card.name} has no classes: choose a layer and its units instead")
         return card.class_index(text)
     if not text.isdigit():
@@ -47,7 +47,7 @@ def numbers_of(card: Card, layer: Layer | None, text: str) -> list[int]:
         if high < low:
             raise OptionsError(f"the range {part} runs backwards: write {high}-{low}")
         for end in (low, high):
-            _number_of(card, layer, str(end))
+            _number_of(card, layer, str(end) if layer else f"#{end}")
         numbers += range(low, high + 1)
     numbers = list(dict.fromkeys(numbers))
     if not numbers or len(numbers) > MOST:

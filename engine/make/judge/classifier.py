@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fovea.engine.errors import NetworkError
+from fovea.engine.errors import not_finite
 from fovea.models.card import OUTPUT
 
 if TYPE_CHECKING:
@@ -34,19 +34,14 @@ class RuntimeClassifier:
 
         self._probe = Probe(job, [OUTPUT], build, parallel=parallel_batches())
         self.batch = job.network.graph().batch or batch_size(self._probe.provider, self._probe.parallel)
-        self._probabilities = job.card.output == "probabilities"
+        self._meaning = job.card.meaning
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probabilities (N, classes) of frames uint8 (N, H, W, C)."""
         starts = range(0, len(frames), self.batch)
         batches = ((start, {"pixels": frames[start : start + self.batch]}) for start in starts)
         parts = [answers["scores"] for _, answers in self._probe.stream(batches, ("pixels",))]
-        scores = np.concatenate(parts).astype(np.float64)
-        if self._probabilities:
-            return scores
-        exponentials = np.exp(scores - scores.max(1, keepdims=True))
-        probabilities: NDArray[np.float64] = exponentials / exponentials.sum(1, keepdims=True)
-        return probabilities
+        return self._meaning.probabilities(np.concatenate(parts))
 
 
 class TorchClassifier:
@@ -68,7 +63,7 @@ class TorchClassifier:
             x = torch.from_numpy(job.card.preprocessing.normalise(frames[start : start + self.batch])).to(job.device)
             with torch.no_grad():
                 output = forward_taps(job.network.module(job.device), x, [OUTPUT])[OUTPUT]
-            parts.append(probabilities(job.card, output).double().cpu().numpy())
+            parts.append(probabilities(job.card, output).cpu().double().numpy())
         return np.concatenate(parts)
 
 
@@ -83,10 +78,6 @@ def classifier(job: Job[Any]) -> Classifier:
 def finite_probabilities(ask: Ask, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The class probabilities (N, classes) of frames (N, H, W, C). Raises NetworkError where one is not finite."""
     probabilities = ask(frames)
-    wrong = probabilities[~np.isfinite(probabilities)]
-    if wrong.size:
-        raise NetworkError(
-            f"A class probability is not finite ({wrong[0]:g}): the network overflows on a picture that it is shown. "
-            f"Check its weights and preprocessing."
-        )
+    if not np.isfinite(probabilities).all():
+        raise not_finite(OUTPUT)
     return probabilities

@@ -58,7 +58,7 @@ class SecondOpinion:
     """
 
     def __init__(self, network: Network, device: str) -> None:
-        if not network.card.classes or network.card.output == "features":
+        if not network.card.has_classes:
             raise UnsupportedError(f"{network.card.name} has no classes to say what it sees: choose another network")
         self.network, self.device = network, device
 
@@ -95,7 +95,7 @@ def second_opinion(job: Job[Any], name: str) -> SecondOpinion | None:
 
 def best_classes(job: Job[Any], pixels: NDArray[np.uint8], count: int = 5) -> pd.DataFrame | None:
     """The best classes of an 8-bit picture, columns class and probability; None where there are no classes."""
-    if not job.card.classes or job.card.output == "features":
+    if not job.card.has_classes:
         return None
     values = probabilities_of(job, pixels)
     best = np.argsort(-values, kind="stable")[:count]

@@ -19,7 +19,7 @@ def stage_layers(card: Card) -> list[Layer]:
     A plain chain has few or none of those; its ReLUs, or else all its layers with maps, take their place. Raises
     UnsupportedError where no layer has maps.
     """
-    spatial = list(card.spatial_layers())
+    spatial = list(card.reached_layers())
     if not spatial:
         raise UnsupportedError(
             f"{card.name} has no layer whose units are maps, and this needs one: choose another network"
@@ -53,7 +53,7 @@ def texture_layers(card: Card, most: int = 5) -> list[Layer]:
     first. What comes after the last reduction has too few positions for statistics and is left out, unless fewer than
     three layers remain; then evenly spaced blocks fill up.
     """
-    layers = [layer for layer in card.spatial_layers() if layer.kind not in ("Sequential", "ModuleList")]
+    layers = [layer for layer in card.reached_layers() if layer.kind not in ("Sequential", "ModuleList")]
     chain = stage_layers(card)[0].leaf
     chosen = [
         after if chain and "Pool" in after.kind else before
@@ -82,7 +82,7 @@ def fine_layers(card: Card, layers: Sequence[Layer]) -> list[Layer]:
     None where that first layer sees every pixel, or nothing is known of the strides.
     """
     strides = {layer.name: max(layer.receptive_field.stride) for layer in layers if layer.receptive_field is not None}
-    first = card.spatial_layers()[0].receptive_field
+    first = card.reached_layers()[0].receptive_field
     if first is None or max(first.stride) < 2:
         return []
     return [layer for layer in layers if strides.get(layer.name, math.inf) <= 2 * max(first.stride)]
@@ -91,7 +91,7 @@ def fine_layers(card: Card, layers: Sequence[Layer]) -> list[Layer]:
 def first_activation(card: Card) -> Layer:
     """The first layer with maps that rectifies or bends, or else the first with maps. Raises UnsupportedError."""
     stage_layers(card)
-    layers = [layer for layer in card.spatial_layers() if layer.kind not in ("Sequential", "ModuleList")]
+    layers = [layer for layer in card.reached_layers() if layer.kind not in ("Sequential", "ModuleList")]
     return next((layer for layer in layers if "LU" in layer.kind), layers[0])
 
 
@@ -118,7 +118,7 @@ def named_layers(card: Card, names: Iterable[str], default: Sequence[Layer]) -> 
     layers = listed_layers(card, names) or list(default)
     for layer in layers:
         if not layer.spatial:
-            near = ", ".join(spatial.name for spatial in card.spatial_layers()[-3:])
+            near = ", ".join(spatial.name for spatial in card.reached_layers()[-3:])
             raise UnsupportedError(
                 f"this needs layers whose units are maps, and {layer.name} has shape {layer.shape}: "
                 f"choose layers such as {near or '(this network has none)'}"

@@ -18,6 +18,7 @@ from torch import Tensor
 from fovea.engine.make.optimise.gram import gram_matrix
 from fovea.engine.unit_maps import unit_maps
 from fovea.models.card import OUTPUT
+from fovea.models.output import MEANINGS, OutputMeaning
 
 if TYPE_CHECKING:
     from fovea.models.card import Layer
@@ -179,7 +180,7 @@ class ClassScore:
 
     target: int
     score: Literal["logit", "log_probability", "margin"] = "logit"
-    probabilities: bool = False
+    meaning: OutputMeaning = MEANINGS["logits"]
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -189,10 +190,8 @@ class ClassScore:
     def __call__(self, view: View) -> Tensor:
         """The score, (N,); where the network returns `probabilities`, their logarithm."""
         output = view.features[OUTPUT]
-        if self.probabilities:
-            return output[:, self.target].clamp_min(1e-12).log()
-        if self.score == "log_probability":
-            return F.log_softmax(output, 1)[:, self.target]
+        if self.score == "log_probability" or not self.meaning.knows_logits:
+            return self.meaning.torch_logarithms(output)[:, self.target]
         if self.score == "margin":
             others = torch.arange(output.shape[1], device=output.device) != self.target
             return output[:, self.target] - output[:, others].amax(1)

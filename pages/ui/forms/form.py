@@ -12,6 +12,7 @@ import streamlit as st
 
 from fovea.engine.method import Method
 from fovea.engine.options import ClassKind, LayerKind, PositionKind, UnitKind, declared
+from fovea.engine.run.machine import DEVICES, PROVIDERS
 from fovea.models.card import Card
 from fovea.pages.ui import state
 from fovea.pages.ui.forms import controls as folder
@@ -92,7 +93,7 @@ def _ask_where_it_runs(method: Method) -> None:
     )
     st.selectbox(
         "Device" if method.gradients else "Provider",
-        ("auto", "cpu", "cuda") if method.gradients else ("auto", "cpu", "cuda", "tensorrt"),
+        DEVICES if method.gradients else PROVIDERS,
         key=key_of(method.name, "@device"),
         persist_state="session",
         help="This says where the run is computed. With auto it is the fastest that works on this machine.",

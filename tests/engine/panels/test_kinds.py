@@ -110,7 +110,7 @@ def test_a_page_shows_a_new_kind(pie: Any) -> None:
     from streamlit.testing.v1 import AppTest
 
     def script(run):  # AppTest runs its text, in which nothing is imported
-        from fovea.pages.ui.panels import show_panels
+        from fovea.pages.ui.panels.show import show_panels
 
         show_panels(run, "test")
 

@@ -204,7 +204,7 @@ def no_image() -> onnx.ModelProto:
         (custom, "uses the custom operator my.company::Swirl"),
         (branching, "branches or loops (If)"),
         (two_inputs, "has 2 inputs: it must have one, the image"),
-        (no_image, "is not an image of floating point numbers (N, C, H, W)"),
+        (no_image, "is not an image of numbers (N, C, H, W), but float32 (n, 3)"),
     ],
 )
 def test_files_that_are_refused(tmp_path: Path, fovea_home: Path, model: Callable[[], Any], line: str) -> None:

@@ -101,8 +101,9 @@ def transfer(job: Job[Any], attacked: Frame, networks: Sequence[str], target: in
             continue
         other = dataclasses.replace(job, network=network)
         card = network.card
-        if not card.classes or card.output == "features":
-            job.warn(f"{name} has no classes, so it is left out of the transfer table.")
+        if not card.has_classes or not card.meaning.exclusive:
+            lacks = "no one class of all for a photo" if card.has_classes else "no classes"
+            job.warn(f"{name} has {lacks}, so it is left out of the transfer table.")
             continue
         pictures = (job.frame, attacked)
         frames = np.stack([card.preprocessing.frame(Image.fromarray(to_image(pixels))) for pixels in pictures])

@@ -18,7 +18,7 @@ from fovea.engine.explain.gradcam import class_activation_map
 from fovea.engine.scores import class_score
 from fovea.engine.unit_maps import unit_maps
 from fovea.models.card import OUTPUT
-from fovea.models.torch_net import all_taps, forward_taps
+from fovea.models.torch_net import all_taps, forward_taps, in_float64
 
 if TYPE_CHECKING:
     from fovea.engine.method import Job
@@ -68,7 +68,7 @@ def saliency_of(job: Job[Any], frame: Frame, label: int) -> NDArray[np.float32]:
 
 def gradcam_of(job: Job[Any], frame: Frame, label: int) -> NDArray[np.float32] | None:
     """Grad-CAM of the class at the last layer with maps, (H, W); None where there is no such layer."""
-    spatial = job.card.spatial_layers()
+    spatial = job.card.reached_layers()
     if not spatial:
         return None
     layer, x = spatial[-1], _input(job, frame[None])
@@ -106,7 +106,7 @@ def distances(job: Job[Any], frame: Frame, others: dict[str, Frame]) -> pd.DataF
     rows = []
     for tap, values in taps.items():
         if (tap in leaves or tap == OUTPUT) and len(values) == 1 + len(others) and values.is_floating_point():
-            flat = values.flatten(1).double()
+            flat = in_float64(values.flatten(1))
             apart = (flat[1:] - flat[0]).norm(dim=1) / flat[0].norm().clamp_min(1e-12)
             rows.append((tap, *apart.tolist()))
     return pd.DataFrame(rows, columns=["layer", *others])

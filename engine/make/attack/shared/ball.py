@@ -70,7 +70,7 @@ def ball_attack(batch: Batch[Any], norm: float, optimiser: Optimiser, start: Ten
     job = batch.job
     # A single step is the network's own gradient to the bit.
     network = ParallelNetwork(job.network) if batch.steps > 1 else job.network
-    loss = CrossEntropy(batch.classes, job.card.output == "probabilities")
+    loss = CrossEntropy(batch.classes, job.card.meaning)
     canvas = PixelCanvas(batch.clean if start is None else start)
 
     def tell(iterate: Iterate) -> bool:

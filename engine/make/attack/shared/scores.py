@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from fovea.engine.make.attack.shared.parallel import ParallelNetwork
 from fovea.engine.make.optimise.canvas import Normalise
 from fovea.engine.make.optimise.losses import View
 from fovea.models.card import OUTPUT
+from fovea.models.output import MEANINGS, OutputMeaning
 from fovea.models.torch_net import forward_taps
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def scores_of(job: Job[Any], *, quick: bool = False) -> Scores:
     network = ParallelNetwork(job.network) if quick else job.network
     module = network.module(job.device)
     normalise = Normalise(job.card.preprocessing, job.device)
-    read = _logarithms if job.card.output == "probabilities" else _as_they_are
+    read = job.card.meaning.torch_rivals
 
     def scores(pictures: Tensor) -> Tensor:
         return read(forward_taps(module, normalise(pictures), [OUTPUT])[OUTPUT])
@@ -37,26 +37,17 @@ def scores_of(job: Job[Any], *, quick: bool = False) -> Scores:
     return scores
 
 
-def _logarithms(output: Tensor) -> Tensor:
-    return output.clamp_min(1e-12).log()
-
-
-def _as_they_are(output: Tensor) -> Tensor:
-    return output
-
-
 class CrossEntropy:
     """The cross-entropy of each picture with a class of its own, (N,); `latest` are its last class probabilities."""
 
     taps = (OUTPUT,)
 
-    def __init__(self, classes: Tensor, probabilities: bool = False) -> None:
-        self.classes, self.probabilities = classes, probabilities
+    def __init__(self, classes: Tensor, meaning: OutputMeaning = MEANINGS["logits"]) -> None:
+        self.classes, self.meaning = classes, meaning
         self.latest: Tensor | None = None
 
     def __call__(self, view: View) -> Tensor:
         """One number per picture."""
-        output = view.features[OUTPUT]
-        logarithms = _logarithms(output) if self.probabilities else F.log_softmax(output, 1)
+        logarithms = self.meaning.torch_logarithms(view.features[OUTPUT])
         self.latest = logarithms.detach().exp()
         return -logarithms.gather(1, self.classes[:, None])[:, 0]

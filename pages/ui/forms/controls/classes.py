@@ -27,7 +27,7 @@ def draw_class(field: Field) -> Any:
     field.begin(lambda value: field.card.class_index(value) if field.card.classes and value not in (None, "") else None)
     field.forget_unless(range(len(field.card.classes)))
     chosen = st.selectbox(index=None, **_of_classes(field))
-    return field.default if chosen is None else str(chosen)
+    return field.default if chosen is None else field.card.class_number(chosen)
 
 
 @control("classes")
@@ -35,4 +35,4 @@ def draw_classes(field: Field) -> str:
     """Several classes, their indices as a comma list."""
     field.begin(lambda value: class_indices(field.card, value) if field.card.classes else [])
     st.session_state[field.key] = [i for i in st.session_state[field.key] if i < len(field.card.classes)]
-    return ",".join(str(index) for index in st.multiselect(**_of_classes(field)))
+    return ",".join(field.card.class_number(index) for index in st.multiselect(**_of_classes(field)))
