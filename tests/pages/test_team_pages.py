@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import io
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from fovea.engine.errors import NotAllowedError
+from fovea.engine.report.report import report_html
 from fovea.engine.run.record import Request
 from fovea.engine.store import Store
 from fovea.engine.store.archive import zip_bytes
@@ -122,6 +125,9 @@ def test_a_press_that_no_button_offers_is_refused(own_home: Path, open_page: Any
 def test_a_zip_does_not_say_whom_it_belongs_to(own_home: Path, open_page: Any, as_visitor: Any) -> None:
     run_id = runs_of("ann@x.y")
     content = zip_bytes(Store().run(run_id))
+    report = report_html(Store().run(run_id))
+    assert b"ann@x.y" not in zipfile.ZipFile(io.BytesIO(content)).read(f"{run_id}/run.json")
+    assert "ann@x.y" not in report
     Store().delete(run_id)
     as_visitor(EVE)
     assert Store().run(acts.import_zip(content)).record.owner == "eve@x.y"
