@@ -4,12 +4,17 @@ PORT   ?= 8501
 HOST   ?= 127.0.0.1
 BIN    := .venv/bin
 export ORT_DISABLE_TELEMETRY := 1
+# The names that the dashboard answers to, beside those of this machine: make app HOST=0.0.0.0 ALLOWED_HOSTS=fovea.example.com
+ifdef ALLOWED_HOSTS
+export FOVEA_ALLOWED_HOSTS := $(ALLOWED_HOSTS)
+endif
 
 .PHONY: help app test lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make app     set up .venv and run the dashboard on http://$(HOST):$(PORT)  (PORT=, HOST=0.0.0.0 to serve a team)"
+	@echo "make app     set up .venv and run the dashboard on http://$(HOST):$(PORT)  (PORT=, HOST=0.0.0.0 to serve a team,"
+	@echo "             ALLOWED_HOSTS=fovea.example.com for the names that it answers to)"
 	@echo "make test    set up .venv and run the tests (TESTS=path, ARGS='-k name')"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff rewrite the formatting"

@@ -1,4 +1,4 @@
-"""The server: the dashboard of `pages/shell.py`, routes for what runs saved, and the workers' lifespan.
+"""The server: the dashboard of `pages/shell.py`, the door before it, routes for what runs saved, the workers' lifespan.
 
 Start it with `streamlit run app.py` (or `make app`).
 """
@@ -31,6 +31,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: E402
 from fovea.engine.errors import FoveaError  # noqa: E402
 from fovea.engine.store import Store  # noqa: E402
 from fovea.engine.store.archive import zip_bytes  # noqa: E402
+from fovea.pages.door.gate import Gate  # noqa: E402
+from fovea.pages.door.listening import allowed_here, open_door, team_here  # noqa: E402
+from fovea.pages.door.login import LogIn  # noqa: E402
 
 INERT = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; sandbox"
 """What a served file may do when a browser opens it as a page: show itself."""
@@ -145,9 +148,10 @@ def tell_in_one_line(error: Exception) -> bool:
 
 @contextlib.asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
-    """Keep the workers running as long as the server runs."""
+    """Say who is answered, and keep the workers running as long as the server runs."""
     from fovea.engine.work.supervise import start_workers, stop_workers
 
+    open_door()
     await run_in_threadpool(start_workers)
     try:
         yield {}
@@ -161,10 +165,17 @@ ROUTES = [
     _route("/exports/{name}", export),
 ]
 
+MIDDLEWARE = [
+    Middleware(Gate, allowed=allowed_here),
+    Middleware(NoClimbing),
+    Middleware(LogIn, team=team_here, base=lambda: str(st.get_option("server.baseUrlPath") or "")),
+]
+"""What every request meets before anything answers it, the first thing first."""
+
 app = st.App(
     ROOT / "pages" / "shell.py",
     lifespan=lifespan,
-    middleware=[Middleware(NoClimbing)],
+    middleware=MIDDLEWARE,
     on_script_error=tell_in_one_line,
     routes=ROUTES,
 )

@@ -11,6 +11,7 @@ FoveaError                  (fovea.models.errors)
 ├── OptionsError            an option has a wrong value, or two that do not go together
 ├── UnsupportedError        this method cannot work on this network, and why
 ├── StoreError              a run cannot be saved, found, imported or exported
+├── NotAllowedError         this visitor may not do that, or has taken all that one visitor may
 └── Cancelled               not a mistake: the user stopped the run
 """
 
@@ -33,6 +34,7 @@ __all__ = [
     "FoveaError",
     "ImageError",
     "NetworkError",
+    "NotAllowedError",
     "OptionsError",
     "ParityError",
     "ProviderError",
@@ -52,6 +54,10 @@ class ImageError(FoveaError):
 
 class DatasetError(FoveaError):
     """A data set cannot be read, or has no readable image in it."""
+
+
+class NotAllowedError(FoveaError):
+    """A visitor's role or quota does not allow what they asked for; the line says who may, or what to do."""
 
 
 class OptionsError(FoveaError):

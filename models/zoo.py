@@ -1,4 +1,4 @@
-"""Which networks exist, and how each name becomes a `Network` with its card; the last few loaded are kept.
+"""Which networks exist, and how each name becomes a `Network` with its card; the last ones loaded are kept.
 
 Listing imports no torch: the bundled network, `networks.toml` and a static table of torchvision's are read only.
 """
@@ -24,13 +24,12 @@ from fovea.models.home import home, stamp, write_whole
 from fovea.models.huggingface import FILES
 from fovea.models.network import Network, TorchNetwork
 from fovea.models.registry import registered
+from fovea.models.sizes import over_budget
 from fovea.models.user_files import code_files
 from fovea.models.weights import RANDOM, TORCHVISION_WEIGHTS
 
 CARD_VERSION = 6
 """Raised when the card of the same network would come out different."""
-KEPT_LOADED = 4
-"""Networks that stay in memory."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def known_networks() -> list[KnownNetwork]:
 
 
 def load(name: str) -> Network:
-    """The network of that name, its weights loaded and its card computed; the last few stay in memory.
+    """The network of that name, its weights loaded and its card computed; the last ones stay in memory.
 
     `fovea`, `torchvision:NAME`, `timm:NAME`, each with `@random` or (torchvision) `@WEIGHTS`; `onnx:PATH`; a
     registered name. Raises UnknownNameError with near matches, WeightsError, NetworkError, each one line.
@@ -76,7 +75,7 @@ def load(name: str) -> Network:
                 _tell_of_graph(network)
         _store_card(key, network.card)
         _loaded[key] = network
-        while len(_loaded) > KEPT_LOADED:
+        while len(_loaded) > 1 and over_budget(kept.card for kept in _loaded.values()):
             _loaded.popitem(last=False)
         return network
 

@@ -9,8 +9,7 @@ import streamlit as st
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import Method, methods
 from fovea.engine.run.record import Request
-from fovea.engine.work.runs import repeat, submit
-from fovea.pages.ui import reads, state
+from fovea.pages.ui import acts, reads, state
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.links import photo_url
 from fovea.pages.ui.nav import method_page, page
@@ -19,6 +18,7 @@ from fovea.pages.ui.progress import POLL_SECONDS, show_unfinished
 from fovea.pages.ui.runs import run_cards
 from fovea.pages.ui.text import errors_as_lines, escaped, plain
 from fovea.pages.ui.titles import network_title, photo_title
+from fovea.pages.ui.visitor import visitor
 
 
 def _sees() -> Method:
@@ -35,9 +35,12 @@ def classes_beside() -> None:
         st.info("This network has no classes. The views of its layers and units all work.")
         return
     run_id = reads.newest_run(_sees(), state.network(), state.photo(), failed=True)
+    if run_id is None and not visitor().may_run:
+        st.info("Nobody has asked this network about this photo yet.")
+        return
     if run_id is None:
         request = Request(method=_sees().name, network=state.network(), image=state.photo())
-        run_id = submit(request)
+        run_id = acts.submit(request)
     run = reads.store().run(run_id)
     if run.record.status not in reads.FINAL:
         st.fragment(_wait, run_every=POLL_SECONDS)(run_id)
@@ -49,7 +52,7 @@ def classes_beside() -> None:
     else:
         show_unfinished(run)
         if st.button("Try again", icon=":material/refresh:", key="home:again"):
-            repeat(run.id)
+            acts.repeat(run.id)
             st.rerun()
 
 
@@ -78,7 +81,7 @@ def _start(name: str) -> None:
     method = methods()[name]
     request = Request(method=name, network=state.network(), image=state.photo_for(method))
     try:
-        run_id = submit(request)
+        run_id = acts.submit(request)
     except FoveaError:
         st.switch_page(method_page(name))
     state.show_next(name, run_id)

@@ -10,15 +10,14 @@ import pandas as pd
 import streamlit as st
 from PIL import ImageOps
 
-from fovea.engine.data.catalogue import known_datasets, open_dataset, register_dataset, unregister_dataset
+from fovea.engine.data.catalogue import known_datasets, open_dataset
 from fovea.engine.data.dataset import Dataset
 from fovea.engine.data.downloads import DOWNLOADS
-from fovea.engine.data.photos import keep_photo
 from fovea.engine.data.sample_set import SAMPLE
 from fovea.engine.data.survey import inspect_dataset, mean_image
 from fovea.engine.errors import DatasetError, FoveaError
 from fovea.models.home import home
-from fovea.pages.ui import state
+from fovea.pages.ui import acts, state
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.links import loopback_only
 from fovea.pages.ui.nav import page
@@ -112,7 +111,7 @@ def _tile(dataset: Dataset, index: int) -> None:
         return
     if st.button("Look at it", key=f"sets:item:{index}", width="stretch", help=plain(key), type="tertiary"):
         with errors_as_lines():
-            state.change(photo=keep_photo(dataset.photo(index), key))
+            state.change(photo=acts.keep_photo(dataset.photo(index), key))
             st.switch_page(page("home"))
 
 
@@ -123,6 +122,7 @@ def broken(dataset: Dataset, name: str) -> None:
     if st.button(
         label, icon=":material/troubleshoot:", key="sets:inspect", help="This finds images that cannot be read."
     ):
+        acts.compute_here()
         bar = st.progress(0.0, text="Opening images")
         inspection = inspect_dataset(
             dataset,
@@ -156,6 +156,7 @@ def mean(dataset: Dataset, name: str) -> None:
     about = f"The mean is taken in the input frame of {card.title}. Occlusion can cover its window with it."
     key = f"sets:mean:{name}:{card.name}"
     if st.button("Mean image and colour", icon=":material/blur_on:", key="sets:average", help=about):
+        acts.compute_here()
         with st.spinner(f"Taking the mean{some or ' of all images'}"):
             st.session_state[key] = mean_image(dataset, card.preprocessing, limit=AVERAGED)
     average = st.session_state.get(key)
@@ -178,7 +179,7 @@ def remove(name: str) -> None:
         st.markdown(f"Forget the name **{plain(name)}**? Its images stay where they are.")
         if st.button("Remove it", type="primary", key="sets:remove"):
             with errors_as_lines():
-                unregister_dataset(name)
+                acts.unregister_dataset(name)
                 del st.session_state["sets:name"]
                 st.rerun()
 
@@ -231,7 +232,7 @@ def _register(name: str, path: str) -> None:
             f"A data set named {name.strip()!r} is there already. Take another name, or remove it first."
         )
     with st.spinner("Opening the data set"):
-        register_dataset(name.strip(), Path(path.strip()))
+        acts.register_dataset(name.strip(), Path(path.strip()))
     st.session_state["sets:next"] = name.strip()
     st.session_state["sets:told"] = f"{name.strip()} is registered. You can look at it on the tab Look, or mine it."
     st.rerun()

@@ -9,7 +9,7 @@ import streamlit as st
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import methods
 from fovea.engine.run.title import run_title
-from fovea.pages.ui import reads
+from fovea.pages.ui import acts, reads
 from fovea.pages.ui.nav import page
 from fovea.pages.ui.paging import choose_page
 from fovea.pages.ui.progress import show_run
@@ -88,7 +88,7 @@ def import_a_zip() -> None:
         )
         if upload is not None and st.button("Import", type="primary"):
             try:
-                run_id = reads.store().import_zip(upload.getvalue())
+                run_id = acts.import_zip(upload.getvalue())
             except FoveaError as error:
                 show_error(error)
             else:

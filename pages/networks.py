@@ -11,14 +11,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from fovea.engine.data.uploads import remove_network
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import find_method
 from fovea.engine.run.record import Request
-from fovea.engine.work.runs import submit
 from fovea.models import bundled
 from fovea.models.registry import registered
-from fovea.pages.ui import reads, state
+from fovea.pages.ui import acts, reads, state
 from fovea.pages.ui.add_network import add
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.nav import page
@@ -100,7 +98,7 @@ def show_check(name: str) -> None:
     if pressed:
         with errors_as_lines():
             options = {"dataset": dataset or "", "images": images}
-            st.session_state[shown] = submit(Request(method=CHECK, network=name, options=options))
+            st.session_state[shown] = acts.submit(Request(method=CHECK, network=name, options=options))
     run_id = st.session_state.get(shown) or reads.newest_run(find_method(CHECK), name, None, failed=True)
     if run_id:
         with errors_as_lines():
@@ -118,7 +116,7 @@ def remove(name: str) -> None:
         st.markdown(f"Remove **{plain(name)}** from the list? Its runs stay in the Library.")
         if st.button("Remove it", type="primary", key="networks:remove"):
             with errors_as_lines():
-                remove_network(name)
+                acts.remove_network(name)
                 reads.forget_networks()
                 state.change(network=state.DEFAULTS["network"], layer="", unit="")
                 st.rerun()

@@ -10,8 +10,7 @@ from fovea.engine.run.estimate import duration
 from fovea.engine.run.record import RunRecord
 from fovea.engine.run.title import run_title
 from fovea.engine.store.folder import StoredRun
-from fovea.engine.work.runs import repeat
-from fovea.pages.ui import reads, state
+from fovea.pages.ui import acts, reads, state
 from fovea.pages.ui.forms.form import prefill
 from fovea.pages.ui.leads import lead_buttons, values_button
 from fovea.pages.ui.links import loopback_only, report_url, run_link, zip_url
@@ -20,6 +19,7 @@ from fovea.pages.ui.progress import show_run
 from fovea.pages.ui.runs import STATUS
 from fovea.pages.ui.text import ago, errors_as_lines, plain, show_error
 from fovea.pages.ui.titles import method_title, network_title
+from fovea.pages.ui.visitor import visitor
 
 
 def headline(run: StoredRun) -> None:
@@ -34,6 +34,7 @@ def headline(run: StoredRun) -> None:
         duration(record.seconds) if record.seconds else "",
         record.provider or record.device,
         ago(record.created),
+        f"asked by {record.owner}" if record.owner else "",
     ]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(plain(" · ".join(filter(None, facts))))
@@ -57,7 +58,7 @@ def actions(run: StoredRun) -> None:
         if st.button(
             "Repeat",
             icon=":material/replay:",
-            disabled=not over,
+            disabled=not over or not visitor().may_run,
             help="Starts the same request once more, as a new run.",
         ):
             _repeat(record)
@@ -83,15 +84,17 @@ def actions(run: StoredRun) -> None:
         _copy_link(record.id)
         _edit(record)
         if st.button(
-            "Unpin" if record.pinned else "Pin", icon=":material/keep_off:" if record.pinned else ":material/keep:"
+            "Unpin" if record.pinned else "Pin",
+            icon=":material/keep_off:" if record.pinned else ":material/keep:",
+            disabled=not visitor().may_change(record.owner),
         ):
-            reads.store().edit(record.id, pinned=not record.pinned)
+            acts.edit(record.id, pinned=not record.pinned)
             st.rerun()
         _delete(record, over=over)
 
 
 def _repeat(record: RunRecord) -> None:
-    st.switch_page(page("run"), query_params={"id": repeat(record.id)})
+    st.switch_page(page("run"), query_params={"id": acts.repeat(record.id)})
 
 
 def _change(record: RunRecord) -> None:
@@ -112,20 +115,22 @@ def _copy_link(run_id: str) -> None:
 
 
 def _edit(record: RunRecord) -> None:
-    with st.popover("Name and note", icon=":material/edit_note:"):
+    with st.popover("Name and note", icon=":material/edit_note:", disabled=not visitor().may_change(record.owner)):
         name = st.text_input("Name", record.name, placeholder=run_title(record), key=f"name:{record.id}")
         note = st.text_area("Note", record.note, key=f"note:{record.id}")
         if st.button("Save", type="primary", key=f"save:{record.id}"):
-            reads.store().edit(record.id, name=name, note=note)
-            st.rerun()
+            with errors_as_lines():
+                acts.edit(record.id, name=name, note=note)
+                st.rerun()
 
 
 def _delete(record: RunRecord, *, over: bool) -> None:
-    with st.popover("Delete", icon=":material/delete:", disabled=not over):
+    with st.popover("Delete", icon=":material/delete:", disabled=not over or not visitor().may_change(record.owner)):
         st.markdown("Delete this run and all its files? This cannot be taken back.")
         if st.button("Delete it", type="primary", key=f"delete:{record.id}"):
-            reads.store().delete(record.id)
-            st.switch_page(page("library"))
+            with errors_as_lines():
+                acts.delete(record.id)
+                st.switch_page(page("library"))
 
 
 def record_of(run: StoredRun) -> None:

@@ -12,10 +12,13 @@ from fovea.pages.ui.nav import menu, navigation, remember
 from fovea.pages.ui.pickers import network_picker, photo_picker
 from fovea.pages.ui.style import style
 from fovea.pages.ui.text import errors_as_lines, plain
+from fovea.pages.ui.visitor import account, admitted
 
 UI = Path(__file__).resolve().parent / "ui"
 
 st.set_page_config(page_title="Fovea", page_icon=str(UI / "icon.svg"), layout="wide")
+if not admitted():
+    st.stop()
 st.logo(str(UI / "logo.svg"), size="large", icon_image=str(UI / "icon.svg"))
 state.sync()
 style()
@@ -28,6 +31,7 @@ with st.sidebar:
     with errors_as_lines():
         photo_picker()
     menu(sections)
+    account()
 asked = urlsplit(st.context.url or "").path.removesuffix("/").removeprefix("/" + st.get_option("server.baseUrlPath"))
 if not current.url_path and asked.strip("/") not in ("", "home"):
     st.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -77,6 +78,13 @@ def run_doctor(as_json: Json = False, debug: Debug = False) -> None:
 def run_app(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 serves other machines, too.")] = "",
     port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65535)] = 8501,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A host name that the dashboard also answers to, such as fovea.example.com, or the whole origin of a "
+            "proxy before it, such as https://fovea.example.com. Give the option once for each."
+        ),
+    ] = None,
 ) -> None:
     """Start the dashboard."""
     with errors():
@@ -90,7 +98,8 @@ def run_app(
         script = root / "app.py" if (root / "app.py").is_file() else root.parent / "app.py"
         address = ["--server.address", host] if host else []
         command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port), *address]
-        raise typer.Exit(subprocess.call(command))
+        names = {"FOVEA_ALLOWED_HOSTS": " ".join(allowed_host)} if allowed_host else {}
+        raise typer.Exit(subprocess.call(command, env=os.environ | names))
 
 
 def add_commands(app: typer.Typer) -> None:

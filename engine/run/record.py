@@ -59,6 +59,7 @@ class RunRecord(BaseModel):
 
     `provider` and `precision` are what really ran, `requested_*` what was asked. `work` is the method's
     number of forward passes, from which estimates are made. `imported`: when it came from another machine.
+    `owner`: who asked for it where visitors log in; `turn`: its place in its lane, those of one turn by time.
     """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
@@ -94,6 +95,8 @@ class RunRecord(BaseModel):
     error: str = ""
     fingerprint: str = ""
     lane: str = ""
+    turn: int = 0
+    owner: str = ""
     imported: str = ""
 
     @property

@@ -18,7 +18,7 @@ from fovea.engine.run.record import UNFINISHED, RunRecord, Status
 from fovea.engine.run.title import run_title
 from fovea.engine.store.folder import disk_full
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 SEARCHED = 20_000
 """Characters of a run that a text filter looks through."""
 
@@ -67,6 +67,8 @@ class RunRow:
     random: Annotated[bool, _From(attrgetter("network.random"))]
     imported: str
     lane: str
+    turn: int
+    owner: str
     search: Annotated[str, _From(search_text, shown=False)] = ""
 
 
@@ -83,6 +85,7 @@ _STORED = {
     str | None: _Stored("TEXT"),
     Status: _Stored("TEXT"),
     float: _Stored("REAL"),
+    int: _Stored("INTEGER"),
     bool: _Stored("INTEGER", int, bool),
     dict[str, Any]: _Stored("TEXT", json.dumps, json.loads),
     Path | None: _Stored("INTEGER", bool),  # whether there is one: a home may be moved
@@ -120,6 +123,9 @@ _SCHEMA = (
     "CREATE INDEX runs_status ON runs (status)",
     "CREATE TABLE IF NOT EXISTS aliases (id TEXT PRIMARY KEY, target TEXT)",
 )
+_SINCE_1 = ("ALTER TABLE runs ADD COLUMN turn INTEGER DEFAULT 0", "ALTER TABLE runs ADD COLUMN owner TEXT DEFAULT ''")
+"""What an index of version 1 lacks, which needs no look into the folders."""
+
 _PREPARING = threading.Lock()
 _UNFINISHED = f"status IN ({', '.join(repr(status) for status in UNFINISHED)})"
 
@@ -136,6 +142,7 @@ class Filter(TypedDict, total=False):
     text: str | None
     since: str | None
     pinned: bool | None
+    owner: str | None
 
 
 class Index:
@@ -159,14 +166,12 @@ class Index:
         with _PREPARING, self._database() as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("BEGIN IMMEDIATE")
-            if _version(db) == INDEX_VERSION:
-                db.execute("COMMIT")
-                return False
-            for statement in _SCHEMA:
+            version = _version(db)
+            for statement in {INDEX_VERSION: (), 1: _SINCE_1}.get(version, _SCHEMA):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {INDEX_VERSION}")
             db.execute("COMMIT")
-        return True
+        return version not in (1, INDEX_VERSION)
 
     def fill(self, records: Iterable[tuple[RunRecord, bool]]) -> None:
         """Replace all rows by those of these records, each with whether it has a preview."""
@@ -260,14 +265,25 @@ class Index:
         return self._ids(f"{_UNFINISHED} AND fingerprint = ?", fingerprint)
 
     def ahead(self, run_id: str) -> int:
-        """How many unfinished runs of its lane come before a run."""
+        """How many unfinished runs of its lane come before a queued run: what runs, and what has an earlier turn."""
         with self._database() as db:
             row = db.execute(
                 "SELECT COUNT(*) FROM runs AS other, runs AS this WHERE this.id = ? AND other.lane = this.lane "
-                f"AND other.created < this.created AND other.{_UNFINISHED}",
+                f"AND other.id != this.id AND other.{_UNFINISHED} "
+                "AND (other.status = 'running' OR (other.turn, other.created) < (this.turn, this.created))",
                 (run_id,),
             ).fetchone()
         return int(row[0])
+
+    def turns(self, lane: str) -> list[tuple[str, int]]:
+        """The owner and the turn of each run that waits in a lane."""
+        with self._database() as db:
+            rows = db.execute("SELECT owner, turn FROM runs WHERE status = 'queued' AND lane = ?", (lane,)).fetchall()
+        return [(str(owner), int(turn)) for owner, turn in rows]
+
+    def owned(self, owner: str) -> list[str]:
+        """The ids of all runs of an owner, newest first."""
+        return self._ids("owner = ?", owner)
 
     def measured(self, method: str | None, network: str | None, limit: int) -> list[tuple[float, float, str]]:
         """(seconds without loading, work, device) of the last finished runs of this machine, newest first."""
@@ -317,7 +333,7 @@ def _values(record: RunRecord, preview: bool) -> list[Any]:
 
 def _where(wanted: Filter) -> tuple[str, list[Any]]:
     clauses, values = ["1"], []
-    for column in ("method", "network", "status"):
+    for column in ("method", "network", "status", "owner"):
         if wanted.get(column):
             clauses.append(f"{column} = ?")
             values.append(wanted.get(column))

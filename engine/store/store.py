@@ -24,6 +24,7 @@ from fovea.models.home import write_whole
 
 Rows = list[RunRow]
 Ids = list[str]
+Turns = list[tuple[str, int]]
 Measures = list[tuple[float, float, str]]
 
 
@@ -105,6 +106,15 @@ class Store:
         """(seconds without loading, work, device) of the last finished runs, for estimates."""
         return self.index.measured(method, network, limit)
 
+    def turns(self, lane: str) -> Turns:
+        """The owner and the turn of each run that waits in a lane."""
+        return self.index.turns(lane)
+
+    def stored_bytes(self, owner: str) -> int:
+        """How many bytes the runs of an owner take."""
+        folders = (self.runs / run_id for run_id in self.index.owned(owner))
+        return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+
     def artifact(self, run_id: str, name: str) -> Path:
         """The file of that name in a run's folder ("images/heatmap.png"). Raises StoreError for any other name."""
         run_id = self._target(run_id)
@@ -164,8 +174,10 @@ class Store:
         """Mark the runs whose process died: cancelled if that was asked for, else interrupted. Returns their ids."""
         return self.live_runs.sweep()
 
-    def import_zip(self, source: Path | str | bytes | BinaryIO) -> str:
+    def import_zip(self, source: Path | str | bytes | BinaryIO, owner: str = "") -> str:
         """Take in a run that `archive.write_zip` wrote, and return its id (a new one if that id is taken).
+
+        `owner`: who takes it in, where visitors log in; whom the zip names has no say here.
 
         Raises StoreError, one line and nothing changed, for anything else: names or sizes out of bounds,
         links, encrypted members, pickled arrays, a record that does not parse.
@@ -182,7 +194,7 @@ class Store:
                 ):
                     return run_id
                 run_id = another_id(run_id)
-            record = arrival.unpack(self.runs, run_id)
+            record = arrival.unpack(self.runs, run_id, owner)
         self.index.put(record, (self.runs / run_id / "preview.png").is_file())
         return run_id
 

@@ -19,10 +19,10 @@ from fovea.engine.work.threads import in_thread
 from fovea.models.home import home
 
 Queue = Literal["interactive", "cards", "long"]
-"""One for each lane, and one for networks' cards, which the interactive worker reads beside its runs."""
+"""One for each lane, and one for networks' cards, which the long lane's worker reads beside its runs."""
 
-USER, BACKGROUND = 10, 0
-"""Priorities in the queue: what somebody waits for, and first-start runs."""
+USER, BACKGROUND = 1_000_000, 0
+"""Priorities in the queue: what somebody waits for (less the turn of a run), and first-start runs."""
 
 
 def is_immediate() -> bool:

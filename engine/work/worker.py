@@ -21,7 +21,7 @@ from fovea.engine.work.cards import pending_cards, read_card, time_forward
 from fovea.engine.work.first_runs import BUNDLED
 from fovea.engine.work.lanes import Lane
 from fovea.engine.work.queue import Queue, consumer, enqueue, waiting
-from fovea.engine.work.runs import EXECUTING, execute_queued
+from fovea.engine.work.runs import EXECUTING, enqueue_run
 from fovea.engine.work.threads import in_thread
 from fovea.models.home import home, write_whole
 
@@ -52,7 +52,7 @@ def work(lane: Lane, supervised: bool = False) -> None:
         os.nice(10)
     if lane == "interactive":
         warm_up()
-    queues: tuple[Queue, ...] = ("interactive", "cards") if lane == "interactive" else ("long",)
+    queues: tuple[Queue, ...] = ("long", "cards") if lane == "long" else ("interactive",)
     consumers = [consumer(queue) for queue in queues]
     take_over(lane)
     for each in consumers:
@@ -68,8 +68,8 @@ def take_over(lane: Lane) -> None:
     queued = {arguments[0] for arguments in waiting(lane) if arguments}
     for row in reversed(store.list(status="queued", limit=1000)):
         if row.lane == lane and row.id not in queued:
-            enqueue(lane, execute_queued, row.id, False)
-    if lane == "interactive":
+            enqueue_run(row, lane)
+    if lane == "long":
         asked = {arguments[0] for arguments in waiting("cards")}
         for name in pending_cards():
             if name not in asked:

@@ -17,9 +17,8 @@ from fovea.engine.panels import ChannelsPanel, CurvePanel, GalleryPanel, Panel, 
 from fovea.engine.run.resolve import resolve
 from fovea.engine.run.title import run_title
 from fovea.engine.store.folder import StoredRun
-from fovea.engine.work.runs import submit
 from fovea.models.card import Card
-from fovea.pages.ui import reads, state
+from fovea.pages.ui import acts, reads, state
 from fovea.pages.ui.facts import show_facts
 from fovea.pages.ui.links import artifact_url
 from fovea.pages.ui.nav import page
@@ -215,7 +214,7 @@ def _ask(method: Method, card: Card, layer: str, unit: int, run: StoredRun | Non
     about = f"{method.question} This starts a run with the defaults. The method's own page has all options."
     if st.button(plain(button or "Find out"), key=f"unit:ask:{method.name}", icon=":material/play_arrow:", help=about):
         try:
-            submit(request)
+            acts.submit(request)
         except FoveaError as error:
             st.caption(plain(str(error)))
             return

@@ -13,16 +13,12 @@ from fovea.engine.data.uploads import (
     check_architecture,
     check_new_name,
     forget_unused,
-    keep_classes,
-    keep_weights,
-    remove_network,
 )
 from fovea.engine.errors import FoveaError, OptionsError, WeightsError
-from fovea.engine.work.cards import card_status, request_card
+from fovea.engine.work.cards import card_status
 from fovea.models.card import RESAMPLING
-from fovea.models.registry import register
 from fovea.models.weights import TORCHVISION_WEIGHTS
-from fovea.pages.ui import reads, state
+from fovea.pages.ui import acts, reads, state
 from fovea.pages.ui.cards import wait_for
 from fovea.pages.ui.nav import page
 from fovea.pages.ui.text import errors_as_lines, plain, sentence, show_error
@@ -164,16 +160,16 @@ def _register(name: str, architecture: str, weights: Any, classes: Any, preproce
         }
     kept: list[Path] = []
     try:
-        kept.append(keep_weights(weights, weights.name))
+        kept.append(acts.keep_weights(weights))
         fields["weights"] = str(kept[-1])
         if classes is not None:
-            kept.append(keep_classes(classes, classes.name))
+            kept.append(acts.keep_classes(classes))
             fields["classes"] = str(kept[-1])
-        register(name, **fields)
+        acts.register_network(name, **fields)
     except FoveaError:
         forget_unused(*kept)
         raise
-    request_card(name)
+    acts.read_network(name)
     st.session_state[ADDING] = name
 
 
@@ -184,7 +180,7 @@ def _settle(name: str) -> bool:
         st.session_state[PROBLEM] = status.error
         del st.session_state[ADDING]
         with errors_as_lines():
-            remove_network(name)
+            acts.take_back_network(name)
         return True
     if status.state == "ready":
         st.session_state[ROUND] = st.session_state.get(ROUND, 0) + 1

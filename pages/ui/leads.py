@@ -8,8 +8,7 @@ import streamlit as st
 
 from fovea.engine.method import find_method, leads_of
 from fovea.engine.run.record import Request
-from fovea.engine.work.runs import submit
-from fovea.pages.ui import state
+from fovea.pages.ui import acts, state
 from fovea.pages.ui.forms.form import prefill
 from fovea.pages.ui.links import artifact_url
 from fovea.pages.ui.nav import method_page
@@ -47,7 +46,7 @@ def lead_buttons(run: Any, key: str) -> None:
                     device=record.requested_device,
                     provider=record.requested_provider,
                 )
-                run_id = submit(request)
+                run_id = acts.submit(request)
                 state.take_over(record.network.name, record.image)
                 prefill(find_method(lead.method), options)
                 st.switch_page(method_page(lead.method), query_params={"run": run_id})

@@ -7,6 +7,8 @@ from urllib.parse import quote, urlsplit
 
 import streamlit as st
 
+from fovea.pages.door.listening import allowed_here, team_here
+
 
 def _route(path: str) -> str:
     base = str(st.get_option("server.baseUrlPath") or "").strip("/")
@@ -41,7 +43,9 @@ def run_link(run_id: str) -> str:
 
 
 def loopback_only() -> bool:
-    """Whether the server listens on this machine alone."""
+    """Whether the server serves this machine alone: it listens on loopback, and no proxy or log-in stands before it."""
+    if team_here() is not None or allowed_here().hosts:
+        return False
     address = str(st.get_option("server.address") or "")
     if address == "localhost":
         return True

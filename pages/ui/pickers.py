@@ -7,10 +7,9 @@ from typing import Any
 import streamlit as st
 
 from fovea.engine.data.catalogue import open_dataset
-from fovea.engine.data.photos import keep_photo
 from fovea.engine.data.samples import SAMPLES
 from fovea.engine.errors import FoveaError
-from fovea.pages.ui import reads, state
+from fovea.pages.ui import acts, reads, state
 from fovea.pages.ui.links import photo_url
 from fovea.pages.ui.paging import choose_page
 from fovea.pages.ui.text import escaped, show_error
@@ -91,7 +90,7 @@ def _upload() -> None:
     )
     if upload is not None:
         try:
-            reference = keep_photo(upload.getvalue(), upload.name)
+            reference = acts.keep_photo(upload.getvalue(), upload.name)
         except FoveaError as error:
             show_error(error)
         else:
@@ -117,7 +116,7 @@ def _dataset_item() -> None:
                     show_error(error)
                     continue
                 if st.button("Take this", key=f"item:{name}:{index}", width="stretch", help=str(dataset.keys[index])):
-                    state.change(photo=keep_photo(dataset.photo(index), str(dataset.keys[index])))
+                    state.change(photo=acts.keep_photo(dataset.photo(index), str(dataset.keys[index])))
                     st.rerun()
     except FoveaError as error:
         show_error(error)

@@ -12,11 +12,12 @@ import streamlit as st
 from PIL import Image
 
 from fovea.engine.run.estimate import duration
-from fovea.pages.ui import reads, state
+from fovea.pages.ui import acts, reads, state
 from fovea.pages.ui.facts import show_facts
 from fovea.pages.ui.links import artifact_url, photo_url
 from fovea.pages.ui.panels.show import show_panels
 from fovea.pages.ui.text import errors_as_lines, escaped, label, plain, show_error, value
+from fovea.pages.ui.visitor import visitor
 
 POLL_SECONDS = 0.8
 
@@ -84,14 +85,19 @@ def live_run(run_id: str, key: str) -> None:
     live = store.live(run_id)
     if live is None:
         st.rerun()
+    mine = visitor().may_change(run.record.owner)
     bar, stop = st.columns([5, 1], vertical_alignment="center")
     with bar:
         show_bar(live)
     if stop.button(
-        "Cancel", icon=":material/stop_circle:", key=f"{key}:cancel", width="stretch", disabled=live.cancelling
+        "Cancel",
+        icon=":material/stop_circle:",
+        key=f"{key}:cancel",
+        width="stretch",
+        disabled=live.cancelling or not mine,
     ):
         with errors_as_lines():
-            store.cancel(run_id)
+            acts.cancel(run_id)
     _growing(live, run)
 
 

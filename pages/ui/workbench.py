@@ -13,9 +13,8 @@ from fovea.engine.options import DatasetKind
 from fovea.engine.run.estimate import expect, in_words
 from fovea.engine.run.record import Request
 from fovea.engine.run.resolve import resolve
-from fovea.engine.work.runs import submit
 from fovea.models.card import Card
-from fovea.pages.ui import reads, state
+from fovea.pages.ui import acts, reads, state
 from fovea.pages.ui.cards import card_or_wait
 from fovea.pages.ui.forms.form import options_form, where_it_runs
 from fovea.pages.ui.leads import lead_buttons, values_button
@@ -24,6 +23,7 @@ from fovea.pages.ui.nav import family_of, page
 from fovea.pages.ui.progress import show_run
 from fovea.pages.ui.text import errors_as_lines, plain, show_error
 from fovea.pages.ui.titles import method_title, photo_title
+from fovea.pages.ui.visitor import visitor
 
 
 def workbench(*names: str, about: str = "") -> None:
@@ -116,12 +116,12 @@ def _form(method: Method, card: Card) -> None:
         type="primary",
         icon=":material/play_arrow:",
         width="stretch",
-        disabled=problem is not None,
+        disabled=problem is not None or not visitor().may_run,
         key=f"run:{method.name}",
     ):
         assert request is not None
         with errors_as_lines():
-            state.show_next(method.name, submit(request))
+            state.show_next(method.name, acts.submit(request))
             st.rerun()
     if problem is None:
         st.caption(_estimate(method, values))

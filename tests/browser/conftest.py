@@ -56,6 +56,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "home").mkdir()
     (folder / "home" / "seeded").touch()  # the first start's runs in the background would slow down every test
     environment = {**os.environ, "FOVEA_HOME": str(folder / "home")}
+    read = [sys.executable, "-m", "fovea.engine", "layers", NETWORK, "--json"]  # a page would ask before it reads it
+    subprocess.run(read, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -20,10 +20,13 @@ def immediate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def open_page() -> Callable[..., Any]:
-    """Open a page of the dashboard by its path, with what its address says."""
+    """Open a page of the dashboard by its path, with what its address says; NETWORK has been read before."""
     from streamlit.testing.v1 import AppTest
 
+    from fovea.engine.work.cards import request_card
+
     def opened(path: str = "home", **query: str) -> Any:
+        request_card(NETWORK)
         app = AppTest.from_file(str(ROOT / "pages" / "shell.py"), default_timeout=120)
         for name, value in ({"network": NETWORK} | query).items():
             app.query_params[name] = value

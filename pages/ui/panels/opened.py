@@ -11,14 +11,12 @@ import pandas as pd
 import streamlit as st
 
 from fovea.engine.data.catalogue import open_dataset
-from fovea.engine.data.photos import keep_photo
 from fovea.engine.errors import FoveaError
 from fovea.engine.method import Method, find_method
 from fovea.engine.options import DatasetKind, ItemKind
 from fovea.engine.panels import SheetView
 from fovea.engine.panels.words import words as in_words
-from fovea.engine.work.runs import submit
-from fovea.pages.ui import reads, state
+from fovea.pages.ui import acts, reads, state
 from fovea.pages.ui.nav import page
 from fovea.pages.ui.text import errors_as_lines, label, plain
 
@@ -110,9 +108,9 @@ def _image_ways(run: Any, image: str, key: str) -> None:
     if item and st.button("Ask about this one", icon=":material/search:", key=f"{key}:ask"):
         request = run.record.request()
         again = request.model_copy(update={"options": request.options | {item: image}, "name": ""})
-        state.show_next(run.record.method, submit(again))
+        state.show_next(run.record.method, acts.submit(again))
         st.rerun()
     if st.button("Take it as the photo", icon=":material/photo:", key=f"{key}:take"):
         dataset = open_dataset(_dataset_of(run))
-        state.change(photo=keep_photo(dataset.photo(dataset.index_of(image)), image))
+        state.change(photo=acts.keep_photo(dataset.photo(dataset.index_of(image)), image))
         st.rerun()
