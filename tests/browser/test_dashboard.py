@@ -77,7 +77,7 @@ def test_a_click_on_a_cell_shows_the_occluded_photo(server: Server, page: Any) -
     page.mouse.down()
     page.mouse.up()
     page.get_by_text(re.compile(r"Window at row \d+, column \d+")).wait_for(timeout=WAIT)
-    assert page.locator(".fovea-bar").count() >= 5
+    page.locator(".fovea-bar").nth(4).wait_for(timeout=WAIT)
 
 
 def test_ascent_grows_survives_a_reload_and_is_cancelled(server: Server, page: Any) -> None:
