@@ -27,6 +27,20 @@ def press(page: Any, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).first.click(timeout=WAIT)
 
 
+def upload(page: Any, field: Any, file: Any) -> None:
+    """Give a file to an uploader, again where the page had not made it hear files yet: then no request goes out."""
+    from playwright.sync_api import TimeoutError as NothingSent
+
+    for _ in range(8):
+        try:
+            with page.expect_response(lambda answer: answer.request.method == "PUT", timeout=8_000):
+                field.set_input_files(file)
+            return
+        except NothingSent:
+            field.set_input_files([])
+    raise AssertionError(f"{file} was never sent")
+
+
 def set_number(page: Any, label: str, value: int) -> None:
     """Type a number into an option."""
     field = page.get_by_label(re.compile(rf"^{label}"), exact=False).first

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import Server
-from tests.browser.test_dashboard import WAIT, press, query, set_number, until_run
+from tests.browser.test_dashboard import WAIT, press, query, set_number, until_run, upload
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -27,14 +27,15 @@ def picture(path: Path, seed: int) -> Path:
 
 def test_an_uploaded_photo_becomes_the_photo_of_all_pages(server: Server, page: Any, tmp_path: Path) -> None:
     page.goto(f"{server.url}/occlusion?network=fovea&photo=sample:face")
+    page.get_by_role("button", name="Run", exact=True).wait_for(timeout=WAIT)  # the network has been read
     press(page, "Change photo")
     page.get_by_role("tab", name="Upload").click(timeout=WAIT)
     text = tmp_path / "notes.png"
     text.write_text("this is no picture")
     field = page.get_by_role("dialog").locator("input[type=file]")
-    field.set_input_files(text)
+    upload(page, field, text)
     page.get_by_text("notes.png is text, not an image").wait_for(timeout=WAIT)
-    field.set_input_files(picture(tmp_path / "my holiday.jpg", 1))
+    upload(page, field, picture(tmp_path / "my holiday.jpg", 1))
     page.wait_for_url(re.compile(r"photo=photo(:|%3A)[0-9a-f]{64}"), timeout=WAIT)
     page.get_by_role("dialog").wait_for(state="detached", timeout=WAIT)
     page.get_by_test_id("stSidebar").get_by_text("my holiday.jpg").wait_for(timeout=WAIT)
@@ -92,11 +93,11 @@ def test_a_run_goes_out_as_a_zip_is_deleted_and_comes_back(server: Server, page:
     damaged = io.BytesIO()
     with zipfile.ZipFile(damaged, "w") as archive:
         archive.writestr("../../outside.txt", "x")
-    field.set_input_files({"name": "bad.zip", "mimeType": "application/zip", "buffer": damaged.getvalue()})
+    upload(page, field, {"name": "bad.zip", "mimeType": "application/zip", "buffer": damaged.getvalue()})
     press(page, "Import")
     page.get_by_test_id("stPopoverBody").get_by_role("alert").wait_for(timeout=WAIT)
     assert not (server.home.parent / "outside.txt").exists()
-    field.set_input_files(path)
+    upload(page, field, path)
     page.get_by_text("run.zip").first.wait_for(timeout=WAIT)
     press(page, "Import")
     page.wait_for_url(re.compile(r"/run\?.*id="), timeout=WAIT)

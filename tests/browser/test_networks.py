@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Server
-from tests.browser.test_dashboard import WAIT, press, query, set_number, until_run
+from tests.browser.test_dashboard import WAIT, press, query, set_number, until_run, upload
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -44,7 +44,7 @@ def fill(page: Any, name: str, weights: Path, classes: Path) -> None:
     box.fill("torchvision:squeezenet1_1")
     page.get_by_role("option", name="torchvision:squeezenet1_1", exact=True).click()
     for place, file in enumerate((weights, classes)):
-        page.locator("input[type=file]").nth(place).set_input_files(file)
+        upload(page, page.locator("input[type=file]").nth(place), file)
         page.get_by_test_id("stFileChip").nth(place).wait_for()
         page.get_by_test_id("stFileChipIconSpinner").wait_for(state="detached")
     press(page, "Add the network")
