@@ -27,6 +27,12 @@ def press(page: Any, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).first.click(timeout=WAIT)
 
 
+def quiet(page: Any) -> None:
+    """Wait until the page has been drawn: a key that is pressed before is nobody's."""
+    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(timeout=WAIT)
+    page.wait_for_timeout(700)
+
+
 def upload(page: Any, field: Any, file: Any) -> None:
     """Give a file to an uploader, again where the page had not made it hear files yet: then no request goes out."""
     from playwright.sync_api import TimeoutError as NothingSent

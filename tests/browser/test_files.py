@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import Server
-from tests.browser.test_dashboard import WAIT, press, query, set_number, until_run, upload
+from tests.browser.test_dashboard import WAIT, press, query, quiet, set_number, until_run, upload
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -50,8 +50,12 @@ def test_an_uploaded_photo_becomes_the_photo_of_all_pages(server: Server, page: 
 
 def test_a_photo_of_a_data_set_is_taken(server: Server, page: Any) -> None:
     page.goto(f"{server.url}/?network=fovea&photo=sample:face")
+    page.locator(".fovea-bar").first.wait_for(timeout=WAIT)  # Home's own run is done
+    quiet(page)
     press(page, "Change photo")
     page.get_by_role("tab", name="From a data set").click(timeout=WAIT)
+    page.get_by_role("button", name="Take this").nth(2).wait_for(timeout=WAIT)
+    quiet(page)
     page.get_by_role("button", name="Take this").nth(2).click(timeout=WAIT)
     page.wait_for_url(re.compile(r"photo=photo(:|%3A)[0-9a-f]{64}"), timeout=WAIT)
     page.locator(".fovea-bar").nth(4).wait_for(timeout=WAIT)
@@ -77,6 +81,7 @@ def test_a_run_goes_out_as_a_zip_is_deleted_and_comes_back(server: Server, page:
         assert {"run.json", "classes.parquet"} <= names
 
     page.bring_to_front()
+    quiet(page)
     press(page, "Delete")
     press(page, "Delete it")
     page.wait_for_url(re.compile("/library"), timeout=WAIT)
@@ -99,6 +104,7 @@ def test_a_run_goes_out_as_a_zip_is_deleted_and_comes_back(server: Server, page:
     assert not (server.home.parent / "outside.txt").exists()
     upload(page, field, path)
     page.get_by_text("run.zip").first.wait_for(timeout=WAIT)
+    quiet(page)
     press(page, "Import")
     page.wait_for_url(re.compile(r"/run\?.*id="), timeout=WAIT)
     page.get_by_text("imported", exact=True).wait_for(timeout=WAIT)

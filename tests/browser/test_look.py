@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import TimeoutError
 
 from tests.browser.conftest import NETWORK, Server
-from tests.browser.test_dashboard import WAIT, press, query, until_run
+from tests.browser.test_dashboard import WAIT, press, query, quiet, until_run
 
 pytestmark = pytest.mark.browser
 
@@ -23,6 +23,7 @@ def test_a_click_on_a_filter_opens_it(server: Server, page: Any) -> None:
     until_run(page)
     page.get_by_role("button", name="Open unit 5", exact=True).click(timeout=WAIT)
     page.get_by_role("heading", name="What it answers to the photo").wait_for(timeout=WAIT)
+    quiet(page)
     press(page, "Next")
     page.get_by_text(re.compile(r"^Unit 6")).wait_for(timeout=WAIT)
     page.get_by_role("link", name="All about this unit").click()
@@ -43,12 +44,6 @@ def test_a_click_on_a_channel_shows_it_large(server: Server, page: Any) -> None:
     page.mouse.click(place["x"] + 0.52 * place["width"], place["y"] + 0.5 * place["height"])
     page.wait_for_function("field => field.value !== '0'", arg=channel.element_handle(), timeout=WAIT)
     page.locator(".js-plotly-plot").nth(1).wait_for(timeout=WAIT)
-
-
-def quiet(page: Any) -> None:
-    """Wait until the page has been drawn: a key that is pressed before is nobody's."""
-    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(timeout=WAIT)
-    page.wait_for_timeout(700)
 
 
 @pytest.fixture
