@@ -29,6 +29,13 @@ class Server:
     home: Path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A press that comes while a page is drawn anew can be lost where other work has the cores: it is tried once more."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
