@@ -30,7 +30,7 @@ class Server:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A press that comes while a page is drawn anew can be lost where other work has the cores: it is tried once more."""
+    """A press that comes while a page is drawn anew can be lost where others have the cores: it is tried once more."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.flaky(reruns=1))
