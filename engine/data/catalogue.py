@@ -7,17 +7,16 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-import tomlkit
 from PIL import Image
-from tomlkit import TOMLDocument
-from tomlkit.exceptions import TOMLKitError
 
 from fovea.engine.data.dataset import Dataset
 from fovea.engine.data.pictures import open_file, shown
 from fovea.engine.data.sample_set import SAMPLE, SampleDataset
 from fovea.engine.data.source import sources
 from fovea.engine.errors import DatasetError, ImageError, UnknownNameError, unknown
-from fovea.models.home import home, write_whole
+from fovea.models.toml_tables import TomlTables
+
+_TABLES = TomlTables("datasets.toml", "datasets", DatasetError)
 
 
 def open_dataset(name_or_path: str | Path, *, check: bool = True) -> Dataset:
@@ -83,10 +82,6 @@ def _opened(name: str) -> Dataset:
     return open_dataset(name, check=False)
 
 
-def _registry_file() -> Path:
-    return home() / "datasets.toml"
-
-
 def known_datasets() -> dict[str, str]:
     """Every name that can be opened and where it lies, `sample` first.
 
@@ -96,20 +91,10 @@ def known_datasets() -> dict[str, str]:
 
 
 def _registered() -> dict[str, Path]:
-    file = _registry_file()
     try:
-        table = _document().get("datasets", {})
-        return {name: Path(str(entry["path"])).expanduser() for name, entry in sorted(table.items())}
-    except (OSError, TOMLKitError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise DatasetError(f'{file} cannot be read ({error!r}): each [datasets.NAME] needs path = "…"') from None
-
-
-def _document() -> TOMLDocument:
-    """The registry as it is written, with a user's comments; empty where there is none yet."""
-    try:
-        return tomlkit.parse(_registry_file().read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return tomlkit.document()
+        return {name: Path(str(entry["path"])).expanduser() for name, entry in sorted(_TABLES.read().items())}
+    except (KeyError, TypeError):
+        raise DatasetError(f'{_TABLES.path} cannot be read: each [datasets.NAME] needs path = "…"') from None
 
 
 def register_dataset(name: str, path: str | Path) -> Dataset:
@@ -122,12 +107,7 @@ def register_dataset(name: str, path: str | Path) -> Dataset:
             f"a data set's name has letters, digits, '.', '-' and '_', and is not {SAMPLE!r}: not {shown(name)!r}"
         )
     found = open_dataset(Path(path).expanduser().absolute())
-    _registered()
-    document = _document()
-    entry = tomlkit.table()
-    entry["path"] = str(Path(path).expanduser().absolute())
-    document.setdefault("datasets", tomlkit.table(is_super_table=True))[name] = entry
-    _write_registry(document)
+    _TABLES.put(name, {"path": str(Path(path).expanduser().absolute())})
     found.name, found.named = name, True
     _opened.cache_clear()
     return found
@@ -138,14 +118,5 @@ def unregister_dataset(name: str) -> None:
     known = _registered()
     if name not in known:
         raise unknown("data set", shown(name), known)
-    document = _document()
-    document["datasets"].remove(name)
-    _write_registry(document)
+    _TABLES.remove(name)
     _opened.cache_clear()
-
-
-def _write_registry(document: TOMLDocument) -> None:
-    try:
-        write_whole(_registry_file(), tomlkit.dumps(document).encode("utf-8"))
-    except OSError as error:
-        raise DatasetError(f"{_registry_file()} cannot be written ({error.strerror or error})") from None

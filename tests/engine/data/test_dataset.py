@@ -6,6 +6,7 @@ import importlib
 import itertools
 import os
 import threading
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -305,6 +306,33 @@ def test_a_users_comments_in_the_registry_stay(folder: Path, own_home: Path) -> 
     assert set(known_datasets()) == {"sample", "pets", "again"}
     unregister_dataset("again")
     assert (own_home / "datasets.toml").read_text().strip() == written.strip()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        'datasets.pets.path = "{0}"  # mine\n[other]\nkey = 1  # not ours\n',
+        '[datasets]\npets = {{ path = "{0}" }}  # in one line\n',
+        '[datasets.pets]\r\npath = "{0}"\r\n# below\r\n',
+        '[datasets.pets]\npath = "{0}"\n[other]\nkey = [1,\n 2]\n[datasets.more]\npath = "{0}"\n',
+    ],
+)
+def test_however_the_registry_is_written_nothing_else_changes(folder: Path, own_home: Path, written: str) -> None:
+    own_home.mkdir()
+    file = own_home / "datasets.toml"
+    file.write_bytes(written.format(folder).encode())
+    before = tomllib.loads(file.read_bytes().decode())
+    try:
+        register_dataset("again", folder)
+    except DatasetError as error:
+        assert "edit [datasets.again] by hand" in str(error)
+        assert file.read_bytes() == written.format(folder).encode()
+        return
+    after = tomllib.loads(file.read_bytes().decode())
+    assert after.pop("datasets") == before.pop("datasets") | {"again": {"path": str(folder)}}
+    assert after == before
+    unregister_dataset("again")
+    assert tomllib.loads(file.read_bytes().decode()) == tomllib.loads(written.format(folder))
 
 
 NEW_SOURCE = '''
