@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import field_validator
 
-from fovea.engine.errors import OptionsError, UnsupportedError
+from fovea.engine.errors import OptionsError, UnsupportedError, needs_photo
 from fovea.engine.make.attack.outcome.findings import AttackedPhoto, Attempt, Findings, Watch
 from fovea.engine.make.attack.shared.attack import Attack, attacks, find_attack
 from fovea.engine.make.attack.shared.options import by_attack, listed, own_options, with_attacks
@@ -179,7 +179,7 @@ def asked_photo(job: Job[AdversarialOptions]) -> AttackedPhoto:
 
     options, card = job.options, job.card
     if job.photo is None:
-        raise OptionsError("An attack needs a photo: give --image PATH or --image sample:cat.")
+        raise needs_photo("an attack")
     ask = classifier(job)
     before = finite_probabilities(ask, job.frame[None])[0]
     label = int(before.argmax())

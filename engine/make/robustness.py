@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator
 
+from fovea.engine.data.batches import batches
 from fovea.engine.errors import DatasetError, UnsupportedError
 from fovea.engine.make.attack.fgsm import ATTACK as FGSM
 from fovea.engine.make.attack.pgd import ATTACK as PGD
@@ -169,9 +170,10 @@ class Survey:
         done = {int(index) for part in self.kept for index in part["index"]}
         left = [index for index in self.wanted if index not in done]
         self._count = len(done)
-        for indices, frames in self._batches(left):
-            self.kept.append(self._attack(indices, frames))
-            self._count += len(indices)
+        frames = self.dataset.frames(self.job.card.preprocessing, left, unreadable=self.unreadable)
+        for batch in batches(frames, BATCH):
+            self.kept.append(self._attack(*batch))
+            self._count += len(batch.indices)
             self._tell(self._count)
             self._write_checkpoint()
         if not self.kept:
@@ -186,19 +188,6 @@ class Survey:
     def _tell_step(self, fraction: float, message: str, pictures: Tensor, probabilities: Tensor) -> None:
         """Every step is a word on how far the whole is, and a chance to stop."""
         self._tell(self._count + 1)
-
-    def _batches(self, indices: list[int]) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
-        batch: list[int] = []
-        frames: list[NDArray[np.uint8]] = []
-        preprocessing = self.job.card.preprocessing
-        for index, frame in self.dataset.frames(preprocessing, indices, unreadable=self.unreadable):
-            batch.append(index)
-            frames.append(frame)
-            if len(batch) == BATCH:
-                yield batch, np.stack(frames)
-                batch, frames = [], []
-        if batch:
-            yield batch, np.stack(frames)
 
     def _attack(self, indices: list[int], frames: NDArray[np.uint8]) -> NDArray[Any]:
         """The rows of a batch."""

@@ -311,7 +311,6 @@ def test_a_users_comments_in_the_registry_stay(folder: Path, own_home: Path) -> 
 @pytest.mark.parametrize(
     "written",
     [
-        'datasets.pets.path = "{0}"  # mine\n[other]\nkey = 1  # not ours\n',
         '[datasets]\npets = {{ path = "{0}" }}  # in one line\n',
         '[datasets.pets]\r\npath = "{0}"\r\n# below\r\n',
         '[datasets.pets]\npath = "{0}"\n[other]\nkey = [1,\n 2]\n[datasets.more]\npath = "{0}"\n',
@@ -322,17 +321,21 @@ def test_however_the_registry_is_written_nothing_else_changes(folder: Path, own_
     file = own_home / "datasets.toml"
     file.write_bytes(written.format(folder).encode())
     before = tomllib.loads(file.read_bytes().decode())
-    try:
-        register_dataset("again", folder)
-    except DatasetError as error:
-        assert "edit [datasets.again] by hand" in str(error)
-        assert file.read_bytes() == written.format(folder).encode()
-        return
+    register_dataset("again", folder)
     after = tomllib.loads(file.read_bytes().decode())
     assert after.pop("datasets") == before.pop("datasets") | {"again": {"path": str(folder)}}
     assert after == before
     unregister_dataset("again")
     assert tomllib.loads(file.read_bytes().decode()) == tomllib.loads(written.format(folder))
+
+
+def test_a_registry_that_cannot_be_edited_here_stays_as_it_is(folder: Path, own_home: Path) -> None:
+    own_home.mkdir()
+    written = f'datasets = {{ pets = {{ path = "{folder}" }} }}\n[other]\nkey = 1\n'
+    (own_home / "datasets.toml").write_text(written)
+    with pytest.raises(DatasetError, match=r"edit \[datasets\.again\] by hand"):
+        register_dataset("again", folder)
+    assert (own_home / "datasets.toml").read_text() == written
 
 
 NEW_SOURCE = '''
