@@ -129,8 +129,8 @@ def _decode_jpeg(data: bytes, mode: str) -> Image.Image | None:
     return Image.fromarray(pixels if mode == "RGB" else pixels[..., 0]).convert("RGB")
 
 
-def _decode_deep_tiff(data: bytes, name: str) -> Image.Image | None:
-    """The first picture of a TIFF of floats or of more than 8 bits a channel, as it lies; None if it is none."""
+def _deep_tiff(data: bytes, name: str) -> DeepTiff | None:
+    """A TIFF of floats or of more than 8 bits a channel, its header read; None if it is none. Raises ImageError."""
     if data[:4] not in TIFF_STARTS:
         return None
     try:
@@ -140,7 +140,13 @@ def _decode_deep_tiff(data: bytes, name: str) -> Image.Image | None:
     if not tiff.deep:
         return None
     _check_size(tiff.size, name)
-    return _deep_picture(tiff.values, name)
+    return tiff
+
+
+def _decode_deep_tiff(data: bytes, name: str) -> Image.Image | None:
+    """Its first picture, as it lies; None if it is none."""
+    tiff = _deep_tiff(data, name)
+    return None if tiff is None else _deep_picture(tiff.values, name)
 
 
 def _deep_picture(read: Callable[[], NDArray[Any]], name: str) -> Image.Image:
@@ -196,7 +202,7 @@ def kind_of(data: bytes, name: str) -> str:
     try:
         kind = _header(data, name).format or "PNG"
     except ImageError:
-        if _decode_deep_tiff(data, name) is None:
+        if _deep_tiff(data, name) is None:
             raise
         return "TIFF"
     return "JPEG" if kind == "MPO" else kind

@@ -65,8 +65,10 @@ def _above_labels(keys: list[str]) -> tuple[int, bool]:
         folders = {_folder(key, above) for key in keys}
         if folders and "" not in folders and all(_is_split(folder) for folder in folders):
             return above + 1, True
+        if len(folders) != 1 or "" in folders:
+            return above, False
         below = {_folder(key, above + 1) for key in keys}
-        if len(folders) != 1 or "" in folders or "" in below or len(below) < 2:
+        if "" in below or len(below) < 2:
             return above, False
         above += 1
 
