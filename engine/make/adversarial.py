@@ -16,7 +16,7 @@ from pydantic import field_validator
 
 from fovea.engine.errors import OptionsError, UnsupportedError, needs_photo
 from fovea.engine.make.attack.outcome.findings import AttackedPhoto, Attempt, Findings, Watch
-from fovea.engine.make.attack.shared.attack import Attack, attacks, find_attack
+from fovea.engine.make.attack.shared.attack import Attack, attacks, check_one_class, find_attack
 from fovea.engine.make.attack.shared.options import by_attack, listed, own_options, with_attacks
 from fovea.engine.make.attack.shared.radius import as_fraction, fraction
 from fovea.engine.method import Job, Method, Result
@@ -113,11 +113,7 @@ def check(card: Card, options: AdversarialOptions) -> None:
     """Raise in one line where there is no class to fool, or an option does not go with the attack."""
     if not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes, so there is no prediction to change.")
-    if not card.meaning.exclusive:
-        raise UnsupportedError(
-            f"{card.name} gives each of its labels a probability of its own, so a photo has no one class that an "
-            "attack could change: choose occlusion or saliency for one label, or fooling to make it appear."
-        )
+    check_one_class(card)
     attack, name, epsilon = find_attack(options.attack), options.attack, options.epsilon
     if not attack.bounded:
         with_ball = f"choose {_alike(bounded=True)}, which stay within one."

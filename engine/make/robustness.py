@@ -22,7 +22,7 @@ from fovea.engine.data.batches import batches
 from fovea.engine.errors import DatasetError, UnsupportedError
 from fovea.engine.make.attack.fgsm import ATTACK as FGSM
 from fovea.engine.make.attack.pgd import ATTACK as PGD
-from fovea.engine.make.attack.shared.attack import Attack
+from fovea.engine.make.attack.shared.attack import Attack, check_one_class
 from fovea.engine.make.attack.shared.radius import as_fraction, fraction
 from fovea.engine.method import Job, Method, Result
 from fovea.engine.options import DatasetKind, Options, option, parts_of
@@ -113,11 +113,7 @@ def check(card: Card, options: RobustnessOptions) -> None:
     """Raise in one line where there is no class to lose."""
     if not card.has_classes:
         raise UnsupportedError(f"{card.name} has no classes, so it has no accuracy to lose.")
-    if not card.meaning.exclusive:
-        raise UnsupportedError(
-            f"{card.name} gives each of its labels a probability of its own, so a photo has no one class that an "
-            "attack could change: choose occlusion or saliency for one label, or fooling to make it appear."
-        )
+    check_one_class(card)
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:

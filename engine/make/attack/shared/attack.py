@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from fovea.engine.errors import unknown
+from fovea.engine.errors import UnsupportedError, unknown
 from fovea.engine.options import Options
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fovea.engine.method import Job
+    from fovea.models.card import Card
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
@@ -157,3 +158,12 @@ def find_attack(name: str) -> Attack[Any]:
         return attacks()[name]
     except KeyError:
         raise unknown("attack", name, attacks()) from None
+
+
+def check_one_class(card: Card) -> None:
+    """Raise UnsupportedError where a photo can have several labels: an attack changes the one class that it has."""
+    if not card.meaning.exclusive:
+        raise UnsupportedError(
+            f"{card.name} gives each of its labels a probability of its own, so a photo has no one class that an "
+            "attack could change: choose occlusion or saliency for one label, or fooling to make it appear."
+        )
