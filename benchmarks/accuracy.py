@@ -89,7 +89,8 @@ def scores(network: Any, paths: Sequence[Path]) -> tuple[NDArray[np.float32], ND
     session = Session(graph.cut([OUTPUT]), "cpu")
     torch_rows, onnx_rows = [], []
     for x in batches(network, paths):
-        torch_rows.append(torch_net.run_batch(module, torch.from_numpy(x)).numpy())
+        with torch.inference_mode():
+            torch_rows.append(torch_net.first_tensor(module(torch.from_numpy(x))).numpy())
         onnx_rows.append(session.run({graph.input: x})[0])
     return np.concatenate(torch_rows), np.concatenate(onnx_rows)
 

@@ -12,7 +12,7 @@ import threading
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -322,11 +322,6 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
     return module
 
 
-def trace_layers(module: nn.Module, input_shape: Sequence[int]) -> tuple[Layer, ...]:
-    """Every module call of a prepared `module` in the order in which the calls end, for an input (C, H, W)."""
-    return trace(module, input_shape)[0]
-
-
 def trace(module: nn.Module, input_shape: Sequence[int]) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
     """The layers of a prepared `module` for an input (C, H, W), and the shape of its output without the batch.
 
@@ -429,12 +424,6 @@ def _layer(name: str, module: nn.Module, value: Tensor, grid: tuple[int, int], f
         return layer
     seen_field = receptive_field(value.seen, layer.axes, layer.grid, layer.extra_tokens, frame)
     return layer.model_copy(update={"receptive_field": seen_field})
-
-
-def run_batch(module: nn.Module, x: Tensor) -> Tensor:
-    """The network's output (N, ...) for `x` (N, C, H, W), without gradients."""
-    with torch.inference_mode():
-        return cast(Tensor, first_tensor(module(x)))
 
 
 def in_float64(values: Tensor) -> Tensor:

@@ -87,11 +87,3 @@ def mean_image(
     if not count:
         raise DatasetError(f"data set {dataset.name}: none of its images can be read, so it has no mean image")
     return (total / count).astype(np.float32)
-
-
-def mean_colour(
-    dataset: Dataset, preprocessing: Preprocessing, *, limit: int | None = 2000, threads: int = 2
-) -> NDArray[np.float32]:
-    """The mean colour of the images in the network's frame: float32 (C,), 0 to 255, RGB. Raises DatasetError."""
-    mean: NDArray[np.float32] = mean_image(dataset, preprocessing, limit=limit, threads=threads).mean((0, 1))
-    return mean

@@ -22,7 +22,7 @@ def prepared(module: nn.Module) -> nn.Module:
 
 def test_a_module_called_again_is_numbered() -> None:
     module, x = prepared(Twice()), torch.randn(2, 3, 8, 8)
-    names = [layer.name for layer in torch_net.trace_layers(module, (3, 8, 8))]
+    names = [layer.name for layer in torch_net.trace(module, (3, 8, 8))[0]]
     assert [n for n in names if n.startswith("conv")] == ["conv", "conv#2", "conv#3"]
     taps = torch_net.forward_taps(module, x, ["conv#2", "relu", "relu#3", OUTPUT])
     assert list(taps) == ["conv#2", "relu", "relu#3", OUTPUT]
@@ -123,7 +123,7 @@ def test_values_read_out_of_the_network() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x * 2 if float(x.mean()) > 100 else x)
 
-    layers = torch_net.trace_layers(prepared(Peeks()), (3, 16, 16))
+    layers = torch_net.trace(prepared(Peeks()), (3, 16, 16))[0]
     assert [layer.name for layer in layers] == ["first", "second", "third", "head"]
     assert all(layer.receptive_field is None for layer in layers)
     assert layers[0].axes == "NCHW"
@@ -151,7 +151,7 @@ class _Activations(nn.Module):
 
 
 def test_an_activation_names_the_layer_whose_very_output_it_reads() -> None:
-    layers = torch_net.trace_layers(prepared(_Activations()), (3, 8, 8))
+    layers = torch_net.trace(prepared(_Activations()), (3, 8, 8))[0]
     # `relu#2` reads a sum that was made in place, `relu#3` what was written to through a view; ReLU6 has an end.
     assert {layer.name: layer.activates for layer in layers if layer.activates} == {
         "relu": "first",

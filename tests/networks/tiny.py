@@ -12,7 +12,7 @@ from torch import nn
 from fovea.models.card import Card, Preprocessing
 from fovea.models.graph.cut import TappedGraph
 from fovea.models.graph.export import export
-from fovea.models.torch_net import prepare, trace_layers
+from fovea.models.torch_net import prepare, trace
 
 
 @dataclass
@@ -57,7 +57,7 @@ def tiny_network(name: str, module: nn.Module, size: tuple[int, int] = (32, 32),
         "architecture": type(module).__name__,
         "preprocessing": preprocessing,
         "classes": ("cat", "dog", "cup", "face", "boat"),
-        "layers": trace_layers(module, (channels, *size)),
+        "layers": trace(module, (channels, *size))[0],
         "parameters": sum(p.numel() for p in module.parameters()),
         "sha256": "0" * 64,
         "weights": "random",

@@ -239,10 +239,10 @@ def test_the_cascade_goes_from_the_top_and_leaves_the_network_alone(network: Tin
 
 
 def test_modules_that_are_never_called_are_re_initialised_too() -> None:
-    from fovea.models.torch_net import prepare, trace_layers
+    from fovea.models.torch_net import prepare, trace
 
     module = prepare(TinyTokens())
-    calls = [layer.name for layer in trace_layers(module, (3, 32, 32))]
+    calls = [layer.name for layer in trace(module, (3, 32, 32))[0]]
     paths = layers_from_top(module, calls)
     assert paths[0] == "head"
     assert paths[-1] == ""

@@ -59,7 +59,7 @@ def positive(module: nn.Module) -> nn.Module:
 
 
 def compare(module: nn.Module, shape: tuple[int, int, int], every: int, exact: bool = True) -> None:
-    layers = [x for x in torch_net.trace_layers(module, shape) if x.axes in ("NCHW", "NHWC")]
+    layers = [x for x in torch_net.trace(module, shape)[0] if x.axes in ("NCHW", "NHWC")]
     assert layers
     for layer in layers[::every] + layers[-1:]:
         field = layer.receptive_field
@@ -98,7 +98,7 @@ def test_channel_shuffle() -> None:
 
 def test_squeeze_and_excite_sees_the_whole_image() -> None:
     module = _torchvision("mobilenet_v3_small")
-    layers = torch_net.trace_layers(module, (3, 96, 96))
+    layers = torch_net.trace(module, (3, 96, 96))[0]
     first = next(i for i, x in enumerate(layers) if x.kind == "SqueezeExcitation")
     assert not layers[first - 8].receptive_field.whole  # type: ignore[union-attr]
     assert all(x.receptive_field is not None and x.receptive_field.whole for x in layers[first:])
@@ -162,7 +162,7 @@ def test_attention_sees_the_whole_image() -> None:
             x = x + self.attention(y, y, y, need_weights=False)[0]
             return (x + self.mlp(x))[:, 0]
 
-    layers = {x.name: x for x in torch_net.trace_layers(torch_net.prepare(Attention()), (3, 48, 32))}
+    layers = {x.name: x for x in torch_net.trace(torch_net.prepare(Attention()), (3, 48, 32))[0]}
     norm, mlp = layers["norm"], layers["mlp"]
     assert (norm.axes, norm.grid, norm.extra_tokens, norm.units) == ("tokens", (6, 4), 1, 8)
     assert norm.receptive_field is not None
@@ -172,7 +172,7 @@ def test_attention_sees_the_whole_image() -> None:
 
 
 def test_windows_of_swin_grow() -> None:
-    layers = {x.name: x for x in torch_net.trace_layers(_torchvision("swin_t"), (3, 224, 224))}
+    layers = {x.name: x for x in torch_net.trace(_torchvision("swin_t"), (3, 224, 224))[0]}
     first, second = layers["features.1.0"], layers["features.1.1"]
     assert (first.axes, first.grid, first.units) == ("NHWC", (56, 56), 96)
     assert first.receptive_field is not None
@@ -207,7 +207,7 @@ def test_rows_and_columns_are_followed_through_merged_patches() -> None:
             x = x.reshape(x.shape[0], rows, 2, columns, 2, 6).permute(0, 1, 3, 4, 2, 5).flatten(3)
             return self.linear(self.norm(x)).mean((1, 2))
 
-    layers = {x.name: x for x in torch_net.trace_layers(positive(Merging()), (3, 48, 32))}
+    layers = {x.name: x for x in torch_net.trace(positive(Merging()), (3, 48, 32))[0]}
     block, norm, linear = layers["block"], layers["norm"], layers["linear"]
     assert (block.axes, block.grid, block.units) == ("NHWC", (12, 8), 6)
     assert (norm.axes, norm.grid, norm.units) == ("NHWC", (6, 4), 24)
