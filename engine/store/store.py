@@ -43,7 +43,7 @@ class Store:
     # Making runs -----------------------------------------------------------------------------------------
 
     def submit(self, record: RunRecord) -> str:
-        """Record a queued run and return its id; `fovea.engine.work.submit` also sees to it that it runs."""
+        """Record a queued run and return its id; `fovea.engine.work.runs.submit` also sees to it that it runs."""
         self.live_runs.write(record)
         return record.id
 
